@@ -1,0 +1,124 @@
+"""The one place that runs external programs: argument list, fixed PATH, a timeout, bounded output, never a shell."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pvedrbdstor.errors import CommandFailed, CommandTimeout
+
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+OUTPUT_LIMIT = 1 << 20
+_TAIL = 2000
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program left behind: exit status, standard output and standard error (each at most OUTPUT_LIMIT bytes)."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    cwd: str | None = None,
+    keep_fds: Sequence[int] = (),
+    check: bool = True,
+    poll: Callable[[], None] | None = None,
+) -> Result:
+    """Run ``argv`` and wait at most ``timeout`` seconds.
+
+    ``keep_fds`` stay open in the child: a lock handed over this way is held until the child ends, even if we do not
+    live that long. ``poll`` is called a few times a second and may raise to end the child.
+
+    Raises CommandTimeout, and CommandFailed when ``check`` is set and the status is not 0.
+    """
+    deadline = time.monotonic() + timeout
+    env = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env=env,
+            pass_fds=tuple(keep_fds),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandFailed(command=shlex.join(argv), status="not started", output=os.strerror(error.errno or 0)) from error
+    try:
+        out, err = _collect(child, argv, deadline, timeout, poll)
+    except BaseException:
+        _end(child)
+        raise
+    result = Result(child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+    if check and result.status != 0:
+        said = (result.stderr.strip() or result.stdout.strip() or "it said nothing")[-_TAIL:]
+        raise CommandFailed(command=shlex.join(argv), status=_describe(result.status), output=said)
+    return result
+
+
+def _collect(
+    child: subprocess.Popen[bytes],
+    argv: Sequence[str],
+    deadline: float,
+    timeout: float,
+    poll: Callable[[], None] | None,
+) -> tuple[bytes, bytes]:
+    """Read both pipes to their end, keep the first OUTPUT_LIMIT bytes of each, and wait for the child."""
+    assert child.stdout is not None and child.stderr is not None
+    kept: dict[int, bytearray] = {child.stdout.fileno(): bytearray(), child.stderr.fileno(): bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for fd in kept:
+            selector.register(fd, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise CommandTimeout(command=shlex.join(argv), seconds=round(timeout))
+            if poll is not None:
+                poll()
+            for key, _ in selector.select(min(left, 0.25)):
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fd)
+                room = OUTPUT_LIMIT - len(kept[key.fd])
+                kept[key.fd] += data[:room]
+    try:
+        child.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise CommandTimeout(command=shlex.join(argv), seconds=round(timeout)) from None
+    out, err = bytes(kept[child.stdout.fileno()]), bytes(kept[child.stderr.fileno()])
+    child.stdout.close()
+    child.stderr.close()
+    return out, err
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill the child's process group; do not wait long for one that is stuck in the kernel."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    try:
+        child.wait(1)
+    except subprocess.TimeoutExpired:
+        pass
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def _describe(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"

@@ -1,0 +1,284 @@
+"""Every error this project raises on purpose: one hierarchy, one message style.
+
+A class's docstring is its message: what happened, then what to do. Fields in braces are filled from the keyword
+arguments. ``code`` is the stable number in a JSON-RPC error object, ``exit_status`` what a command line ends with.
+Codes are never reused; a new error takes the next free number of its group.
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """{message}"""
+
+    code: int = 1
+    exit_status: int = 1
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        super().__init__(self.message)
+
+    @property
+    def kind(self) -> str:
+        """The class name: the stable word for this error, for logs and machines."""
+        return type(self).__name__
+
+    @property
+    def message(self) -> str:
+        return (type(self).__doc__ or "").format_map(self.fields)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.fields))
+
+
+def _rebuild(cls: type[Error], fields: dict[str, object]) -> Error:
+    return cls(**fields)
+
+
+# --- 1..9: ourselves ---------------------------------------------------------------------------------------------
+
+
+class InternalError(Error):
+    """Unexpected failure in {where}: {detail}. This is a bug in pvedrbdstor: please report it with the log of pvedrbdstor.service."""
+
+    code = 2
+    exit_status = 70
+
+
+class NativeMissing(Error):
+    """The C extension of pvedrbdstor cannot be loaded: {detail}. Reinstall the package pvedrbdstor."""
+
+    code = 3
+    exit_status = 69
+
+
+# --- 10..19: requests and names ----------------------------------------------------------------------------------
+
+
+class BadRequest(Error):
+    """Bad request: {detail}."""
+
+    code = 10
+    exit_status = 64
+
+
+class BadName(Error):
+    """'{name}' is not a valid {what}: {detail}."""
+
+    code = 11
+    exit_status = 64
+
+
+class BadSize(Error):
+    """{detail}."""
+
+    code = 12
+    exit_status = 64
+
+
+class FormatNotOffered(Error):
+    """Format '{format}' is not offered by storage '{storage}'. Use {offered}."""
+
+    code = 13
+    exit_status = 64
+
+
+class NotSupported(Error):
+    """{detail}."""
+
+    code = 14
+    exit_status = 64
+
+
+class BadConfig(Error):
+    """Storage '{storage}': {detail}."""
+
+    code = 15
+    exit_status = 78
+
+
+# --- 20..39: volumes and snapshots -------------------------------------------------------------------------------
+
+
+class VolumeMissing(Error):
+    """Volume '{volume}' does not exist on storage '{storage}'. Check the name with 'pvesm list {storage}'."""
+
+    code = 20
+    exit_status = 66
+
+
+class VolumeExists(Error):
+    """Volume '{volume}' already exists on storage '{storage}'. Choose another name, or free it first."""
+
+    code = 21
+    exit_status = 73
+
+
+class SnapshotMissing(Error):
+    """Volume '{volume}' has no snapshot '{snapshot}' on storage '{storage}'. List them with 'pvedrbdstor volume snapshot list {storage}:{volume}'."""
+
+    code = 22
+    exit_status = 66
+
+
+class SnapshotExists(Error):
+    """Volume '{volume}' already has a snapshot '{snapshot}' on storage '{storage}'. Choose another name, or delete it first."""
+
+    code = 23
+    exit_status = 73
+
+
+class BaseInUse(Error):
+    """Base volume '{volume}' is still in use by {users}. Free those first, or make them independent with a full clone."""
+
+    code = 24
+    exit_status = 75
+
+
+class Protected(Error):
+    """Volume '{volume}' on storage '{storage}' is protected from removal. Lift the protection first."""
+
+    code = 25
+    exit_status = 77
+
+
+class ReferencedByGuest(Error):
+    """Volume '{volume}' is used by {users}. Do this through Proxmox (qm, pct or the GUI), or say {flag} if you know better."""
+
+    code = 26
+    exit_status = 75
+
+
+class ShrinkRefused(Error):
+    """Volume '{volume}' has {current} bytes; {wanted} bytes would cut off data. Volumes only grow: to shrink, copy to a new one."""
+
+    code = 27
+    exit_status = 64
+
+
+class BadImage(Error):
+    """'{volume}' is not a usable {format} image: {detail}."""
+
+    code = 28
+    exit_status = 65
+
+
+class HasSnapshots(Error):
+    """Volume '{volume}' has snapshots ({snapshots}). {remedy}."""
+
+    code = 29
+    exit_status = 75
+
+
+class ReadOnlyVolume(Error):
+    """Volume '{volume}' is a template and never changes. Clone it, and change the clone."""
+
+    code = 30
+    exit_status = 77
+
+
+class StreamError(Error):
+    """The data stream of '{volume}' is broken: {detail}. Nothing was kept; repeat the transfer."""
+
+    code = 31
+    exit_status = 65
+
+
+class NoFreeName(Error):
+    """Guest {vmid} already has {count} disks on storage '{storage}', which is the limit. Free some first."""
+
+    code = 32
+    exit_status = 73
+
+
+# --- 40..59: the file system and the mirror under it -------------------------------------------------------------
+
+
+class NotMounted(Error):
+    """Storage '{storage}': nothing is mounted on {path}. Mount the OCFS2 file system of DRBD resource '{resource}' there first."""
+
+    code = 40
+    exit_status = 69
+
+
+class WrongMount(Error):
+    """Storage '{storage}': {path} holds {found} where {expected} is expected. Nothing was touched. {remedy}."""
+
+    code = 41
+    exit_status = 69
+
+
+class ReadOnlyStorage(Error):
+    """Storage '{storage}': {path} is read-only. OCFS2 remounts itself read-only after an error: read the kernel log ('dmesg | grep -i ocfs2'), then unmount it on this node, check it and mount it again."""
+
+    code = 42
+    exit_status = 74
+
+
+class StorageFull(Error):
+    """Storage '{storage}' is full: {detail}. Free space first ('pvesm list {storage}')."""
+
+    code = 43
+    exit_status = 74
+
+
+class NoReflink(Error):
+    """Storage '{storage}': the file system on {path} cannot share blocks (reflink). OCFS2 needs the feature 'refcount': enable it with 'tunefs.ocfs2 --fs-features=refcount DEVICE' while it is unmounted everywhere."""
+
+    code = 44
+    exit_status = 69
+
+
+class SystemCallFailed(Error):
+    """{operation} of {path} failed: {reason}. {remedy}."""
+
+    code = 45
+    exit_status = 74
+
+
+# --- 60..79: time and others -------------------------------------------------------------------------------------
+
+
+class LockTimeout(Error):
+    """{what} is busy: {holder}. Waited {seconds} s; try again when it has finished."""
+
+    code = 60
+    exit_status = 75
+
+
+class DeadlineExceeded(Error):
+    """'{method}' on storage '{storage}' did not finish within {seconds} s. Is the mirror stalled? Look at 'cat /proc/drbd' or 'drbdadm status', and at 'dmesg'."""
+
+    code = 61
+    exit_status = 75
+
+
+class CallerGone(Error):
+    """The caller of '{method}' has gone; the work was undone."""
+
+    code = 62
+    exit_status = 75
+
+
+class TooBusy(Error):
+    """{count} calls to storage '{storage}' still hang on it, so no more are started. Look at 'cat /proc/drbd' or 'drbdadm status', and at 'dmesg'."""
+
+    code = 63
+    exit_status = 75
+
+
+class CommandFailed(Error):
+    """'{command}' failed ({status}): {output}"""
+
+    code = 64
+    exit_status = 74
+
+
+class CommandTimeout(Error):
+    """'{command}' did not finish within {seconds} s and was ended. Is the mirror stalled? Look at 'cat /proc/drbd' or 'drbdadm status', and at 'dmesg'."""
+
+    code = 65
+    exit_status = 75
