@@ -57,7 +57,9 @@ def run(
             start_new_session=True,
         )
     except OSError as error:
-        raise CommandFailed(command=shlex.join(argv), status="not started", output=os.strerror(error.errno or 0)) from error
+        raise CommandFailed(
+            command=shlex.join(argv), status="not started", output=os.strerror(error.errno or 0)
+        ) from error
     try:
         out, err = _collect(child, argv, deadline, timeout, poll)
     except BaseException:

@@ -1,0 +1,1 @@
+"""DRBD's outputs as values; no I/O here."""

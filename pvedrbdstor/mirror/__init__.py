@@ -1,0 +1,1 @@
+"""Whether a mount point holds the mirror it should hold."""

@@ -1,0 +1,1 @@
+"""Numbers and formats of the OCFS2 file system."""

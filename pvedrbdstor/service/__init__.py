@@ -1,0 +1,1 @@
+"""The JSON-RPC face for Proxmox: requests, deadlines, worker processes."""

@@ -1,0 +1,1 @@
+"""Disk images below one folder: knows names, files and snapshots, never DRBD."""
