@@ -194,6 +194,13 @@ class NoFreeName(Error):
     exit_status = 73
 
 
+class GuestsUnknown(Error):
+    """Whether a guest uses volume '{volume}' cannot be told: {detail}. Is the cluster file system up ('systemctl status pve-cluster')? Say {flag} if you know that none does."""
+
+    code = 33
+    exit_status = 75
+
+
 # --- 40..59: the file system and the mirror under it -------------------------------------------------------------
 
 
