@@ -1,0 +1,151 @@
+"""The methods of the wire: which call of Proxmox does what. One table for the service, the one-shot and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+from pvedrbdstor.call import Call
+from pvedrbdstor.config import StorageConfig, relative_dir
+from pvedrbdstor.mirror.mount import open_store as open_verified_mount
+from pvedrbdstor.mirror.status import identity, status
+from pvedrbdstor.service.params import Params
+from pvedrbdstor.service.protocol import InvalidParams, MethodNotFound
+from pvedrbdstor.volumes import activation, failures, images, listing, recovery, renames, snapshots, templates, transfer
+from pvedrbdstor.volumes.names import check_size
+from pvedrbdstor.volumes.store import Store
+
+OpenStore = Callable[[StorageConfig], AbstractContextManager[Store]]
+Method = Callable[[Store, Call, Params], object]
+StreamMethod = Callable[[Store, Call, Params, int], object]
+
+
+class Dispatcher:
+    """Answers calls. ``open_store`` turns a configuration into an opened storage that was found to be the right one."""
+
+    def __init__(self, open_store: OpenStore = open_verified_mount) -> None:
+        self._open_store = open_store
+
+    def dispatch(self, method: str, params: Mapping[str, object], call: Call, stream: int | None = None) -> object:
+        """Do one call and return its result as a JSON value. Raises errors.Error, nothing else on purpose."""
+        if method in STREAM_METHODS:
+            if stream is None:
+                raise InvalidParams(detail=f"'{method}' needs a stream: run it by 'pvedrbdstor rpc --stream'")
+        elif method not in METHODS:
+            raise MethodNotFound(method=method)
+        config = StorageConfig.from_wire(params.get("storage"))
+        try:
+            with self._open_store(config) as store:
+                if stream is not None and method in STREAM_METHODS:
+                    return STREAM_METHODS[method](store, call, Params(params), stream)
+                return METHODS[method](store, call, Params(params))
+        except OSError as error:
+            raise failures.explain(error, config, method) from error
+
+
+def _activate_storage(store: Store, call: Call, params: Params) -> None:
+    folders = [relative_dir(store.config.id, folder) for folder in params.texts("content_dirs")]
+    activation.activate_storage(store, call, folders)
+
+
+def _deactivate_storage(store: Store, call: Call, params: Params) -> None:
+    """Nothing is to be undone: the mount stays."""
+
+
+def _alloc_image(store: Store, call: Call, params: Params) -> str:
+    size = check_size(params.value("size_kib"), 1024)
+    name = params.optional_text("name")
+    return str(images.alloc_image(store, call, params.vmid(), params.text("format"), name, size))
+
+
+def _free_image(store: Store, call: Call, params: Params) -> None:
+    images.free_image(store, call, params.volume())
+
+
+def _list_images(store: Store, call: Call, params: Params) -> object:
+    return listing.list_images(store, call, params.optional_vmid(), params.optional_texts("volids"))
+
+
+def _volume_size_info(store: Store, call: Call, params: Params) -> object:
+    return listing.size_info(store, call, params.volume())
+
+
+def _volume_resize(store: Store, call: Call, params: Params) -> None:
+    images.resize_image(store, call, params.volume(), check_size(params.value("size")))
+
+
+def _create_base(store: Store, call: Call, params: Params) -> str:
+    return str(templates.create_base(store, call, params.volume()))
+
+
+def _clone_image(store: Store, call: Call, params: Params) -> str:
+    return str(templates.clone_image(store, call, params.volume(), params.vmid(), params.optional_snapshot()))
+
+
+def _rename_volume(store: Store, call: Call, params: Params) -> str:
+    name = params.optional_text("target_name")
+    return str(renames.rename_volume(store, call, params.volume(), params.vmid("target_vmid"), name))
+
+
+def _volume_snapshot(store: Store, call: Call, params: Params) -> None:
+    snapshots.create_snapshot(store, call, params.volume(), params.snapshot())
+
+
+def _volume_snapshot_rollback(store: Store, call: Call, params: Params) -> None:
+    snapshots.rollback(store, call, params.volume(), params.snapshot())
+
+
+def _volume_snapshot_delete(store: Store, call: Call, params: Params) -> None:
+    snapshots.delete_snapshot(store, call, params.volume(), params.snapshot())
+
+
+def _volume_rollback_is_possible(store: Store, call: Call, params: Params) -> bool:
+    snapshots.require_snapshot(store, params.volume(), params.snapshot())
+    return True
+
+
+def _volume_snapshot_info(store: Store, call: Call, params: Params) -> object:
+    return snapshots.snapshot_info(store, call, params.volume())
+
+
+def _activate_volume(store: Store, call: Call, params: Params) -> None:
+    activation.activate_volume(store, call, params.volume(), params.optional_snapshot())
+
+
+def _volume_export(store: Store, call: Call, params: Params, stream: int) -> None:
+    fmt, snap = params.text("format"), params.optional_snapshot()
+    transfer.export_image(store, call, params.volume(), fmt, snap, params.flag("with_snapshots"), stream)
+
+
+def _volume_import(store: Store, call: Call, params: Params, stream: int) -> str:
+    fmt, with_snapshots = params.text("format"), params.flag("with_snapshots")
+    made = transfer.import_image(store, call, params.volume(), fmt, with_snapshots, params.flag("allow_rename"), stream)
+    return str(made)
+
+
+METHODS: dict[str, Method] = {
+    "activate_storage": _activate_storage,
+    "activate_volume": _activate_volume,
+    "alloc_image": _alloc_image,
+    "clone_image": _clone_image,
+    "create_base": _create_base,
+    "deactivate_storage": _deactivate_storage,
+    "free_image": _free_image,
+    "get_identity": lambda store, call, params: identity(store),
+    "list_images": _list_images,
+    "recover": lambda store, call, params: recovery.recover(store, call),
+    "rename_volume": _rename_volume,
+    "status": lambda store, call, params: status(store),
+    "volume_resize": _volume_resize,
+    "volume_rollback_is_possible": _volume_rollback_is_possible,
+    "volume_size_info": _volume_size_info,
+    "volume_snapshot": _volume_snapshot,
+    "volume_snapshot_delete": _volume_snapshot_delete,
+    "volume_snapshot_info": _volume_snapshot_info,
+    "volume_snapshot_rollback": _volume_snapshot_rollback,
+}
+
+STREAM_METHODS: dict[str, StreamMethod] = {
+    "volume_export": _volume_export,
+    "volume_import": _volume_import,
+}

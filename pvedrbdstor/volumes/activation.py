@@ -1,0 +1,45 @@
+"""What must be true before Proxmox uses the storage or a volume: content folders there, leftovers gone, the file there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from pvedrbdstor.call import Call
+from pvedrbdstor.errors import BadImage
+from pvedrbdstor.volumes import qcow2
+from pvedrbdstor.volumes.listing import info_of
+from pvedrbdstor.volumes.names import VolumeName
+from pvedrbdstor.volumes.recovery import recover
+from pvedrbdstor.volumes.references import refuse_foreign_references
+from pvedrbdstor.volumes.snapshots import require_snapshot
+from pvedrbdstor.volumes.store import Store
+
+
+def activate_storage(store: Store, call: Call, content_dirs: Sequence[str]) -> None:
+    """Make missing content folders and clean up after a crash. A read-only file system is left as it is."""
+    try:
+        for relative in content_dirs:
+            store.folder(relative, create=True)
+        recover(store, call)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+
+
+def activate_volume(store: Store, call: Call, volume: VolumeName, snap: str | None) -> None:
+    """Raises VolumeMissing, SnapshotMissing, or BadImage for a qcow2 image that reads from outside the storage."""
+    info = info_of(store, volume)
+    if snap is not None:
+        require_snapshot(store, volume, snap)
+    if volume.format != "qcow2":
+        return
+    if info.format == "invalid":
+        raise BadImage(
+            volume=volume,
+            format="qcow2",
+            detail="its header is damaged. Look at it with 'qemu-img info', and restore it from a backup",
+        )
+    with store.guest_of(volume) as guest_fd, store.image(guest_fd, volume, os.O_RDONLY) as fd:
+        refuse_foreign_references(qcow2.read_header(fd, str(volume)), volume, store.config.path)

@@ -1,0 +1,198 @@
+"""Making, growing and removing images."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+
+from pvedrbdstor import native
+from pvedrbdstor.call import Call
+from pvedrbdstor.errors import (
+    BadSize,
+    BaseInUse,
+    DeadlineExceeded,
+    NotSupported,
+    ReadOnlyVolume,
+    ShrinkRefused,
+    VolumeExists,
+)
+from pvedrbdstor.faultpoints import reach
+from pvedrbdstor.volumes import qemu_img, snapshot_files
+from pvedrbdstor.volumes.identity import new_id, set_image_id
+from pvedrbdstor.volumes.listing import children_of, info_of, names_in
+from pvedrbdstor.volumes.locks import guest_lock
+from pvedrbdstor.volumes.names import VolumeName, check_format, check_new_name, first_free_name
+from pvedrbdstor.volumes.store import Store, remove_folder_if_empty
+from pvedrbdstor.volumes.work import Building, building, discard, intent
+
+_CHUNK = 4 << 20
+
+
+def alloc_image(store: Store, call: Call, vmid: int, fmt: str, name: str | None, size: int) -> VolumeName:
+    """Make an image of ``size`` bytes; without a name it gets the first free one. Raises VolumeExists, StorageFull, ..."""
+    if fmt == "subvol":
+        raise NotSupported(
+            detail="A container of size 0 wants a plain folder, which cannot be mirrored as a disk. Give the container a size"
+        )
+    check_format(fmt, store.config.id)
+    if name is not None:
+        check_new_name(name, vmid, fmt)
+    check_capacity(store, size)
+    with building(store, vmid) as item:
+        if fmt == "raw":
+            _fill_raw(store, call, item, size)
+            set_image_id(item.fd, new_id())
+        else:
+            qemu_img.create_qcow2(store.work(), item.entry, size, store.config.preallocation or "metadata", call)
+        reach("alloc.filled")
+        return publish_image(store, call, item, vmid, fmt, name)
+
+
+def check_capacity(store: Store, size: int) -> None:
+    """Refuse an image that could never be filled, however empty the storage. Raises BadSize."""
+    total = store.capacity().total_bytes
+    if size > total:
+        raise BadSize(
+            detail=f"An image of {size} bytes never fits storage '{store.config.id}', which has {total} bytes in all. Name a smaller size"
+        )
+
+
+def publish_image(store: Store, call: Call, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
+    """Give a finished image its name in the guest's folder. Raises VolumeExists, LockTimeout."""
+    with guest_lock(store, call, vmid):
+        return publish_image_locked(store, item, vmid, fmt, name)
+
+
+def publish_image_locked(store: Store, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
+    """The same, with the guest's lock held already."""
+    try:
+        with store.guest(vmid, create=True) as guest_fd:
+            chosen = name or first_free_name(names_in(guest_fd), vmid, fmt, store.config.id)
+            try:
+                item.publish(guest_fd, chosen)
+            except FileExistsError:
+                raise VolumeExists(volume=f"{vmid}/{chosen}", storage=store.config.id) from None
+    except BaseException:
+        remove_folder_if_empty(store.images(), str(vmid))
+        raise
+    return VolumeName(vmid, chosen)
+
+
+def _fill_raw(store: Store, call: Call, item: Building, size: int) -> None:
+    mode = store.config.preallocation
+    if mode in ("falloc", "full"):
+        native.fallocate(item.fd, 0, size, path=item.entry)
+    if mode == "full":
+        _write_zeros(call, item.fd, size)
+    os.ftruncate(item.fd, size)
+
+
+def _write_zeros(call: Call, fd: int, size: int) -> None:
+    """Write every byte. Raises NotSupported when that takes longer than the caller can wait."""
+    zeros = memoryview(bytes(_CHUNK))
+    done = 0
+    try:
+        while done < size:
+            done += os.pwrite(fd, zeros[: min(_CHUNK, size - done)], done)
+            call.advance(done, size)
+    except DeadlineExceeded:
+        written = done >> 20
+        detail = (
+            f"Writing out {size >> 20} MiB takes too long: {written} MiB were written in {round(call.timeout)} s. "
+            "Set the storage's preallocation to 'falloc', which reserves the same space at once"
+        )
+        raise NotSupported(detail=detail) from None
+
+
+def free_image(store: Store, call: Call, volume: VolumeName) -> None:
+    """Remove an image and its snapshots. It is gone when this returns; its blocks are given back afterwards.
+
+    Raises VolumeMissing, BaseInUse.
+    """
+    with guest_lock(store, call, volume.vmid):
+        with store.guest_of(volume) as guest_fd:
+            require_present(store, guest_fd, volume)
+            if volume.is_base:
+                _refuse_while_used(store, call, volume)
+            snapshots = has_snapshot_folder(store, guest_fd, volume.name)
+            plan: dict[str, object] = {"do": "free", "vmid": volume.vmid, "name": volume.name}
+            with intent(store, plan) if snapshots or volume.is_base else nullcontext():
+                if volume.is_base:
+                    unprotect(store, guest_fd, volume)
+                    reach("free.unprotected")
+                discard(store, call, guest_fd, volume.name)
+                reach("free.image-gone")
+                if snapshots:
+                    discard_snapshots(store, call, guest_fd, volume.name)
+                    reach("free.snapshots-gone")
+                native.fsync(guest_fd, str(volume))
+            snapshot_files.remove_empty_folders(store, guest_fd, volume.name)
+        remove_folder_if_empty(store.images(), str(volume.vmid))
+
+
+def _refuse_while_used(store: Store, call: Call, volume: VolumeName) -> None:
+    users = children_of(store, call, volume)
+    if users:
+        shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+        raise BaseInUse(volume=volume, users=shown)
+
+
+def require_present(store: Store, guest_fd: int, volume: VolumeName) -> None:
+    """Raises VolumeMissing where nothing has the volume's name."""
+    try:
+        os.stat(volume.name, dir_fd=guest_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        raise store.missing(volume) from None
+
+
+def has_snapshot_folder(store: Store, guest_fd: int, name: str) -> bool:
+    try:
+        with snapshot_files.folder(store, guest_fd, name):
+            return True
+    except FileNotFoundError:
+        return False
+
+
+def discard_snapshots(store: Store, call: Call, guest_fd: int, name: str) -> None:
+    """Take the whole snapshot folder of an image out of sight."""
+    with snapshot_files.parent_folder(store, guest_fd) as parent:
+        discard(store, call, parent, name)
+        native.fsync(parent, name)
+
+
+def unprotect(store: Store, guest_fd: int, volume: VolumeName) -> None:
+    """Take the immutable flag from a template's image."""
+    with store.image(guest_fd, volume) as fd:
+        native.set_immutable(fd, False, str(volume))
+
+
+def resize_image(store: Store, call: Call, volume: VolumeName, size: int) -> None:
+    """Grow an image to ``size`` bytes. Raises ShrinkRefused, ReadOnlyVolume, VolumeMissing, BadSize."""
+    if volume.is_base:
+        raise ReadOnlyVolume(volume=volume)
+    if volume.format not in ("raw", "qcow2"):
+        raise NotSupported(
+            detail=f"A {volume.format} image cannot be resized. Convert it to raw first ('qm disk move')"
+        )
+    check_capacity(store, size)
+    with guest_lock(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+        current = info_of(store, volume).size
+        if size < current:
+            raise ShrinkRefused(volume=volume, current=current, wanted=size)
+        if size == current:
+            return
+        with store.image(guest_fd, volume, os.O_RDWR) as fd:
+            if volume.format == "raw":
+                _grow_raw(store, fd, current, size)
+            else:
+                mode = store.config.preallocation or "metadata"
+                qemu_img.resize_qcow2(guest_fd, volume.name, size, mode, call, lock_fds)
+            reach("resize.grown")
+            native.fsync(fd, str(volume))
+
+
+def _grow_raw(store: Store, fd: int, current: int, size: int) -> None:
+    if store.config.preallocation in ("falloc", "full"):
+        native.fallocate(fd, current, size - current, keep_size=True, path="")
+        reach("resize.reserved")
+    os.ftruncate(fd, size)

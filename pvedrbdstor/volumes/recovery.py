@@ -1,0 +1,174 @@
+"""After a crash: remove what was being built, finish or undo what was begun. Cheap when there is nothing to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from pvedrbdstor import native
+from pvedrbdstor.call import Call
+from pvedrbdstor.errors import BadName, Error
+from pvedrbdstor.volumes import snapshot_files
+from pvedrbdstor.volumes.images import discard_snapshots, has_snapshot_folder
+from pvedrbdstor.volumes.locks import guest_lock, try_lock
+from pvedrbdstor.volumes.names import VolumeName, check_file_name, check_vmid
+from pvedrbdstor.volumes.renames import move_snapshots
+from pvedrbdstor.volumes.store import INTERNAL, Store, remove_folder_if_empty
+from pvedrbdstor.volumes.templates import protect
+from pvedrbdstor.volumes.work import INTENT, NEW, TRASH, purge_later
+
+_PLAN_LIMIT = 4096
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+@dataclass
+class Report:
+    """How many leftovers were removed, operations finished, operations undone; how many could not be dealt with."""
+
+    removed: int = 0
+    finished: int = 0
+    undone: int = 0
+    failed: int = 0
+
+
+def recover(store: Store, call: Call) -> dict[str, int]:
+    """Deal with every dead entry of work/; entries of live operations are left alone."""
+    report = Report()
+    try:
+        work_fd = store.folder(f"{INTERNAL}/work")
+    except FileNotFoundError:
+        return asdict(report)
+    for entry in sorted(os.listdir(work_fd)):
+        kind = entry.partition(".")[0]
+        call.check()
+        if kind == TRASH:
+            purge_later(store, call, entry)
+            report.removed += 1
+        elif kind in (NEW, INTENT):
+            _deal_with(store, call, work_fd, entry, report)
+    return asdict(report)
+
+
+def _deal_with(store: Store, call: Call, work_fd: int, entry: str, report: Report) -> None:
+    """Act on one entry if nobody alive holds it. A failure is counted and leaves the entry for the next time."""
+    try:
+        fd = os.open(entry, _OPEN, dir_fd=work_fd)
+    except FileNotFoundError:
+        return
+    try:
+        if not try_lock(fd) or os.fstat(fd).st_nlink == 0:
+            return
+        if entry.startswith(NEW):
+            _remove_unfinished(store, work_fd, entry)
+            report.removed += 1
+        elif _carry_out(store, call, os.pread(fd, _PLAN_LIMIT, 0)):
+            os.unlink(entry, dir_fd=work_fd)
+            report.finished += 1
+        else:
+            os.unlink(entry, dir_fd=work_fd)
+            report.undone += 1
+    except (Error, OSError):
+        report.failed += 1
+    finally:
+        os.close(fd)
+
+
+def _remove_unfinished(store: Store, work_fd: int, entry: str) -> None:
+    """Remove a file that was being built, and the guest's folder if it was made for that file alone."""
+    os.unlink(entry, dir_fd=work_fd)
+    vmid = entry.split(".")[1]
+    if vmid.isdigit():
+        try:
+            remove_folder_if_empty(store.images(), str(int(vmid)))
+        except FileNotFoundError:
+            pass
+
+
+def _carry_out(store: Store, call: Call, text: bytes) -> bool:
+    """Finish the operation if its committing step was done (True), else make sure that nothing of it shows (False)."""
+    plan = _parse(text)
+    if plan is None:
+        return False
+    volume = _volume(plan, "vmid", "name")
+    if plan.get("do") == "free":
+        return _finish_free(store, call, volume)
+    if plan.get("do") == "template":
+        return _finish_template(store, call, volume)
+    if plan.get("do") == "rename":
+        return _finish_rename(store, call, volume, _volume(plan, "target_vmid", "target_name"))
+    raise BadName(name=str(plan.get("do")), what="intent", detail="this version does not know it")
+
+
+def _parse(text: bytes) -> Mapping[str, object] | None:
+    """A plan, or None where the crash came before it was written whole, and so before anything was done."""
+    if not text.endswith(b"\n"):
+        return None
+    try:
+        plan = json.loads(text)
+    except ValueError:
+        return None
+    return plan if isinstance(plan, dict) else None
+
+
+def _volume(plan: Mapping[str, object], vmid: str, name: str) -> VolumeName:
+    return VolumeName(check_vmid(plan.get(vmid)), check_file_name(str(plan.get(name))))
+
+
+def _finish_free(store: Store, call: Call, volume: VolumeName) -> bool:
+    """The image gone: its snapshots follow it. Still there: a template gets its protection back."""
+    with guest_lock(store, call, volume.vmid):
+        try:
+            with store.guest(volume.vmid) as guest_fd:
+                if _exists(guest_fd, volume.name):
+                    if volume.is_base:
+                        protect(store, guest_fd, volume)
+                    return False
+                if has_snapshot_folder(store, guest_fd, volume.name):
+                    discard_snapshots(store, call, guest_fd, volume.name)
+                snapshot_files.remove_empty_folders(store, guest_fd, volume.name)
+        except FileNotFoundError:
+            return True
+        remove_folder_if_empty(store.images(), str(volume.vmid))
+    return True
+
+
+def _finish_template(store: Store, call: Call, base: VolumeName) -> bool:
+    with guest_lock(store, call, base.vmid):
+        try:
+            with store.guest(base.vmid) as guest_fd:
+                if not _exists(guest_fd, base.name):
+                    return False
+                protect(store, guest_fd, base)
+                native.fsync(guest_fd, str(base))
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def _finish_rename(store: Store, call: Call, volume: VolumeName, target: VolumeName) -> bool:
+    """The image moved: its snapshots follow it. Still at its old name: nothing was done but making folders."""
+    with guest_lock(store, call, volume.vmid, target.vmid):
+        try:
+            with store.guest(volume.vmid) as source_fd, store.guest(target.vmid) as target_fd:
+                moved = not _exists(source_fd, volume.name) and _exists(target_fd, target.name)
+                if moved:
+                    move_snapshots(store, source_fd, target_fd, volume.name, target.name)
+                    native.fsync(target_fd, str(target))
+                    snapshot_files.remove_empty_folders(store, source_fd, volume.name)
+                else:
+                    snapshot_files.remove_empty_folders(store, target_fd, target.name)
+        except FileNotFoundError:
+            return False
+        remove_folder_if_empty(store.images(), str(target.vmid))
+        remove_folder_if_empty(store.images(), str(volume.vmid))
+    return moved
+
+
+def _exists(folder_fd: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,114 @@
+"""Templates and clones: a clone is a reflink, independent from its birth; its base stays deletable."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pvedrbdstor import native
+from pvedrbdstor.call import Call
+from pvedrbdstor.errors import BadName, HasSnapshots, NotSupported, VolumeExists
+from pvedrbdstor.faultpoints import reach
+from pvedrbdstor.volumes import qcow2, snapshot_files
+from pvedrbdstor.volumes.identity import image_id, new_id, set_image_id
+from pvedrbdstor.volumes.images import publish_image_locked, require_present
+from pvedrbdstor.volumes.locks import guest_lock, reflink_lock
+from pvedrbdstor.volumes.names import VolumeName
+from pvedrbdstor.volumes.store import Store
+from pvedrbdstor.volumes.work import intent, reflinking
+
+_TEMPLATE_MODE = 0o444
+
+
+def create_base(store: Store, call: Call, volume: VolumeName) -> VolumeName:
+    """Turn `vm-...` into `base-...`, read-only and immutable. Raises HasSnapshots, VolumeExists, VolumeMissing."""
+    if not volume.name.startswith("vm-"):
+        raise BadName(name=str(volume), what="image for a template", detail="its name must begin with 'vm-'")
+    base = volume.renamed(volume.vmid, "base-" + volume.name.removeprefix("vm-"))
+    plan: dict[str, object] = {"do": "template", "vmid": volume.vmid, "name": base.name}
+    with guest_lock(store, call, volume.vmid), store.guest_of(volume) as guest_fd:
+        require_present(store, guest_fd, volume)
+        _refuse_snapshots(store, guest_fd, volume)
+        _refuse_existing(store, guest_fd, base)
+        with intent(store, plan):
+            os.rename(volume.name, base.name, src_dir_fd=guest_fd, dst_dir_fd=guest_fd)
+            reach("template.renamed")
+            protect(store, guest_fd, base)
+            native.fsync(guest_fd, str(base))
+    return base
+
+
+def protect(store: Store, guest_fd: int, base: VolumeName) -> None:
+    """Make a template's image read-only and immutable (FS_IOC_SETFLAGS), where the file system can."""
+    with store.image(guest_fd, base) as fd:
+        if native.inode_flags(fd, str(base)) & native.FS_IMMUTABLE_FL:
+            return
+        os.fchmod(fd, _TEMPLATE_MODE)
+        reach("template.read-only")
+        try:
+            native.set_immutable(fd, True, str(base))
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOTTY):
+                raise
+        native.fsync(fd, str(base))
+
+
+def _refuse_snapshots(store: Store, guest_fd: int, volume: VolumeName) -> None:
+    names: list[str] = []
+    with store.image(guest_fd, volume) as fd:
+        if volume.format == "raw":
+            names = [s.name for s in snapshot_files.snapshots_of(store, guest_fd, volume.name, image_id(fd))]
+        elif volume.format == "qcow2":
+            names = [s.name for s in qcow2.read_snapshots(fd, qcow2.read_header(fd, str(volume)), str(volume))]
+    if names:
+        remedy = "A template has none: delete them first"
+        raise HasSnapshots(volume=volume, snapshots=", ".join(names[:5]), remedy=remedy)
+
+
+def _refuse_existing(store: Store, guest_fd: int, volume: VolumeName) -> None:
+    try:
+        os.stat(volume.name, dir_fd=guest_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    raise VolumeExists(volume=volume, storage=store.config.id)
+
+
+def clone_image(store: Store, call: Call, volume: VolumeName, vmid: int, snap: str | None) -> VolumeName:
+    """A new image for guest ``vmid`` with the contents of a template, a stopped image, or a snapshot of a raw one.
+
+    A clone of a qcow2 image is backed by what its source is backed by. Raises VolumeMissing, SnapshotMissing, NoReflink.
+    """
+    if volume.format not in ("raw", "qcow2"):
+        raise NotSupported(detail=f"A {volume.format} image cannot be cloned in place. Make a full clone")
+    if snap is not None and volume.format == "qcow2":
+        raise NotSupported(
+            detail="A snapshot inside a qcow2 image cannot be cloned in place. Make a full clone, or use raw images"
+        )
+    with (
+        guest_lock(store, call, volume.vmid, vmid),
+        _source(store, volume, snap) as source_fd,
+        reflink_lock(store, call),
+        reflinking(store, vmid, source_fd, str(volume)) as item,
+    ):
+        if volume.format == "raw":
+            set_image_id(item.fd, new_id())
+        reach("clone.copied")
+        clone = publish_image_locked(store, item, vmid, volume.format, None)
+    return VolumeName(clone.vmid, clone.name, volume.base)
+
+
+@contextmanager
+def _source(store: Store, volume: VolumeName, snap: str | None) -> Iterator[int]:
+    """The file whose contents the clone gets, open for reading."""
+    with store.guest_of(volume) as guest_fd, store.image(guest_fd, volume) as image_fd:
+        if snap is not None:
+            with snapshot_files.opened(store, guest_fd, volume, snap, image_id(image_fd)) as fd:
+                yield fd
+            return
+        if volume.format == "qcow2" and qcow2.read_header(image_fd, str(volume)).snapshot_count:
+            raise NotSupported(
+                detail=f"'{volume}' has snapshots inside, which a clone would carry along. Make a full clone"
+            )
+        yield image_fd

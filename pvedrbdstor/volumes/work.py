@@ -1,0 +1,182 @@
+"""Work in progress: files being built, things on their way out, intents of operations with several steps.
+
+All lie in .drbdocfs2/work. Whoever works on an entry holds flock() on it, so an entry that can be locked is a dead one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pvedrbdstor import native
+from pvedrbdstor.call import Call
+from pvedrbdstor.faultpoints import reach
+from pvedrbdstor.volumes.locks import try_lock
+from pvedrbdstor.volumes.store import Store
+
+NEW, TRASH, INTENT = "new", "trash", "intent"
+IMAGE_MODE = 0o640
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Building:
+    """A file under construction in work/, open for reading and writing, locked. Becomes visible by one step, or vanishes."""
+
+    def __init__(self, store: Store, entry: str, fd: int) -> None:
+        self.fd = fd
+        self.entry = entry
+        self._work = store.work()
+
+    def publish(self, folder_fd: int, name: str) -> None:
+        """Give the synced file its name; atomic, and FileExistsError where the name is taken, also by another node."""
+        native.fsync(self.fd, name)
+        reach("publish.synced")
+        os.link(self.entry, name, src_dir_fd=self._work, dst_dir_fd=folder_fd, follow_symlinks=False)
+        reach("publish.linked")
+        os.unlink(self.entry, dir_fd=self._work)
+        reach("publish.unlinked")
+        native.fsync(folder_fd, name)
+
+    def replace(self, folder_fd: int, name: str) -> None:
+        """Put the synced file in the place of an existing one; atomic."""
+        native.fsync(self.fd, name)
+        reach("replace.synced")
+        os.rename(self.entry, name, src_dir_fd=self._work, dst_dir_fd=folder_fd)
+        reach("replace.renamed")
+        native.fsync(folder_fd, name)
+
+    def discard(self) -> None:
+        """Remove what was not published; nothing happens when it was."""
+        _unlink_quietly(self.entry, self._work)
+
+
+@contextmanager
+def building(store: Store, vmid: int) -> Iterator[Building]:
+    """A new empty file for this guest, 0640."""
+    with _owned(store, lambda: _create(store, vmid)) as item:
+        yield item
+
+
+@contextmanager
+def reflinking(store: Store, vmid: int, source_fd: int, path: str) -> Iterator[Building]:
+    """A new file that shares all blocks of ``source_fd``, 0640. The reflink lock must be held. Raises OSError."""
+    with _owned(store, lambda: _reflink(store, vmid, source_fd, path)) as item:
+        yield item
+
+
+@contextmanager
+def _owned(store: Store, make: Callable[[], tuple[str, int]]) -> Iterator[Building]:
+    entry, fd = _locked(make)
+    item = Building(store, entry, fd)
+    reach("building.created")
+    try:
+        yield item
+    except BaseException:
+        item.discard()
+        raise
+    finally:
+        os.close(fd)
+
+
+def _locked(make: Callable[[], tuple[str, int]]) -> tuple[str, int]:
+    """Make a file and lock it; again if a cleaner took it for a dead one in the moment between."""
+    while True:
+        entry, fd = make()
+        if try_lock(fd) and os.fstat(fd).st_nlink:
+            return entry, fd
+        os.close(fd)
+
+
+def _create(store: Store, vmid: int) -> tuple[str, int]:
+    entry = f"{NEW}.{vmid}.{secrets.token_hex(8)}"
+    fd = os.open(entry, _CREATE, IMAGE_MODE, dir_fd=store.work())
+    os.fchmod(fd, IMAGE_MODE)
+    return entry, fd
+
+
+def _reflink(store: Store, vmid: int, source_fd: int, path: str) -> tuple[str, int]:
+    entry = f"{NEW}.{vmid}.{secrets.token_hex(8)}"
+    fd = native.clone_file(source_fd, store.work(), entry, IMAGE_MODE, path)
+    os.fchmod(fd, IMAGE_MODE)
+    return entry, fd
+
+
+# --- on the way out ----------------------------------------------------------------------------------------------
+
+
+def discard(store: Store, call: Call, folder_fd: int, name: str) -> None:
+    """Take a file or folder out of sight by one rename; its blocks are given back after the caller has its answer."""
+    entry = f"{TRASH}.{secrets.token_hex(8)}"
+    os.rename(name, entry, src_dir_fd=folder_fd, dst_dir_fd=store.work())
+    purge_later(store, call, entry)
+
+
+def keep_for_removal(store: Store, call: Call, folder_fd: int, name: str) -> None:
+    """Give a file that is about to be replaced a second name in the trash, so that replacing it frees no blocks at once."""
+    entry = f"{TRASH}.{secrets.token_hex(8)}"
+    os.link(name, entry, src_dir_fd=folder_fd, dst_dir_fd=store.work(), follow_symlinks=False)
+    purge_later(store, call, entry)
+
+
+def purge_later(store: Store, call: Call, entry: str) -> None:
+    """Remove a trash entry once the answer was sent."""
+    work_fd = os.dup(store.work())
+
+    def purge() -> None:
+        try:
+            remove_tree(work_fd, entry)
+        finally:
+            os.close(work_fd)
+
+    call.after.append(purge)
+
+
+def remove_tree(parent: int, name: str) -> None:
+    """Remove a file, or a folder with all that is in it; another node may be doing the same."""
+    try:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=parent)
+            return
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            for child in os.listdir(fd):
+                remove_tree(fd, child)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+
+
+# --- intents -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def intent(store: Store, data: dict[str, object]) -> Iterator[None]:
+    """Leave word of an operation of several steps while it runs; a crash leaves the word for recovery to act upon.
+
+    An ordinary failure leaves it too: whether the committing step was done is for recovery to see.
+    """
+    entry = f"{INTENT}.{secrets.token_hex(8)}"
+    work_fd = store.work()
+    _, fd = _locked(lambda: (entry, os.open(entry, _CREATE, 0o600, dir_fd=work_fd)))
+    try:
+        os.write(fd, json.dumps(data).encode() + b"\n")
+        native.fsync(fd, entry)
+        native.fsync(work_fd, entry)
+        reach("intent.written")
+        yield
+        _unlink_quietly(entry, work_fd)
+    finally:
+        os.close(fd)
+
+
+def _unlink_quietly(entry: str, work_fd: int) -> None:
+    try:
+        os.unlink(entry, dir_fd=work_fd)
+    except FileNotFoundError:
+        pass
