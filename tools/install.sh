@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# Sourced by dev: installs what a command needs, quickly when it is there already.
+
+# need LIST...: install the packages named in these files, one a line, `#` begins a comment.
+need() {
+    local wanted missing
+    wanted=$(sed 's/#.*//' "$@" | tr -s ' \t\n' '\n' | sed '/^$/d' | sort -u)
+    # shellcheck disable=SC2086 # a list of words
+    missing=$(comm -13 <(installed_of $wanted) - <<<"$wanted")
+    [ -z "$missing" ] && return
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "dev: these packages are missing; install them, or run this as root:" "${missing//$'\n'/ }" >&2
+        exit 77
+    fi
+    echo "dev: installing" "${missing//$'\n'/ }" >&2
+    # shellcheck disable=SC2086
+    (forbid_service_starts && apt_get update && apt_get install $missing)
+}
+
+installed_of() {
+    # shellcheck disable=SC2016 # a format of dpkg-query, not of the shell
+    dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null | sed -n 's/ installed$//p' | sort -u
+}
+
+apt_get() {
+    # --no-remove: on a Proxmox node the wish for a package must never take another away
+    DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+        "$1" --yes --no-remove --no-install-recommends "${@:2}" </dev/null >&2
+}
+
+# Until the calling (sub)shell ends, no package's scripts start a service: invoke-rc.d(8) asks policy-rc.d, 101 says no.
+forbid_service_starts() {
+    policy=/usr/sbin/policy-rc.d
+    kept=
+    if [ -e "$policy" ]; then
+        kept=$policy.dev.$BASHPID
+        mv "$policy" "$kept"
+    fi
+    trap 'rm -f "$policy"; [ -z "$kept" ] || mv "$kept" "$policy"' EXIT
+    trap 'exit 130' INT TERM HUP
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 0755 "$policy"
+}
+
+# need_venv REQUIREMENTS: tools that Debian does not have, pinned, in .venv on top of Debian's own Python packages.
+need_venv() {
+    if ! cmp -s "$1" .venv/requirements; then
+        echo "dev: installing $(grep -c '==' "$1") linters into .venv" >&2
+        /usr/bin/python3 -m venv --clear --system-site-packages .venv
+        .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r "$1" >&2
+        cp "$1" .venv/requirements
+    fi
+}
