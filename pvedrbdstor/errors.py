@@ -246,6 +246,13 @@ class SystemCallFailed(Error):
     exit_status = 74
 
 
+class NotOcfs2(Error):
+    """'{device}' holds no usable OCFS2 file system: {detail}. Is it the right device? Look at 'blkid -p {device}'."""
+
+    code = 46
+    exit_status = 69
+
+
 # --- 60..79: time and others -------------------------------------------------------------------------------------
 
 
