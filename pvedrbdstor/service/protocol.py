@@ -185,6 +185,12 @@ def encode_error(request_id: RequestId, error: Error) -> bytes:
     return _line({"jsonrpc": "2.0", "id": request_id, "error": body})
 
 
+def exit_status(response: bytes) -> int:
+    """What a command line ends with after this response line of ours: 0, or the error's exit status."""
+    error = json.loads(response).get("error")
+    return 0 if error is None else int(error["data"]["exit_status"])
+
+
 def _line(response: dict[str, object]) -> bytes:
     """ASCII only, so that no reader can decode it wrongly. File names that are not UTF-8 get question marks."""
     text = json.dumps(response, allow_nan=False, separators=(",", ":"))

@@ -7,7 +7,7 @@ import signal
 import socket
 
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import Error, InternalError
+from pvedrbdstor.errors import CallerGone, Error, InternalError
 from pvedrbdstor.service import channel
 from pvedrbdstor.service.protocol import (
     Request,
@@ -57,6 +57,8 @@ def answer(dispatcher: SupportsDispatch, request: Request, call: Call, stream: i
         log.info("%s on storage '%s': %s", request.method, request.storage, error)
         return encode_error(request.id, error)
     except Exception as error:
+        if stream is not None and isinstance(error, BrokenPipeError):
+            return encode_error(request.id, CallerGone(method=request.method))
         log.exception("%s on storage '%s' failed", request.method, request.storage)
         return encode_error(
             request.id, InternalError(where=f"'{request.method}'", detail=f"{type(error).__name__}: {error}")
