@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from pvedrbdstor.cli import output
-from pvedrbdstor.cli.session import Session, Volume
+from pvedrbdstor.cli.session import DEFAULT_CONFIG, Session, Volume
 from pvedrbdstor.errors import GuestsUnknown, ReferencedByGuest
 from pvedrbdstor.pve import storage_cfg
 from pvedrbdstor.pve.guests import Sought, describe, find_references
@@ -29,8 +29,10 @@ class StorageName(click.ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[click.shell_completion.CompletionItem]:
+        # Nothing is run while the shell completes: the root's option was parsed, but its function not called.
+        path = ctx.find_root().params.get("config") or DEFAULT_CONFIG
         try:
-            with open(ctx.ensure_object(Session).config_path, encoding="utf-8", errors="replace") as file:
+            with open(path, encoding="utf-8", errors="replace") as file:
                 ids = storage_cfg.storage_ids(file.read())
         except OSError:
             return []

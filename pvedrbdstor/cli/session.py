@@ -13,7 +13,7 @@ from pvedrbdstor.call import Call
 from pvedrbdstor.cli import backend, output
 from pvedrbdstor.cli.interrupt import EXIT_STATUS, Interrupt
 from pvedrbdstor.cli.progress import Progress
-from pvedrbdstor.errors import BadConfig, BadName, CallerGone
+from pvedrbdstor.errors import BadConfig, BadName, CallerGone, Error
 from pvedrbdstor.pve import storage_cfg
 from pvedrbdstor.service.protocol import SupportsDispatch
 
@@ -118,10 +118,10 @@ class Session:
             call = Call(method, storage.config.id, timeout=timeout, gone=interrupt.gone, progress=progress)
             try:
                 result = self.make_dispatcher().dispatch(method, request, call, stream=stream)
-            except CallerGone:
+            except Error as error:
                 if not interrupt.asked:
                     raise
-                output.say("interrupted; the work was undone.")
+                output.say("interrupted; the work was undone." if isinstance(error, CallerGone) else error.message)
                 raise click.exceptions.Exit(EXIT_STATUS) from None
             except KeyboardInterrupt:
                 output.say(f"ended at once. 'pvedrbdstor volume recover {call.storage}' removes what may be left over.")
