@@ -11,8 +11,8 @@ import errno
 import mmap
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -133,8 +133,8 @@ def clone_file(source_fd: int, dir_fd: int, name: str, mode: int, path: str = ""
     """Create ``name`` in the folder ``dir_fd`` as a reflink of ``source_fd``; return it open for reading and writing.
 
     The file has exactly the permissions ``mode`` and no extended attributes of the source. An OCFS2 without FICLONE
-    (before Linux 4.10) is asked with its own ioctl. On failure nothing is left behind; EEXIST when ``name`` exists.
-    Nothing is synced to disk. ``path`` defaults to ``name``.
+    (before Linux 4.10) is asked with its own ioctl, which refuses an immutable source (EPERM). On failure nothing is
+    left behind; EEXIST when ``name`` exists. Nothing is synced to disk. ``path`` defaults to ``name``.
     """
     path = path or name
     try:
@@ -203,10 +203,9 @@ def _removed_on_failure(fd: int, dir_fd: int, name: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        try:
-            os.unlink(name, dir_fd=dir_fd)
-        finally:
-            os.close(fd)
+        for clean_up in (partial(os.unlink, name, dir_fd=dir_fd), partial(os.close, fd)):
+            with suppress(OSError):  # why we clean up says more than why we could not
+                clean_up()
         raise
 
 
@@ -233,13 +232,13 @@ def data_extents(fd: int, size: int, path: str = "") -> list[tuple[int, int]]:
     while position < size:
         try:
             start = _call(seek, path, fd, position, os.SEEK_DATA)
+            if start >= size:
+                break
+            position = _call(seek, path, fd, start, os.SEEK_HOLE)
         except OSError as error:
             if error.errno == errno.ENXIO:  # no data from here to the end of the file
                 break
             raise
-        if start >= size:
-            break
-        position = _call(seek, path, fd, start, os.SEEK_HOLE)
         extents.append((start, min(position, size) - start))
     return extents
 

@@ -16,6 +16,7 @@ release() {
     set +e
     trap '' EXIT
     if mountpoint -q "$folder/mnt"; then
+        fsfreeze --unfreeze "$folder/mnt" 2>/dev/null
         for _ in 1 2 3 4 5 6 7 8 9 10; do
             umount "$folder/mnt" 2>/dev/null && break
             sleep 0.2

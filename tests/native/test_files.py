@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -217,6 +218,32 @@ def test_a_handler_that_raises_ends_an_interrupted_call() -> None:
             native._call(interrupted, "")
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_other_threads_run_while_a_call_hangs(small_fs: Loopback, small_dir: Path) -> None:
+    # On a frozen file system fallocate() waits for the thaw. With the GIL held the child could say nothing until then.
+    (small_dir / "image").touch()
+    program = (
+        "import os, sys, threading, time; from pvedrbdstor import native\n"
+        "fd = os.open(sys.argv[1], os.O_RDWR)\n"
+        "hanging = threading.Thread(target=native.fallocate, args=(fd, 0, 4096))\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "hanging.start(); hanging.join(0.2); print('hangs', hanging.is_alive(), flush=True)\n"
+        "hanging.join(); print('size', os.fstat(fd).st_size)\n"
+    )
+    argv = [sys.executable, "-c", program, str(small_dir / "image")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        subprocess.run(["fsfreeze", "--freeze", str(small_fs.path)], check=True)
+        try:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+            spoke, _, _ = select.select([child.stdout], [], [], 5)
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", str(small_fs.path)], check=True)
+        assert spoke, "the child was silent while its call hung"
+        assert child.stdout.read() == "hangs True\nsize 4096\n"
 
 
 def run_python(program: str) -> str:
