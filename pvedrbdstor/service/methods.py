@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig, relative_dir
 from pvedrbdstor.mirror.mount import open_store as open_verified_mount
-from pvedrbdstor.mirror.status import identity, status
+from pvedrbdstor.mirror.status import identity
 from pvedrbdstor.service.params import Params
 from pvedrbdstor.service.protocol import InvalidParams, MethodNotFound
 from pvedrbdstor.volumes import activation, failures, images, listing, recovery, renames, snapshots, templates, transfer
@@ -50,6 +50,13 @@ def _activate_storage(store: Store, call: Call, params: Params) -> None:
 
 def _deactivate_storage(store: Store, call: Call, params: Params) -> None:
     """Nothing is to be undone: the mount stays."""
+
+
+def _status(store: Store, call: Call, params: Params) -> dict[str, int | bool]:
+    """Sizes in bytes as df(1) counts them; a storage that could be opened is active, any other is an error."""
+    found = store.capacity()
+    used = found.total_bytes - found.free_bytes
+    return {"total": found.total_bytes, "avail": found.available_bytes, "used": used, "active": True}
 
 
 def _alloc_image(store: Store, call: Call, params: Params) -> str:
@@ -131,11 +138,11 @@ METHODS: dict[str, Method] = {
     "create_base": _create_base,
     "deactivate_storage": _deactivate_storage,
     "free_image": _free_image,
-    "get_identity": lambda store, call, params: identity(store),
+    "get_identity": lambda store, call, params: identity(store.config),
     "list_images": _list_images,
     "recover": lambda store, call, params: recovery.recover(store, call),
     "rename_volume": _rename_volume,
-    "status": lambda store, call, params: status(store),
+    "status": _status,
     "volume_resize": _volume_resize,
     "volume_rollback_is_possible": _volume_rollback_is_possible,
     "volume_size_info": _volume_size_info,

@@ -22,7 +22,8 @@ from pvedrbdstor.volumes.identity import new_id, set_image_id
 from pvedrbdstor.volumes.listing import children_of, info_of, names_in
 from pvedrbdstor.volumes.locks import guest_lock
 from pvedrbdstor.volumes.names import VolumeName, check_format, check_new_name, first_free_name
-from pvedrbdstor.volumes.store import Store, remove_folder_if_empty
+from pvedrbdstor.volumes.store import Store
+from pvedrbdstor.volumes.tidy import remove_empty_folders
 from pvedrbdstor.volumes.work import Building, building, discard, intent
 
 _CHUNK = 4 << 20
@@ -73,7 +74,7 @@ def publish_image_locked(store: Store, item: Building, vmid: int, fmt: str, name
             except FileExistsError:
                 raise VolumeExists(volume=f"{vmid}/{chosen}", storage=store.config.id) from None
     except BaseException:
-        remove_folder_if_empty(store.images(), str(vmid))
+        remove_empty_folders(store, vmid)
         raise
     return VolumeName(vmid, chosen)
 
@@ -116,18 +117,17 @@ def free_image(store: Store, call: Call, volume: VolumeName) -> None:
                 _refuse_while_used(store, call, volume)
             snapshots = has_snapshot_folder(store, guest_fd, volume.name)
             plan: dict[str, object] = {"do": "free", "vmid": volume.vmid, "name": volume.name}
-            with intent(store, plan) if snapshots or volume.is_base else nullcontext():
+            with intent(store, volume.vmid, plan) if snapshots or volume.is_base else nullcontext():
                 if volume.is_base:
                     unprotect(store, guest_fd, volume)
                     reach("free.unprotected")
-                discard(store, call, guest_fd, volume.name)
+                discard(store, call, volume.vmid, guest_fd, volume.name)
                 reach("free.image-gone")
                 if snapshots:
-                    discard_snapshots(store, call, guest_fd, volume.name)
+                    discard_snapshots(store, call, volume.vmid, guest_fd, volume.name)
                     reach("free.snapshots-gone")
                 native.fsync(guest_fd, str(volume))
-            snapshot_files.remove_empty_folders(store, guest_fd, volume.name)
-        remove_folder_if_empty(store.images(), str(volume.vmid))
+        remove_empty_folders(store, volume.vmid)
 
 
 def _refuse_while_used(store: Store, call: Call, volume: VolumeName) -> None:
@@ -153,10 +153,10 @@ def has_snapshot_folder(store: Store, guest_fd: int, name: str) -> bool:
         return False
 
 
-def discard_snapshots(store: Store, call: Call, guest_fd: int, name: str) -> None:
+def discard_snapshots(store: Store, call: Call, vmid: int, guest_fd: int, name: str) -> None:
     """Take the whole snapshot folder of an image out of sight."""
     with snapshot_files.parent_folder(store, guest_fd) as parent:
-        discard(store, call, parent, name)
+        discard(store, call, vmid, parent, name)
         native.fsync(parent, name)
 
 

@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BadName, Error
-from pvedrbdstor.volumes import snapshot_files
 from pvedrbdstor.volumes.images import discard_snapshots, has_snapshot_folder
 from pvedrbdstor.volumes.locks import guest_lock, try_lock
 from pvedrbdstor.volumes.names import VolumeName, check_file_name, check_vmid
 from pvedrbdstor.volumes.renames import move_snapshots
-from pvedrbdstor.volumes.store import INTERNAL, Store, remove_folder_if_empty
+from pvedrbdstor.volumes.store import INTERNAL, Store
 from pvedrbdstor.volumes.templates import protect
-from pvedrbdstor.volumes.work import INTENT, NEW, TRASH, purge_later
+from pvedrbdstor.volumes.tidy import remove_empty_folders
+from pvedrbdstor.volumes.work import INTENT, NEW, TRASH, guest_of_entry, purge_later
 
 _PLAN_LIMIT = 4096
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -45,6 +45,7 @@ def recover(store: Store, call: Call) -> dict[str, int]:
         call.check()
         if kind == TRASH:
             purge_later(store, call, entry)
+            _tidy(store, call, entry, report)
             report.removed += 1
         elif kind in (NEW, INTENT):
             _deal_with(store, call, work_fd, entry, report)
@@ -61,29 +62,29 @@ def _deal_with(store: Store, call: Call, work_fd: int, entry: str, report: Repor
         if not try_lock(fd) or os.fstat(fd).st_nlink == 0:
             return
         if entry.startswith(NEW):
-            _remove_unfinished(store, work_fd, entry)
             report.removed += 1
         elif _carry_out(store, call, os.pread(fd, _PLAN_LIMIT, 0)):
-            os.unlink(entry, dir_fd=work_fd)
             report.finished += 1
         else:
-            os.unlink(entry, dir_fd=work_fd)
             report.undone += 1
+        os.unlink(entry, dir_fd=work_fd)
+        _tidy(store, call, entry, report)
     except (Error, OSError):
         report.failed += 1
     finally:
         os.close(fd)
 
 
-def _remove_unfinished(store: Store, work_fd: int, entry: str) -> None:
-    """Remove a file that was being built, and the guest's folder if it was made for that file alone."""
-    os.unlink(entry, dir_fd=work_fd)
-    vmid = entry.split(".")[1]
-    if vmid.isdigit():
-        try:
-            remove_folder_if_empty(store.images(), str(int(vmid)))
-        except FileNotFoundError:
-            pass
+def _tidy(store: Store, call: Call, entry: str, report: Report) -> None:
+    """Remove the folders that the entry's operation may have left empty."""
+    vmid = guest_of_entry(entry)
+    if vmid is None:
+        return
+    try:
+        with guest_lock(store, call, vmid):
+            remove_empty_folders(store, vmid)
+    except Error:
+        report.failed += 1
 
 
 def _carry_out(store: Store, call: Call, text: bytes) -> bool:
@@ -126,11 +127,9 @@ def _finish_free(store: Store, call: Call, volume: VolumeName) -> bool:
                         protect(store, guest_fd, volume)
                     return False
                 if has_snapshot_folder(store, guest_fd, volume.name):
-                    discard_snapshots(store, call, guest_fd, volume.name)
-                snapshot_files.remove_empty_folders(store, guest_fd, volume.name)
+                    discard_snapshots(store, call, volume.vmid, guest_fd, volume.name)
         except FileNotFoundError:
-            return True
-        remove_folder_if_empty(store.images(), str(volume.vmid))
+            pass
     return True
 
 
@@ -150,19 +149,17 @@ def _finish_template(store: Store, call: Call, base: VolumeName) -> bool:
 def _finish_rename(store: Store, call: Call, volume: VolumeName, target: VolumeName) -> bool:
     """The image moved: its snapshots follow it. Still at its old name: nothing was done but making folders."""
     with guest_lock(store, call, volume.vmid, target.vmid):
+        moved = False
         try:
             with store.guest(volume.vmid) as source_fd, store.guest(target.vmid) as target_fd:
                 moved = not _exists(source_fd, volume.name) and _exists(target_fd, target.name)
                 if moved:
                     move_snapshots(store, source_fd, target_fd, volume.name, target.name)
                     native.fsync(target_fd, str(target))
-                    snapshot_files.remove_empty_folders(store, source_fd, volume.name)
-                else:
-                    snapshot_files.remove_empty_folders(store, target_fd, target.name)
+                    native.fsync(source_fd, str(volume))
         except FileNotFoundError:
-            return False
-        remove_folder_if_empty(store.images(), str(target.vmid))
-        remove_folder_if_empty(store.images(), str(volume.vmid))
+            pass
+        remove_empty_folders(store, target.vmid)
     return moved
 
 

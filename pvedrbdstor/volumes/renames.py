@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
@@ -15,7 +13,8 @@ from pvedrbdstor.volumes.images import discard_snapshots, has_snapshot_folder, r
 from pvedrbdstor.volumes.listing import names_in
 from pvedrbdstor.volumes.locks import guest_lock
 from pvedrbdstor.volumes.names import VolumeName, check_new_name, first_free_name
-from pvedrbdstor.volumes.store import Store, remove_folder_if_empty
+from pvedrbdstor.volumes.store import Store
+from pvedrbdstor.volumes.tidy import remove_empty_folders
 from pvedrbdstor.volumes.work import intent
 
 
@@ -28,39 +27,33 @@ def rename_volume(store: Store, call: Call, volume: VolumeName, vmid: int, name:
     with guest_lock(store, call, volume.vmid, vmid):
         with store.guest_of(volume) as source_fd:
             require_present(store, source_fd, volume)
-            with _target_folder(store, vmid) as target_fd:
-                chosen = name or first_free_name(names_in(target_fd), vmid, volume.format, store.config.id)
-                target = volume.renamed(vmid, chosen)
-                _refuse_taken(store, target_fd, target)
-                _move(store, call, source_fd, target_fd, volume, target)
-        if volume.vmid != vmid:
-            remove_folder_if_empty(store.images(), str(volume.vmid))
+            chosen = name or first_free_name(_names_of(store, vmid), vmid, volume.format, store.config.id)
+            target = volume.renamed(vmid, chosen)
+            _refuse_taken(store, target)
+            _move(store, call, source_fd, volume, target)
+        remove_empty_folders(store, volume.vmid)
     return target
 
 
-@contextmanager
-def _target_folder(store: Store, vmid: int) -> Iterator[int]:
+def _names_of(store: Store, vmid: int) -> list[str]:
     try:
-        with store.guest(vmid, create=True) as fd:
-            yield fd
-    except BaseException:
-        remove_folder_if_empty(store.images(), str(vmid))
-        raise
+        with store.guest(vmid) as guest_fd:
+            return names_in(guest_fd)
+    except FileNotFoundError:
+        return []
 
 
-def _refuse_taken(store: Store, target_fd: int, target: VolumeName) -> None:
+def _refuse_taken(store: Store, target: VolumeName) -> None:
     """rename() would silently replace; both guests' locks are held, so nothing of ours can come in between."""
     try:
-        os.stat(target.name, dir_fd=target_fd, follow_symlinks=False)
+        with store.guest(target.vmid) as target_fd:
+            os.stat(target.name, dir_fd=target_fd, follow_symlinks=False)
     except FileNotFoundError:
         return
     raise VolumeExists(volume=target, storage=store.config.id)
 
 
-def _move(store: Store, call: Call, source_fd: int, target_fd: int, volume: VolumeName, target: VolumeName) -> None:
-    if has_snapshot_folder(store, target_fd, target.name):
-        discard_snapshots(store, call, target_fd, target.name)
-    snapshots = has_snapshot_folder(store, source_fd, volume.name)
+def _move(store: Store, call: Call, source_fd: int, volume: VolumeName, target: VolumeName) -> None:
     plan: dict[str, object] = {
         "do": "rename",
         "vmid": volume.vmid,
@@ -68,26 +61,26 @@ def _move(store: Store, call: Call, source_fd: int, target_fd: int, volume: Volu
         "target_vmid": target.vmid,
         "target_name": target.name,
     }
-    with intent(store, plan) if snapshots else nullcontext():
+    with intent(store, volume.vmid, plan), store.guest(target.vmid, create=True) as target_fd:
+        if has_snapshot_folder(store, target_fd, target.name):
+            discard_snapshots(store, call, target.vmid, target_fd, target.name)
+        reach("rename.prepared")
         os.rename(volume.name, target.name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
         reach("rename.image-moved")
-        if snapshots:
-            move_snapshots(store, source_fd, target_fd, volume.name, target.name)
-            reach("rename.snapshots-moved")
+        move_snapshots(store, source_fd, target_fd, volume.name, target.name)
+        reach("rename.snapshots-moved")
         native.fsync(target_fd, str(target))
         native.fsync(source_fd, str(volume))
-    snapshot_files.remove_empty_folders(store, source_fd, volume.name)
 
 
 def move_snapshots(store: Store, source_fd: int, target_fd: int, name: str, target_name: str) -> None:
     """Move the snapshot folder of an image; nothing happens when it is no longer there."""
-    try:
-        with (
-            snapshot_files.parent_folder(store, source_fd) as source_parent,
-            snapshot_files.parent_folder(store, target_fd, create=True) as target_parent,
-        ):
-            os.rename(name, target_name, src_dir_fd=source_parent, dst_dir_fd=target_parent)
-            native.fsync(target_parent, target_name)
-            native.fsync(source_parent, name)
-    except FileNotFoundError:
-        pass
+    if not has_snapshot_folder(store, source_fd, name):
+        return
+    with (
+        snapshot_files.parent_folder(store, source_fd) as source_parent,
+        snapshot_files.parent_folder(store, target_fd, create=True) as target_parent,
+    ):
+        os.rename(name, target_name, src_dir_fd=source_parent, dst_dir_fd=target_parent)
+        native.fsync(target_parent, target_name)
+        native.fsync(source_parent, name)

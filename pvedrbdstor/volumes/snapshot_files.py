@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pvedrbdstor.errors import SnapshotMissing
 from pvedrbdstor.volumes.identity import SnapshotMark, snapshot_mark
 from pvedrbdstor.volumes.names import VolumeName
-from pvedrbdstor.volumes.store import SNAPSHOTS, Store, make_folder, remove_folder_if_empty
+from pvedrbdstor.volumes.store import SNAPSHOTS, Store, make_folder
 
 _SUFFIX = ".raw"
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -59,16 +59,6 @@ def parent_folder(store: Store, guest_fd: int, *, create: bool = False) -> Itera
         yield fd
     finally:
         os.close(fd)
-
-
-def remove_empty_folders(store: Store, guest_fd: int, image: str) -> None:
-    """Remove the snapshot folder of an image, and the one above, where nothing is left in them."""
-    try:
-        with parent_folder(store, guest_fd) as parent:
-            remove_folder_if_empty(parent, image)
-    except FileNotFoundError:
-        return
-    remove_folder_if_empty(guest_fd, SNAPSHOTS)
 
 
 def mark_in(folder_fd: int, file: str) -> tuple[SnapshotMark, int] | None:

@@ -10,9 +10,10 @@ from pvedrbdstor.errors import NotSupported, ReadOnlyVolume, SnapshotExists, Sna
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qcow2, qemu_img, snapshot_files
 from pvedrbdstor.volumes.identity import ensure_image_id, image_id, mark_snapshot, set_image_id
-from pvedrbdstor.volumes.locks import guest_lock, reflink_lock
+from pvedrbdstor.volumes.locks import guest_lock
 from pvedrbdstor.volumes.names import VolumeName
 from pvedrbdstor.volumes.store import Store
+from pvedrbdstor.volumes.tidy import remove_empty_folders
 from pvedrbdstor.volumes.work import discard, keep_for_removal, reflinking
 
 _SNAPSHOT_MODE = 0o440
@@ -27,8 +28,8 @@ def create_snapshot(store: Store, call: Call, volume: VolumeName, snap: str) -> 
     if volume.is_base:
         raise ReadOnlyVolume(volume=volume)
     with guest_lock(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+        _require_snapshot(store, guest_fd, volume, snap, wanted=False)
         if volume.format == "qcow2":
-            _require_snapshot(store, guest_fd, volume, snap, wanted=False)
             qemu_img.snapshot_qcow2(guest_fd, volume.name, "-c", snap, call, lock_fds)
             return
         with store.image(guest_fd, volume) as image_fd:
@@ -38,34 +39,31 @@ def create_snapshot(store: Store, call: Call, volume: VolumeName, snap: str) -> 
 def _snapshot_raw(store: Store, call: Call, guest_fd: int, image_fd: int, volume: VolumeName, snap: str) -> None:
     owner = ensure_image_id(image_fd)
     reach("snapshot.image-has-id")
-    exists = SnapshotExists(volume=volume, snapshot=snap, storage=store.config.id)
     try:
-        with snapshot_files.folder(store, guest_fd, volume.name, create=True) as folder_fd:
-            marked = snapshot_files.mark_in(folder_fd, snapshot_files.file_of(snap))
-            if marked and marked[0].image == owner:
-                raise exists
-            if marked:
-                _discard_strays(store, call, folder_fd, owner)
-            with reflink_lock(store, call), reflinking(store, volume.vmid, image_fd, str(volume)) as item:
-                mark_snapshot(item.fd, owner)
-                os.fchmod(item.fd, _SNAPSHOT_MODE)
-                reach("snapshot.marked")
-                try:
-                    item.publish(folder_fd, snapshot_files.file_of(snap))
-                except FileExistsError:
-                    raise exists from None
-            native.fsync(guest_fd, str(volume))
+        with reflinking(store, call, volume.vmid, image_fd, str(volume)) as item:
+            mark_snapshot(item.fd, owner)
+            os.fchmod(item.fd, _SNAPSHOT_MODE)
+            reach("snapshot.marked")
+            with snapshot_files.folder(store, guest_fd, volume.name, create=True) as folder_fd:
+                _make_way(store, call, volume, folder_fd, snap, owner)
+                item.publish(folder_fd, snapshot_files.file_of(snap))
+        native.fsync(guest_fd, str(volume))
     except BaseException:
-        snapshot_files.remove_empty_folders(store, guest_fd, volume.name)
+        remove_empty_folders(store, volume.vmid)
         raise
 
 
-def _discard_strays(store: Store, call: Call, folder_fd: int, owner: str) -> None:
-    """Remove snapshots of an earlier image of the same name, which are nobody's."""
-    for file in os.listdir(folder_fd):
-        marked = snapshot_files.mark_in(folder_fd, file)
-        if marked and marked[0].image != owner:
-            discard(store, call, folder_fd, file)
+def _make_way(store: Store, call: Call, volume: VolumeName, folder_fd: int, snap: str, owner: str) -> None:
+    """Remove a snapshot of this name that an earlier image of the same name left behind, and is nobody's."""
+    file = snapshot_files.file_of(snap)
+    try:
+        os.stat(file, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    marked = snapshot_files.mark_in(folder_fd, file)
+    if marked and marked[0].image == owner:
+        raise SnapshotExists(volume=volume, snapshot=snap, storage=store.config.id)
+    discard(store, call, volume.vmid, folder_fd, file)
 
 
 def delete_snapshot(store: Store, call: Call, volume: VolumeName, snap: str) -> None:
@@ -77,10 +75,10 @@ def delete_snapshot(store: Store, call: Call, volume: VolumeName, snap: str) -> 
             qemu_img.snapshot_qcow2(guest_fd, volume.name, "-d", snap, call, lock_fds)
             return
         with snapshot_files.folder(store, guest_fd, volume.name) as folder_fd:
-            discard(store, call, folder_fd, snapshot_files.file_of(snap))
+            discard(store, call, volume.vmid, folder_fd, snapshot_files.file_of(snap))
             reach("snapshot-delete.gone")
             native.fsync(folder_fd, str(volume))
-        snapshot_files.remove_empty_folders(store, guest_fd, volume.name)
+        remove_empty_folders(store, volume.vmid)
 
 
 def rollback(store: Store, call: Call, volume: VolumeName, snap: str) -> None:
@@ -101,10 +99,10 @@ def rollback(store: Store, call: Call, volume: VolumeName, snap: str) -> None:
 
 
 def _replace_by(store: Store, call: Call, guest_fd: int, source_fd: int, volume: VolumeName, owner: str) -> None:
-    with reflink_lock(store, call), reflinking(store, volume.vmid, source_fd, str(volume)) as item:
+    with reflinking(store, call, volume.vmid, source_fd, str(volume)) as item:
         set_image_id(item.fd, owner)
         reach("rollback.copied")
-        keep_for_removal(store, call, guest_fd, volume.name)
+        keep_for_removal(store, call, volume.vmid, guest_fd, volume.name)
         reach("rollback.old-kept")
         item.replace(guest_fd, volume.name)
 

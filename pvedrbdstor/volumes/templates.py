@@ -14,8 +14,10 @@ from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qcow2, snapshot_files
 from pvedrbdstor.volumes.identity import image_id, new_id, set_image_id
 from pvedrbdstor.volumes.images import publish_image_locked, require_present
-from pvedrbdstor.volumes.locks import guest_lock, reflink_lock
-from pvedrbdstor.volumes.names import VolumeName
+from pvedrbdstor.volumes.listing import info_of
+from pvedrbdstor.volumes.locks import guest_lock
+from pvedrbdstor.volumes.names import VolumeName, parent_image
+from pvedrbdstor.volumes.references import refuse_foreign_references
 from pvedrbdstor.volumes.store import Store
 from pvedrbdstor.volumes.work import intent, reflinking
 
@@ -32,7 +34,7 @@ def create_base(store: Store, call: Call, volume: VolumeName) -> VolumeName:
         require_present(store, guest_fd, volume)
         _refuse_snapshots(store, guest_fd, volume)
         _refuse_existing(store, guest_fd, base)
-        with intent(store, plan):
+        with intent(store, volume.vmid, plan):
             os.rename(volume.name, base.name, src_dir_fd=guest_fd, dst_dir_fd=guest_fd)
             reach("template.renamed")
             protect(store, guest_fd, base)
@@ -89,14 +91,13 @@ def clone_image(store: Store, call: Call, volume: VolumeName, vmid: int, snap: s
     with (
         guest_lock(store, call, volume.vmid, vmid),
         _source(store, volume, snap) as source_fd,
-        reflink_lock(store, call),
-        reflinking(store, vmid, source_fd, str(volume)) as item,
+        reflinking(store, call, vmid, source_fd, str(volume)) as item,
     ):
         if volume.format == "raw":
             set_image_id(item.fd, new_id())
         reach("clone.copied")
         clone = publish_image_locked(store, item, vmid, volume.format, None)
-    return VolumeName(clone.vmid, clone.name, volume.base)
+    return info_of(store, clone).volume
 
 
 @contextmanager
@@ -107,8 +108,17 @@ def _source(store: Store, volume: VolumeName, snap: str | None) -> Iterator[int]
             with snapshot_files.opened(store, guest_fd, volume, snap, image_id(image_fd)) as fd:
                 yield fd
             return
-        if volume.format == "qcow2" and qcow2.read_header(image_fd, str(volume)).snapshot_count:
-            raise NotSupported(
-                detail=f"'{volume}' has snapshots inside, which a clone would carry along. Make a full clone"
-            )
+        if volume.format == "qcow2":
+            _refuse_uncloneable(store, volume, qcow2.read_header(image_fd, str(volume)))
         yield image_fd
+
+
+def _refuse_uncloneable(store: Store, volume: VolumeName, header: qcow2.Header) -> None:
+    """A clone may depend on a template of this storage, as its source does, and on nothing else."""
+    refuse_foreign_references(header, volume, store.config.path)
+    if header.backing_file is not None and parent_image(header.backing_file) is None:
+        raise NotSupported(detail=f"'{volume}' is part of a chain of images. Make a full clone")
+    if header.snapshot_count:
+        raise NotSupported(
+            detail=f"'{volume}' has snapshots inside, which a clone would carry along. Make a full clone"
+        )

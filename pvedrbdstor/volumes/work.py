@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.faultpoints import reach
-from pvedrbdstor.volumes.locks import try_lock
+from pvedrbdstor.volumes.locks import reflink_lock, try_lock
+from pvedrbdstor.volumes.names import is_guest_folder
 from pvedrbdstor.volumes.store import Store
 
 NEW, TRASH, INTENT = "new", "trash", "intent"
@@ -62,9 +63,9 @@ def building(store: Store, vmid: int) -> Iterator[Building]:
 
 
 @contextmanager
-def reflinking(store: Store, vmid: int, source_fd: int, path: str) -> Iterator[Building]:
-    """A new file that shares all blocks of ``source_fd``, 0640. The reflink lock must be held. Raises OSError."""
-    with _owned(store, lambda: _reflink(store, vmid, source_fd, path)) as item:
+def reflinking(store: Store, call: Call, vmid: int, source_fd: int, path: str) -> Iterator[Building]:
+    """A new file that shares all blocks of ``source_fd``, 0640. Raises LockTimeout, OSError."""
+    with _owned(store, lambda: _reflink(store, call, vmid, source_fd, path)) as item:
         yield item
 
 
@@ -92,32 +93,31 @@ def _locked(make: Callable[[], tuple[str, int]]) -> tuple[str, int]:
 
 
 def _create(store: Store, vmid: int) -> tuple[str, int]:
-    entry = f"{NEW}.{vmid}.{secrets.token_hex(8)}"
+    entry = _entry(NEW, vmid)
     fd = os.open(entry, _CREATE, IMAGE_MODE, dir_fd=store.work())
     os.fchmod(fd, IMAGE_MODE)
     return entry, fd
 
 
-def _reflink(store: Store, vmid: int, source_fd: int, path: str) -> tuple[str, int]:
-    entry = f"{NEW}.{vmid}.{secrets.token_hex(8)}"
-    fd = native.clone_file(source_fd, store.work(), entry, IMAGE_MODE, path)
-    os.fchmod(fd, IMAGE_MODE)
-    return entry, fd
+def _reflink(store: Store, call: Call, vmid: int, source_fd: int, path: str) -> tuple[str, int]:
+    entry = _entry(NEW, vmid)
+    with reflink_lock(store, call):
+        return entry, native.clone_file(source_fd, store.work(), entry, IMAGE_MODE, path)
 
 
 # --- on the way out ----------------------------------------------------------------------------------------------
 
 
-def discard(store: Store, call: Call, folder_fd: int, name: str) -> None:
-    """Take a file or folder out of sight by one rename; its blocks are given back after the caller has its answer."""
-    entry = f"{TRASH}.{secrets.token_hex(8)}"
+def discard(store: Store, call: Call, vmid: int, folder_fd: int, name: str) -> None:
+    """Take a file or folder of a guest out of sight by one rename; its blocks are given back after the caller has its answer."""
+    entry = _entry(TRASH, vmid)
     os.rename(name, entry, src_dir_fd=folder_fd, dst_dir_fd=store.work())
     purge_later(store, call, entry)
 
 
-def keep_for_removal(store: Store, call: Call, folder_fd: int, name: str) -> None:
+def keep_for_removal(store: Store, call: Call, vmid: int, folder_fd: int, name: str) -> None:
     """Give a file that is about to be replaced a second name in the trash, so that replacing it frees no blocks at once."""
-    entry = f"{TRASH}.{secrets.token_hex(8)}"
+    entry = _entry(TRASH, vmid)
     os.link(name, entry, src_dir_fd=folder_fd, dst_dir_fd=store.work(), follow_symlinks=False)
     purge_later(store, call, entry)
 
@@ -156,12 +156,12 @@ def remove_tree(parent: int, name: str) -> None:
 
 
 @contextmanager
-def intent(store: Store, data: dict[str, object]) -> Iterator[None]:
+def intent(store: Store, vmid: int, data: dict[str, object]) -> Iterator[None]:
     """Leave word of an operation of several steps while it runs; a crash leaves the word for recovery to act upon.
 
     An ordinary failure leaves it too: whether the committing step was done is for recovery to see.
     """
-    entry = f"{INTENT}.{secrets.token_hex(8)}"
+    entry = _entry(INTENT, vmid)
     work_fd = store.work()
     _, fd = _locked(lambda: (entry, os.open(entry, _CREATE, 0o600, dir_fd=work_fd)))
     try:
@@ -173,6 +173,16 @@ def intent(store: Store, data: dict[str, object]) -> Iterator[None]:
         _unlink_quietly(entry, work_fd)
     finally:
         os.close(fd)
+
+
+def _entry(kind: str, vmid: int) -> str:
+    return f"{kind}.{vmid}.{secrets.token_hex(8)}"
+
+
+def guest_of_entry(entry: str) -> int | None:
+    """The guest that an entry of work/ says it belongs to."""
+    parts = entry.split(".")
+    return int(parts[1]) if len(parts) == 3 and is_guest_folder(parts[1]) else None
 
 
 def _unlink_quietly(entry: str, work_fd: int) -> None:
