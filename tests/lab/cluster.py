@@ -1,0 +1,132 @@
+"""Two nodes with one OCFS2 on dual-primary DRBD, owned by a `with` block: whatever happens, nothing of it stays behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from tests.lab import formation
+from tests.lab.backends import Backend, choose, scratch_root
+from tests.lab.network import Network
+from tests.lab.node import Node
+
+_PREFIX = "drbdocfs2-lab-"
+_DISK_SIZE = 1 << 30
+
+
+class Cluster:
+    """A running pair of nodes a and b. Use as a context manager.
+
+    folder holds disks, consoles and shared folders and is removed at the end, unless the environment variable LAB_KEEP
+    is set. uuid is the file system's, 32 upper case hex digits.
+    """
+
+    def __init__(self, backend: Backend | None = None, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.backend = backend or choose()
+        self.network = Network()
+        self.uuid = uuid.uuid4().hex.upper()
+        self._progress = progress
+        self._exit = ExitStack()
+        self.folder = Path()
+        self.a: Node
+        self.b: Node
+
+    @property
+    def nodes(self) -> tuple[Node, Node]:
+        return self.a, self.b
+
+    def __enter__(self) -> Cluster:
+        with ExitStack() as stack:
+            stack.enter_context(_sigterm_unwinds())
+            self.folder = stack.enter_context(_folder())
+            stack.enter_context(self.network)
+            self.a, self.b = (
+                Node(name, number, self.backend, self.network, self.folder / name)
+                for number, name in enumerate("ab", start=1)
+            )
+            stack.callback(self._kill)
+            self._boot()
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._exit.close()
+
+    def _boot(self) -> None:
+        formation.make_disks(self.nodes, _DISK_SIZE, self.uuid)
+        for node in self.nodes:
+            node.start()
+        formation.on_each(self.nodes, lambda node: node.wait_ready())
+        self._progress(f"two nodes booted ({self.backend.kind})")
+        formation.form(self.nodes)
+        self._progress(f"DRBD dual-primary, OCFS2 mounted on {formation.MOUNT_POINT} of both")
+
+    def _kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder of this cluster alone; removes what owners that were killed have left (their nodes end themselves)."""
+    root = scratch_root()
+    for old in root.glob(f"{_PREFIX}*"):
+        with _owned(old / "owner") as owned:
+            if owned and not (old / "kept").exists():
+                shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+    with (folder / "owner").open("w") as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        owner.write(f"{os.getpid()}\n")
+        owner.flush()
+        try:
+            yield folder
+        finally:
+            if os.environ.get("LAB_KEEP"):
+                (folder / "kept").touch()
+            else:
+                shutil.rmtree(folder)
+
+
+@contextmanager
+def _owned(path: Path) -> Iterator[bool]:
+    """Whether the lock at ``path`` could be had, which is then held; False also for one that is just being made."""
+    try:
+        lock: IO[str] = path.open("r+")
+    except OSError:
+        yield False
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let SIGTERM end this process by an exception, as SIGINT does, so that every `with` cleans up."""
+
+    def unwind(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,221 @@
+"""What tests do inside a node: one function an operation, called as `python3 -m tests.lab.guest.ops NAME ARGUMENT...`.
+
+The result is printed as JSON. A failing system call gives {"errno": "NAME"}: tests compare that too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import random
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+FICLONE = 0x40049409  # ioctl_ficlonerange(2)
+_TABLE: dict[str, Callable[..., object]] = {}
+
+
+def operation(function: Callable[..., object]) -> Callable[..., object]:
+    """Make a function callable from the host by its name."""
+    _TABLE[function.__name__] = function
+    return function
+
+
+@operation
+def ficlone(source: str, target: str) -> None:
+    """Make ``target`` a reflink of ``source``."""
+    with open(source, "rb") as original, open(target, "wb") as clone:
+        fcntl.ioctl(clone, FICLONE, original.fileno())
+
+
+@operation
+def write(path: str, text: str) -> None:
+    """Replace the content of a file, and sync it."""
+    with open(path, "w") as file:
+        file.write(text)
+        os.fsync(file.fileno())
+
+
+@operation
+def read(path: str) -> str:
+    return Path(path).read_text()
+
+
+@operation
+def write_pattern(path: str, seed: str, offset: str, length: str) -> str:
+    """Overwrite ``length`` bytes at ``offset`` with data that follow from ``seed``; sync; their SHA-256."""
+    data = hashlib.shake_256(seed.encode()).digest(int(length))
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, data, int(offset))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return hashlib.sha256(data).hexdigest()
+
+
+@operation
+def digest(path: str) -> str:
+    """SHA-256 of a whole file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@operation
+def race_names(folder: str, method: str, count: str, racers: str) -> list[int]:
+    """Try to win ``count`` names in an order of one's own by open, link or mkdir, when all racers are there: those won."""
+    me = os.uname().nodename
+    own = f"{folder}/racer.{me}"
+    Path(own).touch()
+    while sum(name.startswith("racer.") for name in os.listdir(folder)) < int(racers):
+        time.sleep(0.001)
+    order = list(range(int(count)))
+    random.Random(me).shuffle(order)
+    won = []
+    for number in order:
+        time.sleep(0.001)  # one tick of the node's clock: who has the folder's lock must not do all names in one go
+        try:
+            if method == "open":
+                os.close(os.open(f"{folder}/open.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            elif method == "link":
+                os.link(own, f"{folder}/link.{number}")
+            else:
+                os.mkdir(f"{folder}/mkdir.{number}")
+            won.append(number)
+        except FileExistsError:
+            pass
+    return won
+
+
+@operation
+def hold_flock(started: str, path: str) -> None:
+    """Take the exclusive lock, write the own pid to the file ``started``, keep the lock until killed."""
+    with open(path, "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        Path(started).write_text(str(os.getpid()))
+        time.sleep(3600)
+
+
+@operation
+def listen(started: str, *ports: str) -> None:
+    """Accept and close TCP connections on the ports; write the own pid to the file ``started``; until killed."""
+    servers = [socket.create_server(("", int(port))) for port in ports]
+    Path(started).write_text(str(os.getpid()))
+    while True:
+        for server in select.select(servers, [], [])[0]:
+            server.accept()[0].close()
+
+
+@operation
+def connect(address: str, port: str) -> bool:
+    """Whether a TCP connection succeeds within a second."""
+    try:
+        socket.create_connection((address, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@operation
+def try_flock(path: str) -> None:
+    """Take and release the exclusive lock without waiting."""
+    with open(path, "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@operation
+def wait_flock(path: str) -> float:
+    """Seconds until the exclusive lock could be had."""
+    started = time.monotonic()
+    with open(path, "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return time.monotonic() - started
+
+
+@operation
+def keep_open(path: str, opened: str, go_on: str) -> list[str]:
+    """Open a file, say so, wait for the file ``go_on``; what the descriptor reads, then what the path reads."""
+    with open(path) as file:
+        Path(opened).touch()
+        while not os.path.exists(go_on):
+            time.sleep(0.02)
+        return [file.read(), Path(path).read_text()]
+
+
+@operation
+def set_xattr(path: str, name: str, value: str) -> None:
+    os.setxattr(path, name, value.encode())
+
+
+@operation
+def get_xattr(path: str, name: str) -> str:
+    return os.getxattr(path, name).decode()
+
+
+@operation
+def rename(source: str, target: str) -> None:
+    os.rename(source, target)
+
+
+@operation
+def renameat2(source: str, target: str, flags: str) -> None:
+    """renameat2(2) with its flags: 1 is NOREPLACE, 2 is EXCHANGE."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, source.encode(), -100, target.encode(), int(flags)) != 0:
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+@operation
+def link(source: str, target: str) -> None:
+    os.link(source, target)
+
+
+@operation
+def file_system_id(path: str) -> int:
+    """f_fsid as statvfs(3) has it: the kernel's two words, the first one in the low half."""
+    return os.statvfs(path).f_fsid
+
+
+@operation
+def descriptor_mount_id(path: str) -> int:
+    """The mount a descriptor lies on, as /proc/self/fdinfo says."""
+    descriptor = os.open(path, os.O_RDONLY)
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
+
+
+@operation
+def mount_id(path: str) -> int:
+    """The id of the mount at ``path`` in /proc/self/mountinfo."""
+    rows = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return next(int(row[0]) for row in rows if row[4] == path)
+
+
+@operation
+def shell(*command: str) -> str:
+    """Output of a command that has to succeed."""
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def main() -> None:
+    function, arguments = _TABLE[sys.argv[1]], sys.argv[2:]
+    inspect.signature(function).bind(*arguments)
+    try:
+        result = function(*arguments)
+    except OSError as error:
+        result = {"errno": errno.errorcode.get(error.errno or 0, str(error))}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The lab itself: what the other tests take for granted."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab import leftovers
+from tests.lab.assets import REPOSITORY
+from tests.lab.cluster import Cluster
+from tests.lab.errors import TIMED_OUT
+from tests.lab.network import tcp_ports
+from tests.lab.ops import ops, running_op, wait_until
+
+OWNER = """
+import sys
+from tests.lab.backends import choose, scratch_root
+from tests.lab.cluster import Cluster
+from tests.lab import formation
+formation.form = lambda nodes: None  # booted nodes are enough here
+with Cluster() as cluster:
+    print(cluster.folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_command_reports_status_output_and_time(cluster: Cluster) -> None:
+    result = cluster.a.sh("echo out; echo err >&2; sleep 0.3; exit 7")
+    assert (result.rc, result.out) == (7, "out\nerr\n")
+    assert 0.3 <= result.seconds < 10
+
+
+def test_command_that_takes_too_long_is_ended(cluster: Cluster) -> None:
+    result = cluster.a.sh("echo begun; sleep 600", timeout=1)
+    assert (result.rc, result.out) == (TIMED_OUT, "begun\n")
+    assert cluster.a.sh("grep -l '^sleep.600' /proc/[0-9]*/cmdline").rc != 0
+
+
+def test_nodes_cannot_change_the_host(cluster: Cluster) -> None:
+    assert "Read-only" in cluster.a.sh(f"touch {REPOSITORY}/changed-by-a-node").out
+    cluster.a.run("touch /etc/changed-by-a-node")
+    assert not Path("/etc/changed-by-a-node").exists()
+
+
+def test_cut_network_loses_everything_and_heals_without_a_trace(cluster: Cluster) -> None:
+    ping = f"busybox ping -c 1 -W 1 {cluster.b.address}"
+    assert cluster.a.sh(ping).rc == 0
+    cluster.network.cut()
+    try:
+        assert cluster.a.sh(ping).rc != 0
+    finally:
+        cluster.network.heal()
+    wait_until(lambda: cluster.a.sh(ping).rc == 0, "the network is back")
+    wait_until(lambda: "cs:Connected ro:Primary/Primary" in cluster.a.run("cat /proc/drbd"), "DRBD is connected")
+    assert [node.boots for node in cluster.nodes] == [1, 1]
+
+
+def test_dropping_a_tcp_port_spares_the_others(cluster: Cluster) -> None:
+    with running_op(cluster.b, "listen", 9001, 9002):
+        try:
+            assert ops(cluster.a, "connect", cluster.b.address, 9001) is True
+            cluster.network.drop(9001)
+            assert ops(cluster.a, "connect", cluster.b.address, 9001) is False
+            assert ops(cluster.a, "connect", cluster.b.address, 9002) is True
+        finally:
+            cluster.network.heal()
+
+
+def test_ports_are_read_from_tcp_frames_only() -> None:
+    ethernet = bytes(12) + b"\x08\x00"
+    ipv4 = bytes([0x45]) + bytes(8) + b"\x06" + bytes(10)
+    tcp = (7789).to_bytes(2, "big") + (40000).to_bytes(2, "big") + bytes(16)
+    assert tcp_ports(ethernet + ipv4 + tcp) == (7789, 40000)
+    options = bytes([0x46]) + ipv4[1:] + bytes(4)
+    assert tcp_ports(ethernet + options + tcp) == (7789, 40000)
+    udp = ipv4[:9] + b"\x11" + ipv4[10:]
+    assert tcp_ports(ethernet + udp + tcp) == ()
+    assert tcp_ports(bytes(12) + b"\x08\x06" + ipv4 + tcp) == ()
+    assert tcp_ports(b"") == ()
+
+
+def _owner() -> tuple[subprocess.Popen[str], Path]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_terminated_owner_leaves_nothing_behind() -> None:
+    process, folder = _owner()
+    assert any("process" in line for line in leftovers.find(folder)), "nodes are found while they run"
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert leftovers.find(folder) == []
+
+
+def test_nodes_end_by_themselves_when_their_owner_is_killed_and_the_next_one_removes_the_folder() -> None:
+    process, folder = _owner()
+    process.kill()
+    process.wait(30)
+    wait_until(
+        lambda: not any(line.startswith("process") for line in leftovers.find(folder)), "the nodes have ended", 20
+    )
+    successor, other = _owner()
+    try:
+        assert leftovers.find(folder) == []
+        assert other != folder
+    finally:
+        assert successor.stdin is not None
+        successor.stdin.close()
+        assert successor.wait(30) == 0
+    assert leftovers.find(other) == []
