@@ -7,6 +7,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -64,18 +65,28 @@ def test_a_read_at_the_end_tells_how_much_there_was(length: int, reflink_dir: Pa
         assert buffer.pread(direct, 1 << 40) == 0
 
 
-def test_a_short_transfer_is_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_transfer_is_continued_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = [1024, 512, 2560]
-    calls = []
+    calls: list[tuple[bytes, int, int]] = []
 
-    def short(_function: object, _path: str, _fd: int, _memory: object, length: int, offset: int) -> int:
-        calls.append((length, offset))
+    def short(_function: object, _path: str, _fd: int, memory: Any, length: int, offset: int) -> int:
+        calls.append((native._extension().ffi.buffer(memory, 2)[:], length, offset))
         return moved.pop(0)
 
     monkeypatch.setattr(native, "_call", short)
     with native.AlignedBuffer(4096, alignment=SECTOR) as buffer:
+        for start, mark in ((0, b"at"), (1024, b"bt"), (1536, b"ct")):
+            buffer.view[start : start + 2] = mark
         buffer.pwrite(3, 8192)
-    assert calls == [(4096, 8192), (3072, 9216), (2560, 9728)]
+    assert calls == [(b"at", 4096, 8192), (b"bt", 3072, 9216), (b"ct", 2560, 9728)]
+
+
+def test_a_read_that_ends_within_a_sector_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Going on from there would be unaligned, which some file systems refuse even at the end of the file.
+    moved = [1024, 100]
+    monkeypatch.setattr(native, "_call", lambda *_arguments: moved.pop(0))
+    with native.AlignedBuffer(4096, alignment=SECTOR) as buffer:
+        assert buffer.pread(3, 0) == 1124
 
 
 def test_a_write_that_stops_short_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,21 @@ def test_clone_file_that_fails_half_way_leaves_nothing_behind(
     assert open_fds() == before
 
 
+def test_why_a_clone_failed_outlives_a_failing_clean_up(
+    source: int, dir_fd: int, reflink_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_and_take_away(*_arguments: object) -> None:
+        os.unlink(reflink_dir / "clone")
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(native, "reflink_fd", fail_and_take_away)
+    before = open_fds()
+    with pytest.raises(OSError) as caught:
+        native.clone_file(source, dir_fd, "clone", 0o640)
+    assert caught.value.errno == errno.EIO
+    assert open_fds() == before
+
+
 # --- the fallback: XFS made to look like an OCFS2 without FICLONE ------------------------------------------------
 
 
@@ -173,10 +188,10 @@ def old_ocfs2(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_fallback_gives_what_ficlone_gives(old_ocfs2: list[str], source: int, dir_fd: int, reflink_dir: Path) -> None:
     fds = open_fds()
-    fd = native.clone_file(source, dir_fd, "clone", 0o644)
+    fd = native.clone_file(source, dir_fd, "clone", 0o640)
     try:
         assert os.pread(fd, MIB + 1, 0) == b"s" * MIB
-        assert os.fstat(fd).st_mode & 0o7777 == 0o644
+        assert os.fstat(fd).st_mode & 0o7777 == 0o640
         assert os.listxattr(fd) == []
         assert os.pwrite(fd, b"c", 0) == 1
     finally:
