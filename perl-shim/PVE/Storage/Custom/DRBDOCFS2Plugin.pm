@@ -99,7 +99,7 @@ sub check_config {
     return $opts if !$create;
     die "illegal path for storage '$section_id': $opts->{path}."
         . " Use letters, digits and - _ . @ / only\n"
-        if $opts->{path} !~ m!^/[-/a-zA-Z0-9_.@]+$!;
+        if $opts->{path} !~ m!\A/[-/a-zA-Z0-9_.@]+\z!;
     require File::Spec;
     $opts->{path} = File::Spec->canonpath($opts->{path});
     return $opts;
@@ -115,7 +115,7 @@ sub on_add_hook {
     # Not mounted yet is no error here; where it should be, PVE's activation says so next.
     if (!$scfg->{'drbdocfs2-uuid'} && !$scfg->{disable} && _is_for_this_node($scfg)) {
         my $uuid = eval { _rpc($storeid, $scfg, 'get_identity', $DEADLINE{hook}) } // '';
-        $scfg->{'drbdocfs2-uuid'} = $1 if $uuid =~ m/^([0-9A-F]{32})$/;
+        $scfg->{'drbdocfs2-uuid'} = $1 if $uuid =~ m/\A([0-9A-F]{32})\z/;
     }
     return;
 }

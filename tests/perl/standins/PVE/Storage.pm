@@ -34,7 +34,8 @@ sub load_plugin {
 }
 
 PVE::Storage::DirPlugin->register();
-eval { load_plugin('PVE::Storage::Custom::DRBDOCFS2Plugin'); 1 }
+PVE::Storage::Plugin->private()->{plugins}->{drbdocfs2}
+    or eval { load_plugin('PVE::Storage::Custom::DRBDOCFS2Plugin'); 1 }
     or warn "Error loading storage plugin: $@";
 PVE::Storage::Plugin->init();
 
