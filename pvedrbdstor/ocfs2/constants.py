@@ -1,9 +1,10 @@
-"""Numbers of OCFS2, from the kernel's fs/ocfs2/ocfs2_fs.h and include/uapi/linux/magic.h."""
+"""Numbers of OCFS2, from the kernel's fs/ocfs2/ocfs2_fs.h."""
 
 from __future__ import annotations
 
-SUPER_MAGIC = 0x7461636F
-TYPE_NAME = "ocfs2"
+from pvedrbdstor.native import OCFS2_SUPER_MAGIC
+
+SUPER_MAGIC = OCFS2_SUPER_MAGIC  # f_type of statfs(2)
 
 SUPER_SIGNATURE = b"OCFSV2"
 SUPER_BLOCK_NUMBER = 2
