@@ -1,0 +1,1 @@
+"""The Debian package: built, installed, upgraded and removed in a clean chroot."""

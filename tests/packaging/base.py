@@ -1,0 +1,82 @@
+"""The clean Debian the package is installed into: as small as apt allows, plus what the package depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "packaging"
+
+
+def dependencies_from_debian(doubles: set[str]) -> list[str]:
+    """What debian/control asks for, without what our test doubles stand for and what debhelper fills in."""
+    control = (ROOT / "debian" / "control").read_text()
+    depends = re.search(r"^Depends: (.*?)^\S", control, re.MULTILINE | re.DOTALL)
+    assert depends is not None
+    wanted = []
+    for entry in depends[1].split(","):
+        alternatives = [name.split()[0] for name in entry.split("|") if name.strip()]
+        if not alternatives or alternatives[0].startswith("${") or doubles & set(alternatives):
+            continue
+        wanted.append(alternatives[0])
+    return wanted
+
+
+def base_tarball(doubles: set[str]) -> Path:
+    """A tarball of the base system, made by mmdebstrap(1) when there is none yet for this set of packages."""
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    packages = sorted({"ca-certificates", "perl", "python3", "systemd", *dependencies_from_debian(doubles)})
+    key = hashlib.sha256(" ".join([release, *packages]).encode()).hexdigest()[:12]
+    tarball = CACHE / f"{release}-{key}.tar"
+    if not tarball.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        options = CACHE / f"apt.{os.getpid()}.conf"
+        new = CACHE / f"new.{os.getpid()}.tar"
+        options.write_text(_apt_options())
+        how = [f"--aptopt={options}", "--format=tar", release, str(new), *_mirrors(release)]
+        try:
+            subprocess.run(
+                ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *how],
+                check=True,
+                timeout=400,
+            )
+            new.rename(tarball)
+        finally:
+            options.unlink()
+            new.unlink(missing_ok=True)
+    return tarball
+
+
+def _mirrors(release: str) -> list[str]:
+    """Debian's own repositories as this machine's apt knows them, one sources.list line each."""
+    targets = _targets()
+    if not targets:
+        subprocess.run(["apt-get", "-q", "update"], check=True, timeout=300)
+        targets = _targets()
+    lines = [f"deb {uri} {suite} {component}" for uri, suite, component in targets if suite.startswith(release)]
+    assert lines, f"apt on this machine knows no repository of Debian {release}: see apt-get indextargets"
+    return lines
+
+
+def _targets() -> list[tuple[str, str, str]]:
+    of_debian = ("Created-By: Packages", "Origin: Debian")
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", *of_debian],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    return [(uri, suite, component) for uri, suite, component in map(str.split, listed.stdout.splitlines())]
+
+
+def _apt_options() -> str:
+    """How this machine's apt reaches its mirrors: proxies, certificates, and whether it believes their clocks."""
+    dump = subprocess.run(["apt-config", "dump", "Acquire"], check=True, stdout=subprocess.PIPE, text=True, timeout=60)
+    wanted = re.compile(r'Acquire::(https?(::\S*)?|Check-Date|Check-Valid-Until) "[^"]+";')
+    return "".join(f"{line}\n" for line in dump.stdout.splitlines() if wanted.fullmatch(line))

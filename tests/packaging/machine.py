@@ -1,0 +1,96 @@
+"""A throw-away machine: the base system under an overlay in memory, in namespaces that end with it.
+
+Nothing is mounted where the host could see it, and no process survives: when the holder ends (also because the tests were
+killed and its standard input closed), the kernel takes down the mounts and whatever still runs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+_HOLD = """
+mount -t tmpfs -o size=3g tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
+mount -t proc proc "$1/root/proc"
+echo ready
+read -r _ || true
+"""
+_UNSHARE = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]
+_ENVIRONMENT = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
+
+
+class Machine:
+    """The base system in ``lower`` (never written to) with a writable layer of its own; ``folder`` must be empty."""
+
+    def __init__(self, lower: Path, folder: Path) -> None:
+        self._lower = lower
+        self._folder = folder
+
+    def __enter__(self) -> Machine:
+        self._holder = subprocess.Popen(
+            [*_UNSHARE, "sh", "-euc", _HOLD, "hold", str(self._folder), str(self._lower)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == "ready\n", "the overlay could not be mounted"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._holder.kill()
+        self._holder.communicate(timeout=20)
+
+    def run(self, *command: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command as root inside; output and errors together in ``stdout``. ``text`` is its standard input."""
+        result = subprocess.run(
+            [*self._enter(), "chroot", str(self._folder / "root"), "env", "-i", *_ENVIRONMENT, *command],
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+        assert not check or result.returncode == 0, f"{command} ended with {result.returncode}:\n{result.stdout}"
+        return result
+
+    def _enter(self) -> list[str]:
+        namespaces = f"/proc/{self._holder.pid}/ns"
+        return ["nsenter", f"--mount={namespaces}/mnt", f"--pid={namespaces}/pid_for_children", "--"]
+
+    def shell(self, script: str) -> str:
+        """Run lines of shell; what they print, with white space at the ends removed."""
+        return self.run("sh", "-euc", script).stdout.strip()
+
+    def write(self, path: str, text: str) -> None:
+        """Make a file and the folders above it."""
+        self.run("sh", "-euc", 'mkdir -p "$(dirname "$1")"; cat >"$1"', "sh", path, text=text)
+
+    def copy_in(self, file: Path) -> str:
+        """Put a file of the host into /root; its path inside."""
+        name = f"/root/{file.name}"
+        with file.open("rb") as source:
+            subprocess.run(
+                [*self._enter(), "dd", "status=none", f"of={self._folder}/root{name}"],
+                stdin=source,
+                check=True,
+                timeout=60,
+            )
+        return name
+
+    def files(self) -> set[str]:
+        """Every path on it, but for what apt, dpkg and ldconfig keep for themselves."""
+        found = self.run("find", "/", "-xdev", "-path", "/proc", "-prune", "-o", "-print").stdout.splitlines()
+        own = ("/proc", "/var/lib/dpkg/", "/var/lib/apt/", "/var/cache/", "/var/log/", "/root/", "/tmp/")
+        return {path for path in found if not path.startswith(own)}
+
+
+def unpack(tarball: Path, folder: Path) -> Path:
+    """Unpack the base system; the folder."""
+    subprocess.run(["tar", "-xf", str(tarball), "-C", str(folder), "--numeric-owner"], check=True, timeout=120)
+    return folder

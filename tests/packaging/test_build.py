@@ -1,0 +1,89 @@
+"""What is built: the same bytes every time, clean for lintian, and installable on the next Debian."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pvedrbdstor import __version__
+from tests.packaging.base import ROOT
+from tests.packaging.conftest import build
+
+
+def field(package: Path, name: str) -> str:
+    shown = subprocess.run(
+        ["dpkg-deb", "--field", str(package), name], check=True, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    return shown.stdout.strip()
+
+
+def test_two_builds_in_different_surroundings_give_the_same_bytes(package: Path, tmp_path: Path) -> None:
+    again = build(tmp_path / "elsewhere", TZ="Asia/Tokyo", LC_ALL="C", HOME="/nonexistent", CFLAGS="-O0")
+    assert again.read_bytes() == package.read_bytes()
+
+
+def test_the_build_leaves_the_tree_as_it_was(package: Path) -> None:
+    assert not list((ROOT / "debian").glob("*.substvars")), "debhelper worked in the tree itself"
+    assert not (ROOT / "debian" / "pvedrbdstor").exists()
+    assert not (ROOT / "pvedrbdstor.egg-info").exists()
+
+
+def test_lintian_finds_no_error_and_no_warning(package: Path) -> None:
+    found = subprocess.run(
+        [str(ROOT / "tools" / "lint-deb.sh"), str(package.parent)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+    )
+    assert found.returncode == 0, found.stdout
+
+
+def test_the_version_of_the_package_is_that_of_the_program(package: Path) -> None:
+    assert field(package, "Version") == __version__
+
+
+def test_no_dependency_forbids_a_newer_python(package: Path) -> None:
+    """An upgrade of Debian, and of Python with it, must not force apt to take the package away."""
+    python = [
+        entry.strip() for entry in field(package, "Depends").split(",") if re.match(r"\s*python3(:any)?\b(?!-)", entry)
+    ]
+    assert python, "the package does not depend on Python at all"
+    assert not [entry for entry in python if "<" in entry]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "./usr/bin/pvedrbdstor",
+        "./usr/lib/python3/dist-packages/pvedrbdstor/_native.abi3.so",
+        "./usr/share/bash-completion/completions/pvedrbdstor",
+        "./usr/share/doc/pvedrbdstor/changelog.gz",
+        "./usr/share/doc/pvedrbdstor/copyright",
+        "./usr/share/man/man7/drbdocfs2.7.gz",
+        "./usr/share/man/man8/pvedrbdstor.8.gz",
+        "./usr/share/perl5/PVE/Storage/Custom/DRBDOCFS2Plugin.pm",
+        "./usr/share/perl5/PVE/Storage/DRBDOCFS2/Client.pm",
+    ],
+)
+def test_the_package_has(package: Path, path: str) -> None:
+    assert path in contents(package)
+
+
+def test_the_package_has_both_units(package: Path) -> None:
+    units = {path.rpartition("/")[2] for path in contents(package) if "/lib/systemd/system/" in path}
+    assert units >= {"pvedrbdstor.service", "pvedrbdstor.socket"}
+
+
+def test_the_package_has_no_tests_and_no_sources_of_the_extension(package: Path) -> None:
+    assert not [path for path in contents(package) if re.search(r"/tests?/|\.[ch]$|csrc", path)]
+
+
+def contents(package: Path) -> list[str]:
+    listed = subprocess.run(
+        ["dpkg-deb", "--contents", str(package)], check=True, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    return [line.split(maxsplit=5)[5] for line in listed.stdout.splitlines()]

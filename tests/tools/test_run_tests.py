@@ -1,0 +1,72 @@
+"""How ./dev test counts, and that it never calls a failure a success."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def runner() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "tools" / "run_tests.py"
+    spec = importlib.util.spec_from_file_location("run_tests", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["run_tests"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_junit_counts_errors_as_failed_and_skipped_as_neither(runner: ModuleType, tmp_path: Path) -> None:
+    report = tmp_path / "junit.xml"
+    report.write_text('<testsuites><testsuite tests="10" failures="1" errors="2" skipped="3"/></testsuites>')
+    assert runner.count_junit(report, "") == runner.Counts(passed=4, failed=3, skipped=3)
+
+
+def test_no_junit_counts_nothing(runner: ModuleType, tmp_path: Path) -> None:
+    assert runner.count_junit(tmp_path / "missing.xml", "") == runner.Counts()
+
+
+def test_prove_is_counted_over_all_its_runs(runner: ModuleType, tmp_path: Path) -> None:
+    output = (
+        "Failed 1/2 test programs. 3/40 subtests failed.\nFiles=2, Tests=40, 1 wallclock secs\nResult: FAIL\n"
+        "Files=1, Tests=7,  0 wallclock secs\nResult: PASS\n"
+    )
+    assert runner.count_prove(tmp_path, output) == runner.Counts(passed=44, failed=3)
+
+
+def test_a_stage_that_dies_without_a_failed_case_counts_as_one(runner: ModuleType, tmp_path: Path) -> None:
+    outcome = runner.run(runner.Stage("dies", ["false"], 10), tmp_path / "report")
+    assert (outcome.status, outcome.failed) == (1, 1)
+
+
+def test_a_stage_that_cannot_start_fails(runner: ModuleType, tmp_path: Path) -> None:
+    outcome = runner.run(runner.Stage("missing", ["/nonexistent/program"], 10), tmp_path / "report")
+    assert outcome.failed == 1
+
+
+def test_a_stage_that_takes_too_long_is_ended_with_its_children(runner: ModuleType, tmp_path: Path) -> None:
+    mark = tmp_path / "still-alive"
+    script = f"(sleep 2; touch {mark}) & sleep 60"
+    started = time.monotonic()
+    outcome = runner.run(runner.Stage("slow", ["sh", "-c", script], 0.3), tmp_path / "report")
+    assert (outcome.status, outcome.failed) == (None, 1)
+    assert time.monotonic() - started < 5
+    time.sleep(2.2)
+    assert not mark.exists()
+
+
+def test_a_stage_that_succeeds_counts_what_its_report_says(runner: ModuleType, tmp_path: Path) -> None:
+    script = 'echo "Files=1, Tests=5,  0 wallclock secs"'
+    outcome = runner.run(runner.Stage("perl", ["sh", "-c", script], 10, runner.count_prove), tmp_path / "report")
+    assert (outcome.status, outcome.counts.passed, outcome.failed) == (0, 5, 0)
+
+
+def test_an_unknown_option_is_refused(runner: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(["--fats"]) == 64
+    assert "--fast" in capsys.readouterr().err
