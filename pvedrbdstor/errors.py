@@ -253,6 +253,13 @@ class NotOcfs2(Error):
     exit_status = 69
 
 
+class LeftoversRemain(Error):
+    """{count} leftovers on storage '{storage}' could not be dealt with and stay where they are. Run 'pvedrbdstor volume recover {storage}' again when the guests they belong to are not being worked on."""
+
+    code = 47
+    exit_status = 75
+
+
 # --- 60..79: time and others -------------------------------------------------------------------------------------
 
 

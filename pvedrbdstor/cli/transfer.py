@@ -11,12 +11,13 @@ from pvedrbdstor.cli.session import LONG, Session, Volume, pass_session, volid_o
 from pvedrbdstor.errors import BadRequest
 
 STDIN, STDOUT = 0, 1
+RAW, QCOW2 = "raw+size", "qcow2+size"  # PVE's names; the second carries the snapshots inside the image
 
 
 @click.command(short_help="Write a volume to standard output.")
 @volid_argument
 @click.option("--snapshot", "snap", metavar="NAME", help="The volume as it was at this snapshot.")
-@click.option("--format", "format_", metavar="FORMAT", help="raw+size or qcow2+size. Default: by the name's ending.")
+@click.option("--format", "format_", metavar="FORMAT", help="raw+size, or qcow2+size for a whole qcow2 image.")
 @json_option
 @pass_session
 def export(session: Session, volid: str, snap: str | None, format_: str | None) -> None:
@@ -30,12 +31,8 @@ def export(session: Session, volid: str, snap: str | None, format_: str | None) 
     if stream_is_terminal(STDOUT):
         raise BadRequest(detail="a disk image is no text for a terminal. Send it to a file or a pipe: add '> FILE'")
     target = session.volume(volid)
-    params = {
-        "volname": target.volname,
-        "format": format_ or default_format(target),
-        "snap": snap,
-        "with_snapshots": False,
-    }
+    chosen = format_ or export_format(target, snap)
+    params = {"volname": target.volname, "format": chosen, "snap": snap, "with_snapshots": chosen == QCOW2}
     session.call("volume_export", target.storage, params, timeout=LONG, label="Exporting", stream=STDOUT)
 
 
@@ -56,10 +53,11 @@ def import_(session: Session, storage: str, volname: str, format_: str | None) -
     if stream_is_terminal(STDIN):
         raise BadRequest(detail="there is no stream to import. Give one on standard input: add '< FILE'")
     target = Volume(session.storage(storage), volname)
+    chosen = format_ or f"{target.format}+size"
     params = {
         "volname": target.volname,
-        "format": format_ or default_format(target),
-        "with_snapshots": False,
+        "format": chosen,
+        "with_snapshots": chosen == QCOW2,
         "allow_rename": False,
     }
     made = session.call("volume_import", target.storage, params, timeout=LONG, label="Importing", stream=STDIN)
@@ -67,9 +65,9 @@ def import_(session: Session, storage: str, volname: str, format_: str | None) -
     session.answer({"volid": volid}, f"Made {volid}.\n")
 
 
-def default_format(target: Volume) -> str:
-    """The stream format of a volume, as PVE's volume_export_formats names it first."""
-    return f"{target.format}+size"
+def export_format(target: Volume, snap: str | None) -> str:
+    """The stream format for a volume: a qcow2 image travels whole, with its snapshots; one snapshot of it as raw data."""
+    return RAW if snap is not None else f"{target.format}+size"
 
 
 def stream_is_terminal(descriptor: int) -> bool:

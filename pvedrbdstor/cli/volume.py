@@ -21,6 +21,7 @@ from pvedrbdstor.cli.output import Column, size_cell, table, text_cell, time_cel
 from pvedrbdstor.cli.session import LONG, Session, pass_session, volid_of
 from pvedrbdstor.cli.sizes import KIB, format_size, parse_new_size, parse_size
 from pvedrbdstor.cli.snapshot import snapshot
+from pvedrbdstor.errors import LeftoversRemain
 
 _LIST = (
     Column("Volume"),
@@ -253,6 +254,8 @@ def recover(session: Session, storage: str) -> None:
     where = session.storage(storage)
     result = session.call("recover", where, {}, timeout=LONG, label="Recovering")
     session.answer(result, _recovered(result))
+    if result["failed"]:
+        raise LeftoversRemain(count=result["failed"], storage=storage)
 
 
 def _list_row(image: dict[str, Any]) -> list[str]:
@@ -269,4 +272,4 @@ def _list_row(image: dict[str, Any]) -> list[str]:
 def _recovered(result: dict[str, int]) -> str:
     if not any(result.values()):
         return "Nothing was left over.\n"
-    return "Removed {removed} leftovers, finished {finished} operations, undid {undone}.\n".format_map(result)
+    return "Leftovers removed: {removed}, operations finished: {finished}, undone: {undone}.\n".format_map(result)

@@ -135,6 +135,15 @@ def test_error_is_told_to_machines_as_one_document(cli: CommandLine, error: erro
     }
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
+def test_recovery_that_left_something_prints_its_report_and_fails(cli: CommandLine, options: list[str]) -> None:
+    cli.backend.answers["recover"] = {"removed": 1, "finished": 0, "undone": 0, "failed": 2}
+    result = cli("volume", "recover", "ha", *options)
+    assert result.exit_code == 75
+    assert "removed" in result.stdout
+    assert "2 leftovers on storage 'ha' could not be dealt with" in result.stderr
+
+
 def test_failure_nobody_foresaw_is_called_a_bug(cli: CommandLine) -> None:
     cli.backend.answers["list_images"] = ZeroDivisionError("on purpose")
     result = cli("volume", "list", "ha", "--json")

@@ -194,17 +194,17 @@ later     32 GiB  2023-11-14 22:14:20
         ["volume", "recover", "ha"],
         "recover",
         {},
-        {"removed": 2, "finished": 1, "undone": 0},
-        "Removed 2 leftovers, finished 1 operations, undid 0.\n",
-        {"removed": 2, "finished": 1, "undone": 0},
+        {"removed": 2, "finished": 1, "undone": 0, "failed": 0},
+        "Leftovers removed: 2, operations finished: 1, undone: 0.\n",
+        {"removed": 2, "finished": 1, "undone": 0, "failed": 0},
     ),
     (
         ["volume", "recover", "ha"],
         "recover",
         {},
-        {"removed": 0, "finished": 0, "undone": 0},
+        {"removed": 0, "finished": 0, "undone": 0, "failed": 0},
         "Nothing was left over.\n",
-        {"removed": 0, "finished": 0, "undone": 0},
+        {"removed": 0, "finished": 0, "undone": 0, "failed": 0},
     ),
 ]
 
@@ -257,23 +257,33 @@ def test_resize_to_what_is_no_larger_size_changes_nothing(cli: CommandLine, size
     assert "volume_resize" not in cli.backend.methods
 
 
+QCOW2 = "100/vm-100-disk-1.qcow2"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "format"), [([], "raw+size"), (["--format", "qcow2+size"], "qcow2+size")], ids=str
+    ("volname", "options", "params"),
+    [
+        (VOLNAME, [], {"format": "raw+size", "snap": None, "with_snapshots": False}),
+        (VOLNAME, ["--snapshot", "s1"], {"format": "raw+size", "snap": "s1", "with_snapshots": False}),
+        (QCOW2, [], {"format": "qcow2+size", "snap": None, "with_snapshots": True}),
+        (QCOW2, ["--snapshot", "s1"], {"format": "raw+size", "snap": "s1", "with_snapshots": False}),
+        (QCOW2, ["--format", "raw+size"], {"format": "raw+size", "snap": None, "with_snapshots": False}),
+    ],
 )
 def test_export_streams_to_standard_output_and_prints_nothing_else(
-    cli: CommandLine, arguments: list[str], format: str
+    cli: CommandLine, volname: str, options: list[str], params: dict[str, object]
 ) -> None:
-    result = cli("volume", "export", DISK, "--snapshot", "s1", *arguments)
+    result = cli("volume", "export", f"ha:{volname}", *options)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
-    params = {"volname": VOLNAME, "format": format, "snap": "s1", "with_snapshots": False}
-    assert cli.backend.requests == [("volume_export", {"storage": HA, **params})]
+    assert cli.backend.requests == [("volume_export", {"storage": HA, "volname": volname, **params})]
     assert cli.backend.streams == [1]
 
 
 def test_import_streams_from_standard_input(cli: CommandLine) -> None:
-    cli.backend.answers["volume_import"] = "100/vm-100-disk-1.qcow2"
-    assert cli("volume", "import", "ha", "100/vm-100-disk-1.qcow2").exit_code == 0
-    assert cli.backend.requests[0][1]["format"] == "qcow2+size"
+    cli.backend.answers["volume_import"] = QCOW2
+    assert cli("volume", "import", "ha", QCOW2).exit_code == 0
+    params = {"volname": QCOW2, "format": "qcow2+size", "with_snapshots": True, "allow_rename": False}
+    assert cli.backend.requests == [("volume_import", {"storage": HA, **params})]
     assert cli.backend.streams == [0]
 
 
