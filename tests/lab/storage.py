@@ -1,0 +1,112 @@
+"""The storage under test in the nodes: its service, and calls through the Perl plugin as Proxmox makes them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.lab.assets import REPOSITORY
+from tests.lab.errors import LabError
+from tests.lab.formation import MOUNT_POINT, STORAGE, on_each
+from tests.lab.node import Node
+
+SOCKET = "/run/pvedrbdstor/backend.sock"
+LOG = "/run/pvedrbdstor/serve.log"
+WORK = f"{MOUNT_POINT}/.drbdocfs2/work"
+PLUGIN_COMMAND = (
+    f"/usr/bin/perl -T -I {REPOSITORY}/perl-shim -I {REPOSITORY}/tests/perl/standins "
+    f"{REPOSITORY}/tests/lab/guest/plugin.pl"
+)
+
+
+class PluginError(LabError):
+    """A PVE::Storage function died: the message is what Proxmox would show."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a PVE::Storage function returned in list context, and how long it took on the node."""
+
+    values: list[Any]
+    seconds: float
+
+    @property
+    def value(self) -> Any:
+        """The first or only value."""
+        return self.values[0] if self.values else None
+
+
+def install(nodes: Sequence[Node]) -> None:
+    """Put the command `pvedrbdstor` into the nodes, running from the checkout, and start the service."""
+    on_each(nodes, _install)
+
+
+def _install(node: Node) -> None:
+    node.run(
+        f"""set -e
+mkdir -p /run/pvedrbdstor
+printf '#!/bin/sh\\nPYTHONPATH={REPOSITORY} PYTHONPYCACHEPREFIX=/run/pycache exec /usr/bin/python3 -m pvedrbdstor "$@"\\n' \\
+    >/usr/bin/pvedrbdstor
+chmod 0755 /usr/bin/pvedrbdstor"""
+    )
+    start_service(node)
+
+
+def start_service(node: Node) -> None:
+    """Start `pvedrbdstor serve` and wait until it listens. Raises LabError with its log."""
+    result = node.sh(
+        f"""cd /
+pvedrbdstor serve --socket {SOCKET} </dev/null >>{LOG} 2>&1 &
+echo $! >/run/pvedrbdstor/serve.pid
+for try in $(seq 200); do
+    [ -S {SOCKET} ] && exit 0
+    kill -0 $! 2>/dev/null || break
+    sleep 0.05
+done
+cat {LOG}
+exit 1"""
+    )
+    if result.rc != 0:
+        raise LabError(f"the service did not start on node {node.name}:\n{result.out}")
+
+
+def stop_service(node: Node) -> None:
+    """End the service as systemd would, and wait for it."""
+    node.run(
+        "pid=$(cat /run/pvedrbdstor/serve.pid) && kill $pid && "
+        "for try in $(seq 200); do kill -0 $pid 2>/dev/null || exit 0; sleep 0.05; done; exit 1"
+    )
+
+
+def call(node: Node, function: str, *arguments: object, timeout: float = 120) -> Answer:
+    """Call PVE::Storage::FUNCTION(config, ARGUMENTS...) under perl -T in the node. Raises PluginError when it dies."""
+    request = json.dumps({"call": function, "args": arguments})
+    out = node.run(f"echo {shlex.quote(request)} | {PLUGIN_COMMAND}", timeout)
+    answer = json.loads(out.splitlines()[-1])
+    if "error" in answer:
+        raise PluginError(answer["error"].strip())
+    return Answer(answer["result"], answer["seconds"])
+
+
+def alloc(node: Node, vmid: int, size: int, format: str = "raw", name: str | None = None) -> str:
+    """Allocate an image of ``size`` bytes: its volume ID."""
+    return str(call(node, "vdisk_alloc", STORAGE, vmid, format, name, size // 1024).value)
+
+
+def path(node: Node, volid: str, snapshot: str | None = None) -> str:
+    return str(call(node, "path", volid, *([snapshot] if snapshot else [])).value)
+
+
+def listing(node: Node, vmid: int | None = None) -> dict[str, dict[str, Any]]:
+    """Volume ID -> what the storage tells of it."""
+    images = call(node, "vdisk_list", STORAGE, vmid).value[STORAGE]
+    return {image["volid"]: image for image in images}
+
+
+def leftovers(node: Node) -> list[str]:
+    """Everything below images/ and work/ that should not be there once all volumes were freed."""
+    found = node.run(f"cd {MOUNT_POINT} && find images .drbdocfs2/work -mindepth 1 2>/dev/null || true")
+    return found.split()
