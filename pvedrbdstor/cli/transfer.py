@@ -8,7 +8,7 @@ import click
 
 from pvedrbdstor.cli.options import json_option, storage_argument, volid_argument
 from pvedrbdstor.cli.session import LONG, Session, Volume, pass_session, volid_of
-from pvedrbdstor.errors import BadRequest
+from pvedrbdstor.errors import NotSupported
 
 STDIN, STDOUT = 0, 1
 RAW, QCOW2 = "raw+size", "qcow2+size"  # PVE's names; the second carries the snapshots inside the image
@@ -29,7 +29,7 @@ def export(session: Session, volid: str, snap: str | None, format_: str | None) 
                 ssh other pvedrbdstor volume import ha 100/vm-100-disk-0.raw
     """
     if stream_is_terminal(STDOUT):
-        raise BadRequest(detail="a disk image is no text for a terminal. Send it to a file or a pipe: add '> FILE'")
+        raise NotSupported(detail="A disk image is no text for a terminal. Send it to a file or a pipe: add '> FILE'")
     target = session.volume(volid)
     chosen = format_ or export_format(target, snap)
     params = {"volname": target.volname, "format": chosen, "snap": snap, "with_snapshots": chosen == QCOW2}
@@ -51,7 +51,7 @@ def import_(session: Session, storage: str, volname: str, format_: str | None) -
     Example: pvedrbdstor volume import ha 100/vm-100-disk-0.raw < disk.stream
     """
     if stream_is_terminal(STDIN):
-        raise BadRequest(detail="there is no stream to import. Give one on standard input: add '< FILE'")
+        raise NotSupported(detail="There is no stream to import. Give one on standard input: add '< FILE'")
     target = Volume(session.storage(storage), volname)
     chosen = format_ or f"{target.format}+size"
     params = {

@@ -78,7 +78,7 @@ def test_volume_that_a_guest_knows_by_its_path_is_left_alone(cli: CommandLine) -
 def test_destroying_asks_on_a_terminal_and_takes_no_for_an_answer(cli: CommandLine, arguments: list[str]) -> None:
     result = cli(*arguments, input="n\n")
     assert (result.exit_code, cli.backend.requests) == (1, [])
-    assert result.stdout.strip() == "n"  # the runner's echo of the answer
+    assert result.stdout.strip() in ("", "n")  # before click 8.2 its runner echoes the answer here
     assert DISK in result.stderr
     assert "nothing was done" in result.stderr
 
