@@ -153,7 +153,7 @@ def check_size(value: object, unit: int = 1) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise BadSize(detail=f"The size {_shown(value)!r} is not a whole number")
     if value <= 0:
-        raise BadSize(detail=f"The size {value} is not above zero. Name the size the disk shall have")
+        raise BadSize(detail=f"The size {_shown(value)} is not above zero. Name the size the disk shall have")
     if value * unit >= 1 << 63:
         raise BadSize(detail=f"The size {_shown(value)} is beyond what any file system holds")
     return value * unit
@@ -177,6 +177,9 @@ def parent_image(backing_file: str | None) -> ImageFile | None:
 
 def _shown(value: object) -> str:
     """A hostile value as short printable text for a message."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except ValueError:  # a number of more digits than Python writes out (sys.set_int_max_str_digits)
+        text = f"a {type(value).__name__} too long to show"
     printable = "".join(c if " " <= c <= "~" else "?" for c in text[:64])
     return printable + ("..." if len(text) > 64 else "")
