@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import nullcontext
 
 from pvedrbdstor import native
@@ -27,6 +28,7 @@ from pvedrbdstor.volumes.tidy import remove_empty_folders
 from pvedrbdstor.volumes.work import Building, building, discard, intent
 
 _CHUNK = 4 << 20
+_ATTEMPTS = 3
 
 
 def alloc_image(store: Store, call: Call, vmid: int, fmt: str, name: str | None, size: int) -> VolumeName:
@@ -67,15 +69,25 @@ def publish_image(store: Store, call: Call, item: Building, vmid: int, fmt: str,
 def publish_image_locked(store: Store, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
     """The same, with the guest's lock held already."""
     try:
-        with store.guest(vmid, create=True) as guest_fd:
-            chosen = name or first_free_name(names_in(guest_fd), vmid, fmt, store.config.id)
+        for attempt in range(_ATTEMPTS):
             try:
-                item.publish(guest_fd, chosen)
-            except FileExistsError:
-                raise VolumeExists(volume=f"{vmid}/{chosen}", storage=store.config.id) from None
+                return _publish(store, item, vmid, fmt, name)
+            except FileNotFoundError:  # what knows no locks of ours removed the folder while it was empty
+                if attempt == _ATTEMPTS - 1:
+                    raise
     except BaseException:
         remove_empty_folders(store, vmid)
         raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _publish(store: Store, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
+    with store.guest(vmid, create=True) as guest_fd:
+        chosen = name or first_free_name(names_in(guest_fd), vmid, fmt, store.config.id)
+        try:
+            item.publish(guest_fd, chosen)
+        except FileExistsError:
+            raise VolumeExists(volume=f"{vmid}/{chosen}", storage=store.config.id) from None
     return VolumeName(vmid, chosen)
 
 
@@ -117,7 +129,10 @@ def free_image(store: Store, call: Call, volume: VolumeName) -> None:
                 _refuse_while_used(store, call, volume)
             snapshots = has_snapshot_folder(store, guest_fd, volume.name)
             plan: dict[str, object] = {"do": "free", "vmid": volume.vmid, "name": volume.name}
-            with intent(store, volume.vmid, plan) if snapshots or volume.is_base else nullcontext():
+            # A full file system must not keep anything from being freed: then a crash in between may leave snapshots
+            # that are nobody's, or a template that is not immutable.
+            many = snapshots or volume.is_base
+            with intent(store, volume.vmid, plan, even_if_full=True) if many else nullcontext():
                 if volume.is_base:
                     unprotect(store, guest_fd, volume)
                     reach("free.unprotected")
@@ -161,9 +176,10 @@ def discard_snapshots(store: Store, call: Call, vmid: int, guest_fd: int, name: 
 
 
 def unprotect(store: Store, guest_fd: int, volume: VolumeName) -> None:
-    """Take the immutable flag from a template's image."""
-    with store.image(guest_fd, volume) as fd:
-        native.set_immutable(fd, False, str(volume))
+    """Take the immutable flag from a template's image; a link or folder of that name has none of ours."""
+    if stat.S_ISREG(os.stat(volume.name, dir_fd=guest_fd, follow_symlinks=False).st_mode):
+        with store.image(guest_fd, volume) as fd:
+            native.set_immutable(fd, False, str(volume))
 
 
 def resize_image(store: Store, call: Call, volume: VolumeName, size: int) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import BadImage, BadName
+from pvedrbdstor.errors import BadImage, BadName, WrongMount
 from pvedrbdstor.volumes import qcow2, vmdk
 from pvedrbdstor.volumes.names import ImageFile, VolumeName, format_of, is_image_file, parent_image, parse_volume
 from pvedrbdstor.volumes.store import Store
@@ -81,20 +82,29 @@ def images_of(store: Store, call: Call, guests: Iterable[int]) -> Iterator[Image
         return
     for vmid in sorted(guests):
         call.check()
-        try:
-            guest_fd = store.open_folder(images, str(vmid))
-        except FileNotFoundError:
-            continue
-        try:
-            for name in sorted(filter(is_image_file, os.listdir(guest_fd))):
+        for guest_fd, name in _files_of(store, images, vmid):
+            if is_image_file(name):
                 try:
                     info = image_info(guest_fd, ImageFile(vmid, name))
                 except FileNotFoundError:
                     continue
                 if info is not None:
                     yield info
-        finally:
-            os.close(guest_fd)
+
+
+def _files_of(store: Store, images: int, vmid: int) -> Iterator[tuple[int, str]]:
+    """A guest's folder and each name in it, in order; none where there is no folder, or something else of its name."""
+    try:
+        guest_fd = store.open_folder(images, str(vmid))
+    except (FileNotFoundError, WrongMount):
+        return
+    try:
+        for name in sorted(os.listdir(guest_fd)):
+            yield guest_fd, name
+    except FileNotFoundError:  # removed after it was opened
+        return
+    finally:
+        os.close(guest_fd)
 
 
 def image_info(guest_fd: int, file: ImageFile) -> ImageInfo | None:
@@ -147,13 +157,40 @@ def info_of(store: Store, volume: VolumeName) -> ImageInfo:
 
 
 def children_of(store: Store, call: Call, base: VolumeName) -> list[str]:
-    """The qcow2 images that are backed by this base image; the only kind of dependence there is."""
-    target = ImageFile(base.vmid, base.name)
+    """The qcow2 files that are backed by this base image, however they name it; the only kind of dependence there is.
+
+    Files of volume chains (snap-*.qcow2), which are no volumes, count too.
+    """
+    images = f"{store.config.path}/{store.config.images_dir}"
+    target = f"{images}/{base.vmid}/{base.name}"
     return [
-        str(info.volume)
-        for info in images_of(store, call, store.guest_numbers())
-        if info.parent and parent_image(info.parent) == target
+        str(file)
+        for file, backing in _backed_files(store, call)
+        if posixpath.normpath(f"{images}/{file.vmid}/{backing}" if backing[0] != "/" else backing) == target
     ]
+
+
+def _backed_files(store: Store, call: Call) -> Iterator[tuple[ImageFile, str]]:
+    """Every qcow2 file that has a backing file, and the name of that."""
+    try:
+        images = store.images()
+    except FileNotFoundError:
+        return
+    for vmid in sorted(store.guest_numbers()):
+        call.check()
+        for guest_fd, name in _files_of(store, images, vmid):
+            backing = _backing_of(guest_fd, ImageFile(vmid, name)) if name.endswith(".qcow2") else None
+            if backing:
+                yield ImageFile(vmid, name), backing
+
+
+def _backing_of(guest_fd: int, file: ImageFile) -> str | None:
+    try:
+        if stat.S_ISREG(os.stat(file.name, dir_fd=guest_fd, follow_symlinks=False).st_mode):
+            return _header(guest_fd, file, "qcow2")[1]
+    except (BadImage, FileNotFoundError):
+        pass
+    return None
 
 
 def names_in(guest_fd: int) -> list[str]:

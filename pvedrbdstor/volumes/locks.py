@@ -49,7 +49,7 @@ def _lock(store: Store, call: Call, name: str, what: str) -> Iterator[int]:
     fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=store.locks())
     try:
         _acquire(fd, call, what)
-        os.pwrite(fd, _describe_self(call), 0)
+        _leave_name(fd, call)
         yield fd
     finally:
         os.close(fd)
@@ -76,6 +76,15 @@ def try_lock(fd: int) -> bool:
             return False
         raise
     return True
+
+
+def _leave_name(fd: int, call: Call) -> None:
+    """Say who holds the lock; on a full file system, where freeing must go on, the lock holds without."""
+    try:
+        os.pwrite(fd, _describe_self(call), 0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _describe_self(call: Call) -> bytes:

@@ -5,6 +5,7 @@ All lie in .drbdocfs2/work. Whoever works on an entry holds flock() on it, so an
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -138,8 +139,9 @@ def purge_later(store: Store, call: Call, entry: str) -> None:
 def remove_tree(parent: int, name: str) -> None:
     """Remove a file, or a folder with all that is in it; another node may be doing the same."""
     try:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            os.unlink(name, dir_fd=parent)
+        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        if not stat.S_ISDIR(mode):
+            _unlink(parent, name, mode)
             return
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
@@ -152,27 +154,64 @@ def remove_tree(parent: int, name: str) -> None:
         pass
 
 
+def _unlink(parent: int, name: str, mode: int) -> None:
+    """unlink(2), and once more without the immutable flag: what lies in the trash needs no protection."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except PermissionError:
+        if not stat.S_ISREG(mode):
+            raise
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            native.set_immutable(fd, False, name)
+        finally:
+            os.close(fd)
+        os.unlink(name, dir_fd=parent)
+
+
 # --- intents -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def intent(store: Store, vmid: int, data: dict[str, object]) -> Iterator[None]:
+def intent(store: Store, vmid: int, data: dict[str, object], *, even_if_full: bool = False) -> Iterator[None]:
     """Leave word of an operation of several steps while it runs; a crash leaves the word for recovery to act upon.
 
-    An ordinary failure leaves it too: whether the committing step was done is for recovery to see.
+    An ordinary failure leaves it too: whether the committing step was done is for recovery to see. ``even_if_full``
+    goes on without a word where the file system has no room for one.
     """
-    entry = _entry(INTENT, vmid)
-    work_fd = store.work()
-    _, fd = _locked(lambda: (entry, os.open(entry, _CREATE, 0o600, dir_fd=work_fd)))
     try:
-        os.write(fd, json.dumps(data).encode() + b"\n")
-        native.fsync(fd, entry)
-        native.fsync(work_fd, entry)
+        entry, fd = _write_intent(store, vmid, json.dumps(data).encode() + b"\n")
+    except OSError as error:
+        if not even_if_full or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        yield
+        return
+    try:
         reach("intent.written")
         yield
-        _unlink_quietly(entry, work_fd)
+        _unlink_quietly(entry, store.work())
     finally:
         os.close(fd)
+
+
+def _write_intent(store: Store, vmid: int, text: bytes) -> tuple[str, int]:
+    """The entry, written and locked. Nothing was done yet, so a failure leaves none."""
+    work_fd = store.work()
+
+    def create() -> tuple[str, int]:
+        name = _entry(INTENT, vmid)
+        return name, os.open(name, _CREATE, 0o600, dir_fd=work_fd)
+
+    entry, fd = _locked(create)
+    try:
+        os.write(fd, text)
+        native.fsync(fd, entry)
+        native.fsync(work_fd, entry)
+    except BaseException:
+        _unlink_quietly(entry, work_fd)
+        os.close(fd)
+        raise
+    return entry, fd
 
 
 def _entry(kind: str, vmid: int) -> str:
