@@ -43,6 +43,8 @@ def small_dir(small_fs: Loopback) -> Iterator[Path]:
     For a full file system at a moment of the test's choice call ``tests.loopback.fill(small_dir)``; for a read-only
     one use ``with small_fs.read_only():``.
     """
+    with small_fs.read_only():
+        pass  # XFS gives the blocks of removed files back in the background: this waits until it has
     with fresh_folder(small_fs.path) as folder:
         yield folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.volumes import listing, recovery, snapshots
+from pvedrbdstor.volumes import images, listing, recovery, snapshots
 from pvedrbdstor.volumes.names import VolumeName, parse_volume
 from pvedrbdstor.volumes.store import INTERNAL, SNAPSHOTS, Store
 
@@ -54,6 +55,19 @@ class Area:
                 return function(store, circumstances, *arguments)
         finally:
             circumstances.run_after()
+
+    def alloc(self, vmid: int = 100, fmt: str = "raw", size: int = MIB, name: str | None = None) -> VolumeName:
+        """A new image of ``size`` bytes."""
+        volume = self.do(images.alloc_image, vmid, fmt, name, size)
+        assert isinstance(volume, VolumeName)
+        return volume
+
+    def put(self, name: str, content: bytes = b"") -> Path:
+        """A file as something else leaves it: ``name`` is relative to the storage; its folders are made."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
 
     def path(self, volume: VolumeName | str, snap: str | None = None) -> Path:
         name = parse_volume(str(volume))
@@ -102,6 +116,12 @@ class Area:
                 wanted |= {str(folder / f"{snap}.raw") for snap, _, _ in seen.snapshots}
         found = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
         return sorted(p for p in found - wanted if not p.startswith(f"{INTERNAL}/lock/"))
+
+
+def qemu_img(*arguments: str | Path) -> str:
+    """Run qemu-img as an administrator or a `dir` storage does; its output."""
+    command = ["qemu-img", *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _digest(path: Path) -> str:
