@@ -17,12 +17,16 @@ use Test::More;
 
 use base qw(Exporter);
 
+## no critic (ProhibitAutomaticExportation)
 our @EXPORT = qw(backend dies interpreter plugin scfg temp_dir);
 
 my $PLUGIN = 'PVE::Storage::Custom::DRBDOCFS2Plugin';
 
 # As PVE's own loader does it, but without looking into /usr/share/perl5.
 BEGIN {
+    $ENV{PATH} = '/sbin:/bin:/usr/sbin:/usr/bin'; ## no critic (RequireLocalizedPunctuationVars)
+    delete @ENV{qw(IFS CDPATH ENV BASH_ENV)};
+
     require PVE::Storage::Custom::DRBDOCFS2Plugin;
     PVE::Storage::Custom::DRBDOCFS2Plugin->register()
         if !PVE::Storage::Plugin->private()->{plugins}->{drbdocfs2};
@@ -73,10 +77,7 @@ sub temp_dir {
 # A command for the one-shot: a Perl program of this suite with arguments.
 sub interpreter {
     my ($program, @arguments) = @_;
-    my ($perl) = $^X =~ m/\A(.*)\z/s;
-    my ($file) = dirname(__FILE__) . "/../$program" =~ m/\A(.*)\z/s;
-    ($file) = $file =~ m/\A(.*)\z/s;
-    return ($perl, $file, @arguments);
+    return map { m/\A(.*)\z/s } $^X, dirname(__FILE__) . "/../$program", @arguments; # untainted
 }
 
 # Start a backend. %answer: method => a result, or code that gets (params, id) and returns either a
@@ -90,7 +91,8 @@ sub backend {
         owner => $$,
         socket => "$dir/backend.sock",
         record => "$dir/requests",
-    }, __PACKAGE__;
+        },
+        __PACKAGE__;
     my $listener = IO::Socket::UNIX->new(Local => $self->{socket}, Listen => 16)
         or die "cannot listen on $self->{socket}: $!";
     my $pid = fork() // die "fork: $!";
@@ -119,6 +121,7 @@ sub _serve {
             ? $answer->{ $request->{method} }
             : $answer->{'*'};
         $result = $result->($request->{params}, $request->{id}) if ref($result) eq 'CODE';
+
         if (ref($result) eq 'Raw') {
             print {$client} ${$result};
         } else {

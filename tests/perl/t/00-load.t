@@ -20,8 +20,10 @@ BEGIN {
 
 my $plugin = 'PVE::Storage::Custom::DRBDOCFS2Plugin';
 
-is_deeply([keys %added], ['PVE/Storage/Custom/DRBDOCFS2Plugin.pm'],
-    'loading it loads nothing but itself');
+is_deeply(
+    [keys %added], ['PVE/Storage/Custom/DRBDOCFS2Plugin.pm'],
+    'loading it loads nothing but itself'
+);
 ok($plugin->isa('PVE::Storage::Plugin'), 'is a storage plugin');
 is($plugin->type(), 'drbdocfs2', 'its type');
 
@@ -50,7 +52,7 @@ subtest 'a missing client is an error of the call, not of the load' => sub {
     );
     my $scfg = { path => '/mnt/pve/ha', 'drbdocfs2-resource' => 'r0' };
     ok(!eval { $plugin->activate_storage('ha', $scfg, {}); 1 }, 'the call dies');
-    like($@, qr/reinstall the package pvedrbdstor/, 'and says what to do');
+    like($@, qr/reinstall the package/, 'and says what to do');
     is_deeply([$plugin->status('ha', $scfg, {})], [], 'status is inactive');
 };
 

@@ -31,13 +31,17 @@ subtest 'properties are ours by name' => sub {
 subtest 'options' => sub {
     my $options = $plugin->options();
     is_deeply([grep { !exists $known->{$_} } keys %{$options}], [], 'each is a defined property');
-    is_deeply([grep { !$options->{$_}->{optional} } keys %{$options}], ['path'],
-        'all but path are optional: a required one would make storage.cfg unwritable');
+    is_deeply(
+        [grep { !$options->{$_}->{optional} } keys %{$options}], ['path'],
+        'all but path are optional: a required one would make storage.cfg unwritable'
+    );
     ok($options->{path}->{fixed}, 'path is fixed');
 
     # "accept every DirPlugin option that this PVE defines": others vanish at the next write.
-    is_deeply([grep { !$options->{$_} } keys %{ PVE::Storage::DirPlugin->options() }], [],
-        "every option of a former 'dir' section is accepted");
+    is_deeply(
+        [grep { !$options->{$_} } keys %{ PVE::Storage::DirPlugin->options() }], [],
+        "every option of a former 'dir' section is accepted"
+    );
 
     for my $gone (qw(snapshot-as-volume-chain maxfiles create-subdirs bwlimit)) {
         local $known->{$gone} = 1;
@@ -51,8 +55,10 @@ subtest 'plugindata' => sub {
     my $data = $plugin->plugindata();
     is_deeply($data->{format}, [{ raw => 1, qcow2 => 1 }, 'raw'], 'raw and qcow2, raw first');
     is_deeply($data->{content}->[1], { images => 1, rootdir => 1 }, 'default content');
-    is_deeply([sort grep { $_ ne 'import' } keys %{ $data->{content}->[0] }],
-        [qw(backup images iso none rootdir snippets vztmpl)], 'allowed content');
+    is_deeply(
+        [sort grep { $_ ne 'import' } keys %{ $data->{content}->[0] }],
+        [qw(backup images iso none rootdir snippets vztmpl)], 'allowed content'
+    );
     is_deeply($data->{'sensitive-properties'}, {}, "no secrets, said explicitly");
 
     my $import = $base->get_vtype_subdirs()->{import} ? 1 : 0;
@@ -90,8 +96,10 @@ subtest 'path: what PVE accepts for a folder, in canonical form' => sub {
     for my $bad ('/mnt/a b', '/mnt/x;rm', "/mnt/x\ny", 'mnt/x', '/mnt/(x)') {
         like(dies(sub { $check->($bad) }), qr/path|line feed/, 'refused: ' . $bad =~ s/\n/\\n/r);
     }
-    like(dies(sub { $plugin->check_config('ha', { path => '/x' }, 0, 1) }), qr/fixed/,
-        'and it never changes');
+    like(
+        dies(sub { $plugin->check_config('ha', { path => '/x' }, 0, 1) }), qr/fixed/,
+        'and it never changes'
+    );
 };
 
 subtest 'values' => sub {

@@ -21,8 +21,10 @@ my %config;
 subtest 'the resource is demanded' => sub {
     my $backend = backend('*' => $uuid);
     for my $missing (undef, '') {
-        like(dies(sub { $plugin->on_add_hook('ha', scfg('drbdocfs2-resource' => $missing)) }),
-            qr/give --drbdocfs2-resource NAME .*\n\z/, 'with what to give');
+        like(
+            dies(sub { $plugin->on_add_hook('ha', scfg('drbdocfs2-resource' => $missing)) }),
+            qr/give --drbdocfs2-resource NAME .*\n\z/, 'with what to give'
+        );
     }
     is($backend->requests(), undef, 'nobody was asked');
 };
@@ -32,12 +34,21 @@ subtest 'volume chains are refused, with what to do' => sub {
     my $chain = scfg('snapshot-as-volume-chain' => 1);
     like(dies(sub { $plugin->on_add_hook('ha', $chain) }), qr/Leave that option out\n\z/, 'at add');
     like(
-        dies(sub { $plugin->on_update_hook_full('ha', scfg(), { 'snapshot-as-volume-chain' => 1 }, [], {}) }),
+        dies(
+            sub {
+                $plugin->on_update_hook_full(
+                    'ha', scfg(), { 'snapshot-as-volume-chain' => 1 }, [],
+                    {}
+                );
+            }
+        ),
         qr/Leave that option out\n\z/,
         'at update',
     );
-    is(dies(sub { $plugin->on_add_hook('ha', scfg('snapshot-as-volume-chain' => 0)) }), undef,
-        'saying no is fine');
+    is(
+        dies(sub { $plugin->on_add_hook('ha', scfg('snapshot-as-volume-chain' => 0)) }), undef,
+        'saying no is fine'
+    );
 };
 
 subtest 'the UUID is recorded where the mirror is mounted' => sub {
@@ -81,11 +92,18 @@ subtest 'a UUID that is none is not recorded' => sub {
 
 subtest 'two storages on one mirror are refused' => sub {
     my $backend = backend('*' => $uuid);
-    my $add = sub { my %change = @_; return dies(sub { $plugin->on_add_hook('new', scfg(%change)) }) };
+    my $add = sub {
+        my %change = @_;
+        return dies(sub { $plugin->on_add_hook('new', scfg(%change)) });
+    };
 
-    %config = (old => scfg(nodes => { pve1 => 1, pve2 => 1 }), local => { type => 'dir', path => '/x' });
+    %config =
+        (old => scfg(nodes => { pve1 => 1, pve2 => 1 }), local => { type => 'dir', path => '/x' });
     like($add->(), qr/'old' already lies on \/mnt\/pve\/ha\b/, 'the same path');
-    like($add->(path => '/mnt/b'), qr/'old' already lies on DRBD resource 'r0' volume 0/, 'resource');
+    like(
+        $add->(path => '/mnt/b'), qr/'old' already lies on DRBD resource 'r0' volume 0/,
+        'resource'
+    );
     is($add->(path => '/mnt/b', 'drbdocfs2-volume' => 1), undef, 'another volume of it is fine');
     is($add->(path => '/mnt/b', 'drbdocfs2-resource' => 'r1'), undef, 'so is another resource');
     is($add->(nodes => { pve3 => 1 }), undef, 'and the same names on other nodes');
@@ -105,13 +123,22 @@ subtest 'updates' => sub {
     };
     is($full->({ content => { images => 1 } }, []), undef, 'others may change');
     is($full->({ 'drbdocfs2-resource' => 'r2' }, undef), undef, 'the resource may be renamed');
-    like($full->({ 'drbdocfs2-resource' => 'r1' }, []), qr/'other' already lies/, 'not to a used one');
+    like(
+        $full->({ 'drbdocfs2-resource' => 'r1' }, []), qr/'other' already lies/,
+        'not to a used one'
+    );
     like($full->({}, ['drbdocfs2-resource']), qr/give --drbdocfs2-resource/, 'nor be removed');
 
     # PVE 8 knows this one only, with the changed options.
-    my $old = sub { my ($update) = @_; return dies(sub { $plugin->on_update_hook('ha', $update) }) };
+    my $old = sub {
+        my ($update) = @_;
+        return dies(sub { $plugin->on_update_hook('ha', $update) });
+    };
     is($old->({ 'drbdocfs2-resource' => 'r2' }), undef, 'PVE 8: renamed');
-    like($old->({ 'drbdocfs2-resource' => 'r1' }), qr/'other' already lies/, 'PVE 8: not to a used one');
+    like(
+        $old->({ 'drbdocfs2-resource' => 'r1' }), qr/'other' already lies/,
+        'PVE 8: not to a used one'
+    );
     like($old->({ 'snapshot-as-volume-chain' => 1 }), qr/Leave that option out/, 'PVE 8: no chain');
 };
 

@@ -42,7 +42,9 @@ sub has {
     my ($feature, $state, $format, $running, $opts) = @_;
     my $volname = '100/' . ($state eq 'base' ? 'base' : 'vm') . "-100-disk-0.$format";
     my $snap = $state eq 'snap' ? 's1' : undef;
-    return $plugin->volume_has_feature($scfg, $feature, 'ha', $volname, $snap, $running, $opts) ? 1 : 0;
+    return $plugin->volume_has_feature($scfg, $feature, 'ha', $volname, $snap, $running, $opts)
+        ? 1
+        : 0;
 }
 
 for my $row (@table) {
@@ -73,8 +75,10 @@ for my $case (
     ['raw', [], 0],
 ) {
     my ($format, $wanted, $expected) = @{$case};
-    is(has('clone', 'base', $format, 0, { valid_target_formats => $wanted }), $expected,
-        "clone of $format where one of (@{$wanted}) is wanted");
+    is(
+        has('clone', 'base', $format, 0, { valid_target_formats => $wanted }), $expected,
+        "clone of $format where one of (@{$wanted}) is wanted"
+    );
 }
 
 subtest 'other content is none of ours' => sub {
@@ -86,15 +90,24 @@ subtest 'other content is none of ours' => sub {
 # "Without it a running container's ext4 is not frozen."
 is($plugin->volume_snapshot_needs_fsfreeze(), 1, 'file systems are frozen for a snapshot');
 
-is($plugin->volume_qemu_snapshot_method('ha', $scfg, '100/vm-100-disk-0.raw'), 'storage',
-    'raw: the storage takes the snapshot of a running VM');
-is($plugin->volume_qemu_snapshot_method('ha', $scfg, '100/vm-100-disk-0.qcow2'), 'qemu',
-    'qcow2: QEMU does');
+is(
+    $plugin->volume_qemu_snapshot_method('ha', $scfg, '100/vm-100-disk-0.raw'), 'storage',
+    'raw: the storage takes the snapshot of a running VM'
+);
+is(
+    $plugin->volume_qemu_snapshot_method('ha', $scfg, '100/vm-100-disk-0.qcow2'), 'qemu',
+    'qcow2: QEMU does'
+);
 
 if (my $formats = $plugin->can('get_formats')) { # API 12
-    is_deeply($plugin->get_formats($scfg, 'ha'), { default => 'raw', valid => { raw => 1, qcow2 => 1 } },
-        'raw is the default');
-    is($plugin->get_formats(scfg(format => 'qcow2'), 'ha')->{default}, 'qcow2', 'unless configured');
+    is_deeply(
+        $plugin->get_formats($scfg, 'ha'), { default => 'raw', valid => { raw => 1, qcow2 => 1 } },
+        'raw is the default'
+    );
+    is(
+        $plugin->get_formats(scfg(format => 'qcow2'), 'ha')->{default}, 'qcow2',
+        'unless configured'
+    );
 }
 
 subtest 'streams' => sub {
@@ -113,15 +126,23 @@ subtest 'streams' => sub {
     for my $case (@cases) {
         my ($volname, $snap, $base, $with, @formats) = @{$case};
         my $name = join(' ', map { $_ // '-' } $volname, $snap, $base, $with);
-        is_deeply([$plugin->volume_export_formats($scfg, 'ha', $volname, $snap, $base, $with)],
-            \@formats, "export: $name");
-        is_deeply([$plugin->volume_import_formats($scfg, 'ha', $volname, $snap, $base, $with)],
-            \@formats, "import: $name");
+        is_deeply(
+            [$plugin->volume_export_formats($scfg, 'ha', $volname, $snap, $base, $with)],
+            \@formats, "export: $name"
+        );
+        is_deeply(
+            [$plugin->volume_import_formats($scfg, 'ha', $volname, $snap, $base, $with)],
+            \@formats, "import: $name"
+        );
     }
-    is_deeply([$plugin->volume_export_formats($scfg, 'ha', 'iso/debian.iso')], ['raw+size'],
-        "PVE's own for an ISO image");
-    is_deeply([$plugin->volume_export_formats($scfg, 'ha', '100/vm-100-disk-0.vmdk', undef, undef, 1)],
-        ['vmdk+size'], 'and for vmdk');
+    is_deeply(
+        [$plugin->volume_export_formats($scfg, 'ha', 'iso/debian.iso')], ['raw+size'],
+        "PVE's own for an ISO image"
+    );
+    is_deeply(
+        [$plugin->volume_export_formats($scfg, 'ha', '100/vm-100-disk-0.vmdk', undef, undef, 1)],
+        ['vmdk+size'], 'and for vmdk'
+    );
 };
 
 done_testing();

@@ -15,7 +15,14 @@ my $OLDEST_API = 9;
 my $NEWEST_API = 15; # the newest one this was tested with
 
 # Seconds to wait for the backend. PVE's cluster lock ends its holder after 60.
-my %DEADLINE = (locked => 50, unlocked => 50, activate => 10, status => 2, hook => 5, qcow2 => 1800);
+my %DEADLINE = (
+    locked => 50,
+    unlocked => 50,
+    activate => 10,
+    status => 2,
+    hook => 5,
+    qcow2 => 1800, # qemu-img at work, and no cluster lock held
+);
 
 my $VOLNAME_RE = qr!(?:\d+/[^/\s]+/)?\d+/[^/\s]+!;
 
@@ -31,14 +38,20 @@ sub type {
 
 # PVE refuses a plugin newer than itself, and warns about an older one at every command.
 sub api {
-    my $pve = do { local ($@, $SIG{__DIE__}); eval { PVE::Storage::APIVER() } };
+    my $pve = do {
+        local ($@, $SIG{__DIE__});
+        eval { PVE::Storage::APIVER() }
+    };
     return $NEWEST_API if !defined($pve) || $pve !~ m/^\d+$/ || $pve > $NEWEST_API;
     return $pve < $OLDEST_API ? $OLDEST_API : $pve;
 }
 
 sub plugindata {
     my %content = map { $_ => 1 } qw(images rootdir vztmpl iso backup snippets none);
-    my $folders = do { local ($@, $SIG{__DIE__}); eval { PVE::Storage::Plugin->get_vtype_subdirs() } };
+    my $folders = do {
+        local ($@, $SIG{__DIE__});
+        eval { PVE::Storage::Plugin->get_vtype_subdirs() }
+    };
     $content{import} = 1 if $folders && $folders->{import};
     return {
         content => [\%content, { images => 1, rootdir => 1 }],
@@ -108,12 +121,11 @@ sub check_config {
 sub on_add_hook {
     my ($class, $storeid, $scfg, %sensitive) = @_;
 
-    _demand_resource($storeid, $scfg->{'drbdocfs2-resource'});
-    _refuse_volume_chain($storeid, $scfg);
-    _refuse_shared_mirror($storeid, $scfg);
+    _backend();
+    PVE::Storage::DRBDOCFS2::Section::check_new($storeid, $scfg);
 
     # Not mounted yet is no error here; where it should be, PVE's activation says so next.
-    if (!$scfg->{'drbdocfs2-uuid'} && !$scfg->{disable} && _is_for_this_node($scfg)) {
+    if (!$scfg->{'drbdocfs2-uuid'} && PVE::Storage::DRBDOCFS2::Section::is_used_here($scfg)) {
         my $uuid = eval { _rpc($storeid, $scfg, 'get_identity', $DEADLINE{hook}) } // '';
         $scfg->{'drbdocfs2-uuid'} = $1 if $uuid =~ m/\A([0-9A-F]{32})\z/;
     }
@@ -131,83 +143,9 @@ sub on_update_hook {
 sub on_update_hook_full {
     my ($class, $storeid, $scfg, $update, $delete, $sensitive) = @_;
 
-    my @delete = @{ $delete // [] };
-    my %after = (%{$scfg}, %{$update});
-    delete @after{@delete};
-
-    _demand_resource($storeid, undef) if grep { $_ eq 'drbdocfs2-resource' } @delete;
-    _refuse_volume_chain($storeid, $update);
-    _refuse_shared_mirror($storeid, \%after)
-        if grep { exists $update->{$_} } qw(drbdocfs2-resource drbdocfs2-volume nodes);
+    _backend();
+    PVE::Storage::DRBDOCFS2::Section::check_update($storeid, $scfg, $update, $delete);
     return;
-}
-
-sub _demand_resource {
-    my ($storeid, $resource) = @_;
-
-    die "storage '$storeid' needs to know the DRBD resource it lies on:"
-        . " give --drbdocfs2-resource NAME ('drbdadm sh-resources' lists them)\n"
-        if !defined($resource) || $resource eq '';
-    return;
-}
-
-sub _refuse_volume_chain {
-    my ($storeid, $options) = @_;
-
-    die "storage '$storeid': snapshot-as-volume-chain is not for storages of type drbdocfs2, which"
-        . " have snapshots of raw and qcow2 images anyway. Leave that option out\n"
-        if $options->{'snapshot-as-volume-chain'};
-    return;
-}
-
-# Two storages on one mirror would give out the same disk names twice.
-sub _refuse_shared_mirror {
-    my ($storeid, $scfg) = @_;
-
-    my $ids = eval { require PVE::Storage; PVE::Storage::config()->{ids} } // {};
-    my $device = sub {
-        my ($section) = @_;
-        return ($section->{'drbdocfs2-resource'} // '') . '/' . ($section->{'drbdocfs2-volume'} || 0);
-    };
-    for my $other (sort keys %{$ids}) {
-        my $section = $ids->{$other};
-        next if $other eq $storeid || ($section->{type} // '') ne 'drbdocfs2';
-        next if !_share_a_node($scfg, $section);
-        die "storage '$storeid': storage '$other' already lies on $section->{path}."
-            . " Use that one, or another path\n"
-            if $section->{path} eq ($scfg->{path} // '');
-        die "storage '$storeid': storage '$other' already lies on DRBD resource "
-            . "'$section->{'drbdocfs2-resource'}' volume "
-            . ($section->{'drbdocfs2-volume'} || 0)
-            . ". Use that one, or another resource\n"
-            if $device->($section) eq $device->($scfg);
-    }
-    return;
-}
-
-# The nodes of a section as a hash, whatever PVE hands over; nothing where all nodes are meant.
-sub _nodes {
-    my ($scfg) = @_;
-
-    my $nodes = $scfg->{nodes};
-    return $nodes if ref($nodes) || !$nodes;
-    return { map { $_ => 1 } split(/[\s,;]+/, $nodes) };
-}
-
-sub _share_a_node {
-    my ($one, $other) = @_;
-
-    my ($left, $right) = (_nodes($one), _nodes($other));
-    return 1 if !$left || !$right;
-    return scalar(grep { $right->{$_} } keys %{$left});
-}
-
-sub _is_for_this_node {
-    my ($scfg) = @_;
-
-    my $nodes = _nodes($scfg) or return 1;
-    my $here = eval { require PVE::INotify; PVE::INotify::nodename() } // '';
-    return $nodes->{$here};
 }
 
 # --- the storage ---------------------------------------------------------------------------------
@@ -266,7 +204,8 @@ sub _content_folders {
         $owner{$folder} = $vtype;
     }
     return if !($scfg->{'create-subdirs'} // 1) || !($scfg->{mkdir} // 1);
-    return sort keys %owner;
+    my @folders = sort keys %owner;
+    return @folders;
 }
 
 # --- volumes: paths and names --------------------------------------------------------------------
@@ -282,7 +221,8 @@ sub filesystem_path {
     if (!defined($snapname) || $format eq 'qcow2') { # a qcow2 image keeps its snapshots inside
         $path .= "/$name";
     } elsif ($format eq 'raw') {
-        die "'$snapname' is not a snapshot's name\n" if $snapname !~ m/\A[a-zA-Z_][a-zA-Z0-9_-]{0,79}\z/;
+        die "'$snapname' is not a snapshot's name\n"
+            if $snapname !~ m/\A[a-zA-Z_][a-zA-Z0-9_-]{0,79}\z/;
         $path .= "/.snapshots/$name/$snapname.raw";
     } else {
         die "can't snapshot images of format '$format'\n";
@@ -337,8 +277,10 @@ sub list_images {
         vmid => defined($vmid) && !$volids ? int($vmid) : undef,
         volids => $volids,
     );
+    die "storage '$storeid': the backend answered 'list_images' with what is not a list\n"
+        if ref($images) ne 'ARRAY';
     for my $image (@{$images}) {
-        ($image->{volid}) = $image->{volid} =~ m/\A(\Q$storeid\E:$VOLNAME_RE)\z/
+        ($image->{volid}) = ($image->{volid} // '') =~ m/\A(\Q$storeid\E:$VOLNAME_RE)\z/
             or die "storage '$storeid': the backend listed a volume with an impossible name\n";
         delete $image->{ctime} if !defined($image->{ctime});
     }
@@ -350,7 +292,7 @@ sub volume_size_info {
 
     return $class->SUPER::volume_size_info($scfg, $storeid, $volname, $timeout)
         if !$class->_is_image($volname);
-    my $info = _rpc(
+    my $info = _hash_rpc(
         $storeid, $scfg, 'volume_size_info', $timeout || $DEADLINE{activate}, volname => $volname,
     );
     return wantarray ? @{$info}{qw(size format used parent ctime)} : $info->{size};
@@ -467,7 +409,9 @@ sub volume_rollback_is_possible {
 
 sub volume_snapshot_info {
     my ($class, $scfg, $storeid, $volname) = @_;
-    return _rpc($storeid, $scfg, 'volume_snapshot_info', $DEADLINE{unlocked}, volname => $volname);
+    return _hash_rpc(
+        $storeid, $scfg, 'volume_snapshot_info', $DEADLINE{unlocked}, volname => $volname,
+    );
 }
 
 # Without it a running container's file system would be snapshotted unfrozen.
@@ -569,6 +513,7 @@ sub volume_export {
     );
     die "volume export format '$format' not available for '$storeid:$volname'\n"
         if !grep { $_ eq $format } @formats;
+    _backend();
     my $params = {
         storage => _storage($storeid, $scfg),
         volname => $volname,
@@ -576,7 +521,6 @@ sub volume_export {
         snap => $snapshot,
         with_snapshots => _boolean($with_snapshots),
     };
-    _client();
     PVE::Storage::DRBDOCFS2::Client::stream('volume_export', $params, out => $fh);
     return;
 }
@@ -597,6 +541,7 @@ sub volume_import {
     );
     die "volume import format '$format' not available for '$storeid:$volname'\n"
         if !grep { $_ eq $format } @formats;
+    _backend();
     my $params = {
         storage => _storage($storeid, $scfg),
         volname => $volname,
@@ -604,7 +549,6 @@ sub volume_import {
         with_snapshots => _boolean($with_snapshots),
         allow_rename => _boolean($allow_rename),
     };
-    _client();
     my $new = PVE::Storage::DRBDOCFS2::Client::stream('volume_import', $params, in => $fh);
     return "$storeid:" . _clean_volname($storeid, $new);
 }
@@ -638,10 +582,13 @@ sub get_import_metadata {
 
 # --- the backend ---------------------------------------------------------------------------------
 
-sub _client {
-    eval { require PVE::Storage::DRBDOCFS2::Client; 1 }
-        or die "the client of the pvedrbdstor service does not load: reinstall the package"
-        . " pvedrbdstor. $@";
+# Loaded when first needed: a broken installation is an error of a call, never of the load.
+sub _backend {
+    eval {
+        require PVE::Storage::DRBDOCFS2::Section;
+        require PVE::Storage::DRBDOCFS2::Client;
+        1;
+    } or die "a part of the package pvedrbdstor does not load: reinstall the package. $@";
     return;
 }
 
@@ -649,7 +596,7 @@ sub _client {
 sub _storage {
     my ($storeid, $scfg) = @_;
 
-    _demand_resource($storeid, $scfg->{'drbdocfs2-resource'});
+    PVE::Storage::DRBDOCFS2::Section::demand_resource($storeid, $scfg);
     return {
         id => $storeid,
         path => $scfg->{path},
@@ -664,10 +611,19 @@ sub _storage {
 sub _rpc {
     my ($storeid, $scfg, $method, $deadline, %params) = @_;
 
-    _client();
+    _backend();
     return PVE::Storage::DRBDOCFS2::Client::call(
         $method, { storage => _storage($storeid, $scfg), %params }, $deadline,
     );
+}
+
+sub _hash_rpc {
+    my ($storeid, $scfg, $method, $deadline, %params) = @_;
+
+    my $result = _rpc($storeid, $scfg, $method, $deadline, %params);
+    die "storage '$storeid': the answer to '$method' is not what it should be\n"
+        if ref($result) ne 'HASH';
+    return $result;
 }
 
 # A request under the cluster lock that answers with the name of a volume.

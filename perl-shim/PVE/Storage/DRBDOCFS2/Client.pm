@@ -77,12 +77,14 @@ sub _request {
     my ($method, $params, $timeout) = @_;
 
     my $id = ++$last_id;
-    my $text = JSON->new->utf8->canonical->encode({
-        jsonrpc => '2.0',
-        id => $id,
-        method => $method,
-        params => { %{$params}, timeout => $timeout + 0 },
-    });
+    my $text = JSON->new->utf8->canonical->encode(
+        {
+            jsonrpc => '2.0',
+            id => $id,
+            method => $method,
+            params => { %{$params}, timeout => $timeout + 0 },
+        }
+    );
     die "'$method': the request is larger than $MAX_REQUEST bytes; ask for less at once\n"
         if length($text) >= $MAX_REQUEST;
 

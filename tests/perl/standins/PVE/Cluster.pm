@@ -24,6 +24,7 @@ sub cfs_lock_storage {
     };
     my $error = $@;
     alarm(0);
+    ## no critic (RequireLocalizedPunctuationVars)
     $@ = $error ? "error during cfs-locked 'storage-$storeid' operation: $error" : '';
     return $error ? undef : $result;
 }

@@ -29,6 +29,7 @@ sub load_plugin {
     die "API version too old, please update the plugin\n" if $version < $APIVER - $APIAGE;
     $class->register();
     warn "Plugin \"$class\" is implementing an older storage API, an upgrade is recommended\n"
+
         if $version != $APIVER;
     return;
 }
@@ -80,7 +81,8 @@ sub vdisk_alloc {
             my ($plugin, $scfg) = @_;
             $format ||= $plugin->get_formats($scfg, $storeid)->{default};
             my $umask = umask(umask() | oct('037'));
-            my $volname = eval { $plugin->alloc_image($storeid, $scfg, $vmid, $format, $name, $size) };
+            my $volname =
+                eval { $plugin->alloc_image($storeid, $scfg, $vmid, $format, $name, $size) };
             my $error = $@;
             umask($umask);
             die $error if $error;

@@ -21,7 +21,8 @@ sub run_command {
     my ($command, %option) = @_;
 
     my ($out_read, $out_write, $err_read, $err_write);
-    pipe($out_read, $out_write) && pipe($err_read, $err_write) or die "pipe: $!\n";
+    pipe($out_read, $out_write) or die "pipe: $!\n";
+    pipe($err_read, $err_write) or die "pipe: $!\n";
     my ($in_fd) = ($option{input} // '') =~ m/^<&(\d+)$/;
     my ($out_fd) = ($option{output} // '') =~ m/^>&(\d+)$/;
     my $pid = fork() // die "fork: $!\n";

@@ -7,7 +7,7 @@ use warnings;
 
 use base qw(Exporter);
 
-our @EXPORT;
+our @EXPORT; ## no critic (ProhibitAutomaticExportation)
 
 my $number = 0;
 for my $name (

@@ -39,7 +39,10 @@ sub options {
         snapshot-as-volume-chain
     );
     my $properties = $class->private()->{propertyList};
-    return { path => { fixed => 1 }, map { $_ => $known{$_} } grep { $properties->{$_} } keys %known };
+    return {
+        path => { fixed => 1 },
+        map { $_ => $known{$_} } grep { $properties->{$_} } keys %known
+    };
 }
 
 my $protection_of = sub {

@@ -46,7 +46,8 @@ sub private { return $data }
 sub decode_value {
     my ($class, $type, $key, $value) = @_;
     return $value if ref($value);
-    return { map { $_ => 1 } PVE::Tools::split_list($value) } if $key eq 'nodes' || $key eq 'content';
+    return { map { $_ => 1 } PVE::Tools::split_list($value) }
+        if $key eq 'nodes' || $key eq 'content';
     return { map { split(/=/, $_, 2) } PVE::Tools::split_list($value) } if $key eq 'content-dirs';
     return $value;
 }
