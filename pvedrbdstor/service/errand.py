@@ -16,22 +16,28 @@ log = logging.getLogger(__name__)
 
 
 class Errand:
-    """A worker with one call, as its parent sees it."""
+    """A worker with one call. caller_fd: its hang-up is the caller's."""
 
-    def __init__(self, control: socket.socket, deadline: float) -> None:
+    def __init__(self, control: socket.socket, request: Request, line: bytes, caller_fd: int) -> None:
+        """Send the call to the worker."""
         self._control = control
-        self._deadline = deadline
+        self._request = request
+        came = time.monotonic()
+        self._deadline = came + request.timeout
         self._reader = channel.FrameReader()
-        self._caller_fd: int | None = None
+        self._caller_fd: int | None = caller_fd
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
-
-    def answer(self, request: Request, line: bytes, caller_fd: int) -> bytes:
-        """The response line. Raises DeadlineExceeded and InternalError. ``caller_fd`` tells when the caller hangs up."""
         self._poll.register(caller_fd, 0)
-        self._caller_fd = caller_fd
         try:
-            self._control.sendall(channel.request_frame(self._deadline - request.timeout, line))
+            control.sendall(channel.request_frame(came, line))
+        except OSError:
+            pass  # it has just died, which answer() sees
+
+    def answer(self) -> bytes:
+        """The response line. Raises DeadlineExceeded and InternalError."""
+        request = self._request
+        try:
             received = self._next_frame()
         except TimeoutError:
             raise DeadlineExceeded(

@@ -46,10 +46,10 @@ def run_line(dispatcher: SupportsDispatch, stdin_fd: int = 0, stdout_fd: int = 1
         _write_all(stdout_fd, encode_error(request.id, request.error))
         return request.error.exit_status
     control, pid = fork_worker(dispatcher, stdin_fd, stdout_fd)
-    errand = Errand(control, time.monotonic() + request.timeout)
+    errand = Errand(control, request, line, stdout_fd)
     with control, _caught_signals(errand.tell_gone):
         try:
-            response = errand.answer(request, line, stdout_fd)
+            response = errand.answer()
         except Error as error:
             response = encode_error(request.id, error)
         _write_all(stdout_fd, response)

@@ -130,7 +130,7 @@ class Pool:
             self._send(job.worker, channel.frame(channel.GONE))
 
     def drain(self, when_drained: Callable[[], None]) -> None:
-        """Start no more workers than the jobs already here need; call ``when_drained`` when all work is done."""
+        """Start no more workers than the jobs already here need; call ``when_drained`` when only hung ones are left."""
         self._ending = True
         self._when_drained = when_drained
         for one in self._workers:
@@ -359,7 +359,7 @@ class Pool:
     def _check_drained(self) -> None:
         if self._when_drained is None or any(self._waiting.values()):
             return
-        if not any(one.state in (_State.BUSY, _State.CLEARING) for one in self._workers):
+        if all(one.state is _State.HUNG for one in self._workers):
             when_drained, self._when_drained = self._when_drained, None
             when_drained()
 
