@@ -11,9 +11,9 @@ import pytest
 
 from tests.packaging.base import ROOT, base_tarball
 from tests.packaging.doubles import DOUBLES
-from tests.packaging.machine import Machine, unpack
+from tests.packaging.machine import BootedMachine, Machine, unpack
 
-NEWER = "99:1"
+NEWER = "99"
 
 
 def build(folder: Path, *version: str, **environment: str) -> Path:
@@ -62,6 +62,17 @@ def machine(base: Path, doubles: list[Path], tmp_path: Path) -> Iterator[Machine
     folder.mkdir()
     with Machine(base, folder) as new:
         new.run("dpkg", "--install", *(new.copy_in(double) for double in doubles))
+        yield new
+
+
+@pytest.fixture
+def booted(base: Path, doubles: list[Path], install: Callable[[Machine], str], tmp_path: Path) -> Iterator[Machine]:
+    """A machine with a running systemd, Proxmox's doubles and our package."""
+    folder = tmp_path / "booted"
+    folder.mkdir()
+    with BootedMachine(base, folder) as new:
+        new.run("dpkg", "--install", *(new.copy_in(double) for double in doubles))
+        install(new)
         yield new
 
 

@@ -7,14 +7,16 @@ killed and its standard input closed), the kernel takes down the mounts and what
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 
 _HOLD = """
+mount -t proc proc /proc
+mount -t tmpfs run /run
 mount -t tmpfs -o size=3g tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
-mount -t proc proc "$1/root/proc"
 echo ready
 read -r _ || true
 """
@@ -37,8 +39,17 @@ class Machine:
             text=True,
         )
         assert self._holder.stdout is not None
-        assert self._holder.stdout.readline() == "ready\n", "the overlay could not be mounted"
+        try:
+            assert self._holder.stdout.readline() == "ready\n", "the overlay could not be mounted"
+            self._start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
+
+    def _start(self) -> None:
+        """Bring the machine up; whatever this starts ends with the holder."""
+        self.run("mount", "-t", "proc", "proc", "/proc")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -46,10 +57,14 @@ class Machine:
         self._holder.kill()
         self._holder.communicate(timeout=20)
 
+    def _inside(self) -> list[str]:
+        """What comes before a command that runs on the machine."""
+        return [*self._enter(), "chroot", str(self._folder / "root")]
+
     def run(self, *command: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command as root inside; output and errors together in ``stdout``. ``text`` is its standard input."""
         result = subprocess.run(
-            [*self._enter(), "chroot", str(self._folder / "root"), "env", "-i", *_ENVIRONMENT, *command],
+            [*self._inside(), "env", "-i", *_ENVIRONMENT, *command],
             input=text,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -76,7 +91,7 @@ class Machine:
         name = f"/root/{file.name}"
         with file.open("rb") as source:
             subprocess.run(
-                [*self._enter(), "dd", "status=none", f"of={self._folder}/root{name}"],
+                [*self._inside(), "dd", "status=none", f"of={name}"],
                 stdin=source,
                 check=True,
                 timeout=60,
@@ -88,6 +103,59 @@ class Machine:
         found = self.run("find", "/", "-xdev", "-path", "/proc", "-prune", "-o", "-print").stdout.splitlines()
         own = ("/proc", "/var/lib/dpkg/", "/var/lib/apt/", "/var/cache/", "/var/log/", "/root/", "/tmp/")
         return {path for path in found if not path.startswith(own)}
+
+
+class BootedMachine(Machine):
+    """A machine with systemd as its first process, as on a real node; with a network of its own that leads nowhere."""
+
+    def _start(self) -> None:
+        # A host that runs systemd must be asked for a cgroup; elsewhere ours will do.
+        scope = ["systemd-run", "--quiet", "--scope", "--property=Delegate=yes", "--"]
+        with (self._folder / "console").open("wb") as console:
+            self._nspawn = subprocess.Popen(
+                [
+                    *(scope if Path("/run/systemd/system").is_dir() else []),
+                    *self._enter(),
+                    *("systemd-nspawn", "--boot", "--directory", str(self._folder / "root")),
+                    *("--keep-unit", "--register=no", "--private-network", "--capability=all", "--console=pipe"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + 60
+        while True:
+            # nsenter, systemd-nspawn, systemd
+            self._first = _descendant(self._nspawn.pid, 2)
+            if self._first and self.run("systemctl", "is-system-running", check=False).stdout.strip() == "running":
+                return
+            seen = (self._folder / "console").read_text(errors="replace")
+            assert self._nspawn.poll() is None, f"systemd-nspawn could not boot the machine:\n{seen}"
+            assert time.monotonic() < deadline, f"the machine did not boot in time:\n{seen}"
+            time.sleep(0.1)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._nspawn.wait(20)
+
+    def _inside(self) -> list[str]:
+        namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
+        return ["nsenter", f"--target={self._first}", *namespaces, "--"]
+
+
+def _descendant(pid: int, generations: int) -> int:
+    """The first child's first child ... of a process, so many times; 0 when there is none yet."""
+    for _ in range(generations):
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return 0
+        if not children:
+            return 0
+        pid = int(children[0])
+    return pid
 
 
 def unpack(tarball: Path, folder: Path) -> Path:

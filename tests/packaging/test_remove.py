@@ -110,7 +110,7 @@ def test_the_root_that_dpkg_works_on_is_the_one_looked_at(installed: Machine) ->
 def test_only_removal_is_refused(installed: Machine, action: str) -> None:
     mount_cluster_files(installed)
     installed.write(STORAGE_CFG, OURS)
-    installed.run("sh", "/var/lib/dpkg/info/pvedrbdstor.prerm", action, "99:1")
+    installed.run("sh", "/var/lib/dpkg/info/pvedrbdstor.prerm", action, NEWER)
 
 
 def test_an_upgrade_works_while_a_storage_is_configured(installed: Machine, newer_package: Path) -> None:
