@@ -62,11 +62,12 @@ VOLID_FORM = "write STORAGE:VMID/NAME, for example ha:100/vm-100-disk-0.raw"
 
 @dataclass
 class Session:
-    """One run of the program."""
+    """One run of the program. in_child: calls run in a process of their own, which may hang without us."""
 
     config_path: str = DEFAULT_CONFIG
     as_json: bool = False
     make_dispatcher: Callable[[], SupportsDispatch] = backend.load
+    in_child: bool = True
     node: str = field(default_factory=lambda: os.uname().nodename.partition(".")[0])
 
     @property
@@ -112,12 +113,10 @@ class Session:
         ``stream``: the descriptor to export to or import from. Raises whatever the method raises.
         """
         request = {"storage": asdict(storage.config), **params}
-        from pvedrbdstor.service.worker import finish
-
         with Interrupt() as interrupt, Progress(label) as progress:
             call = Call(method, storage.config.id, timeout=timeout, gone=interrupt.gone, progress=progress)
             try:
-                result = self.make_dispatcher().dispatch(method, request, call, stream=stream)
+                result = self._dispatch(call, request, stream, interrupt, progress)
             except Error as error:
                 if not interrupt.asked:
                     raise
@@ -126,12 +125,24 @@ class Session:
             except KeyboardInterrupt:
                 output.say(f"ended at once. 'pvedrbdstor volume recover {call.storage}' removes what may be left over.")
                 raise
-            finally:
-                finish(call)
         if interrupt.asked:
             output.say("the work was already done when you interrupted it.")
             raise click.exceptions.Exit(EXIT_STATUS)
         return result
+
+    def _dispatch(
+        self, call: Call, request: Mapping[str, object], stream: int | None, interrupt: Interrupt, progress: Progress
+    ) -> object:
+        if self.in_child:
+            from pvedrbdstor.cli import child
+
+            return child.dispatch(self.make_dispatcher(), call, request, stream, interrupt, progress)
+        from pvedrbdstor.service.worker import finish
+
+        try:
+            return self.make_dispatcher().dispatch(call.method, request, call, stream=stream)
+        finally:
+            finish(call)
 
     def answer(self, document: object, text: str) -> None:
         """Print ``document`` as JSON, or ``text`` (which ends with a newline) for people."""

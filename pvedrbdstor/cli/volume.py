@@ -173,12 +173,13 @@ def clone(session: Session, volid: str, vmid: int, snap: str | None, even_if_in_
 
     The two share their blocks until one of them changes; each may be freed without the other. The clone of a disk
     that is being written to is like a disk after a power cut, so this is refused while the configuration of a guest
-    names the volume: shut the guest down, and say --even-if-in-use.
+    names the volume: clone a snapshot or a template, or shut the guest down and say --even-if-in-use.
 
     Example: pvedrbdstor volume clone ha:100/vm-100-disk-0.raw 101 --snapshot before-upgrade
     """
     target = session.volume(volid)
-    refuse_if_referenced(session, target, even_if_in_use)
+    if snap is None and not target.is_base:  # those never change
+        refuse_if_referenced(session, target, even_if_in_use)
     params = {"volname": target.volname, "vmid": vmid, "snap": snap}
     volname = session.call("clone_image", target.storage, params, label="Cloning")
     new = volid_of(target.storage, volname)

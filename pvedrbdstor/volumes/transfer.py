@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ _SIZE = struct.Struct("<Q")
 _CHUNK = 1 << 20
 _BLOCK = 64 << 10
 _SECTOR = 512
+_LOOK = 0.25  # seconds
 _ZEROS = bytes(_CHUNK)
 
 
@@ -109,7 +111,7 @@ def import_image(
         if not allow_rename:
             raise VolumeExists(volume=volume, storage=store.config.id)
         name = None
-    size = _read_size(volume, source)
+    size = _read_size(call, volume, source)
     check_capacity(store, size)
     with building(store, volume.vmid) as item:
         if fmt == RAW:
@@ -142,11 +144,11 @@ def _taken(store: Store, volume: VolumeName) -> bool:
     return True
 
 
-def _read_size(volume: VolumeName, source: int) -> int:
+def _read_size(call: Call, volume: VolumeName, source: int) -> int:
     with _stream_errors(volume):
         header = b""
         while len(header) < _SIZE.size:
-            piece = os.read(source, _SIZE.size - len(header))
+            piece = _read(call, source, _SIZE.size - len(header))
             if not piece:
                 raise StreamError(
                     volume=volume, detail=f"it ended after {len(header)} bytes, before its size was known"
@@ -180,13 +182,20 @@ def _receive(call: Call, volume: VolumeName, fd: int, source: int, limit: int | 
     """Store the stream, leaving out blocks of zeros; returns its length in bytes. Raises StreamError beyond ``limit``."""
     position = 0
     with _stream_errors(volume):
-        while chunk := os.read(source, _CHUNK):
+        while chunk := _read(call, source, _CHUNK):
             if limit is not None and position + len(chunk) > limit:
                 raise StreamError(volume=volume, detail=f"it has more than the {limit} bytes it announced")
             _write_sparse(fd, chunk, position)
             position += len(chunk)
             call.advance(position, limit or position)
     return position
+
+
+def _read(call: Call, source: int, length: int) -> bytes:
+    """What the stream has, at most ``length`` bytes; a silent sender does not keep us from noticing a caller that has gone."""
+    while not select.select([source], [], [], _LOOK)[0]:
+        call.check()
+    return os.read(source, length)
 
 
 def _write_sparse(fd: int, chunk: bytes, position: int) -> None:

@@ -78,14 +78,23 @@ class Recorder:
 
 @dataclass
 class CommandLine:
-    """Runs the program as `pvedrbdstor ARGUMENTS` would, in a cluster that is a folder."""
+    """Runs the program as `pvedrbdstor ARGUMENTS` would, in a cluster that is a folder.
+
+    in_child: as it really is, each call in a process of its own; there the recorder records for nobody.
+    """
 
     etc_pve: Path
     backend: Recorder
+    in_child: bool = False
 
     def __call__(self, *arguments: str, input: str | bytes | None = None) -> Result:
         options = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
-        session = Session(config_path=str(self.etc_pve / "storage.cfg"), make_dispatcher=lambda: self.backend, node="a")
+        session = Session(
+            config_path=str(self.etc_pve / "storage.cfg"),
+            make_dispatcher=lambda: self.backend,
+            in_child=self.in_child,
+            node="a",
+        )
         return CliRunner(**options).invoke(app, list(arguments), input=input, obj=session, prog_name="pvedrbdstor")
 
     def guest(self, text: str, *, vmid: int = 100, node: str = "a", folder: str = "qemu-server") -> None:

@@ -16,7 +16,6 @@ GUARDED = [
     ["volume", "resize", DISK, "+1G"],
     ["volume", "snapshot", "rollback", DISK, "s1"],
     ["volume", "clone", DISK, "101"],
-    ["volume", "clone", DISK, "101", "--snapshot", "s1"],
     ["volume", "template", DISK],
     ["volume", "rename", DISK, "--vmid", "101"],
 ]
@@ -47,6 +46,13 @@ def test_volume_of_a_guest_is_touched_when_told_to(cli: CommandLine, arguments: 
     cli.backend.answers["volume_size_info"] = SIZE_INFO
     assert cli(*arguments, "--even-if-in-use").exit_code == 0
     assert cli.backend.requests
+
+
+def test_snapshot_and_template_of_a_guest_may_be_cloned_for_they_never_change(cli: CommandLine) -> None:
+    base = "ha:100/base-100-disk-0.raw"
+    cli.guest(f"scsi0: {DISK},size=1G\nscsi1: {base},size=1G\n")
+    assert cli("volume", "clone", DISK, "101", "--snapshot", "s1").exit_code == 0
+    assert cli("volume", "clone", base, "101").exit_code == 0
 
 
 @pytest.mark.parametrize("arguments", GUARDED, ids=_name)
