@@ -113,26 +113,27 @@ if (my $formats = $plugin->can('get_formats')) { # API 12
 subtest 'streams' => sub {
     my ($raw, $qcow2) = ('100/vm-100-disk-0.raw', '100/vm-100-disk-0.qcow2');
     my @cases = (
-        # volume, snapshot, base snapshot, with snapshots, formats
-        [$raw, undef, undef, 0, 'raw+size'],
-        [$raw, 's1', undef, 0, 'raw+size'],
-        [$raw, undef, undef, 1],
-        [$raw, 's1', 's0', 0],
-        [$qcow2, undef, undef, 0, 'raw+size'],
-        [$qcow2, 's1', undef, 0, 'raw+size'],
-        [$qcow2, undef, undef, 1, 'qcow2+size'],
-        [$qcow2, undef, 's0', 1],
+        # volume, snapshot, base snapshot, with snapshots, export formats, import formats
+        [$raw, undef, undef, 0, ['raw+size'], ['raw+size']],
+        [$raw, 's1', undef, 0, ['raw+size'], ['raw+size']],
+        [$raw, undef, undef, 1, [], []],
+        [$raw, 's1', 's0', 0, [], []],
+        [$qcow2, undef, undef, 0, ['raw+size'], []],
+        [$qcow2, 's1', undef, 0, ['raw+size'], []],
+        [$qcow2, undef, undef, 1, ['qcow2+size'], ['qcow2+size']],
+        [$qcow2, 's1', undef, 1, [], ['qcow2+size']],
+        [$qcow2, undef, 's0', 1, [], []],
     );
     for my $case (@cases) {
-        my ($volname, $snap, $base, $with, @formats) = @{$case};
+        my ($volname, $snap, $base, $with, $export, $import) = @{$case};
         my $name = join(' ', map { $_ // '-' } $volname, $snap, $base, $with);
         is_deeply(
             [$plugin->volume_export_formats($scfg, 'ha', $volname, $snap, $base, $with)],
-            \@formats, "export: $name"
+            $export, "export: $name",
         );
         is_deeply(
             [$plugin->volume_import_formats($scfg, 'ha', $volname, $snap, $base, $with)],
-            \@formats, "import: $name"
+            $import, "import: $name",
         );
     }
     is_deeply(

@@ -470,33 +470,30 @@ sub volume_has_feature {
 
 # --- transfer ------------------------------------------------------------------------------------
 
-# Streams carry their size in front. A snapshot is exported alone, as raw.
-sub _transfer_formats {
-    my ($format, $base_snapshot, $with_snapshots) = @_;
-
-    return if defined($base_snapshot);
-    return $format eq 'qcow2' ? ('qcow2+size') : () if $with_snapshots;
-    return ('raw+size');
-}
-
+# Streams carry their size in front. With snapshots means a qcow2 image as it is, without means its
+# contents, or those of one snapshot; contents become a raw image again, nothing else.
 sub volume_export_formats {
     my ($class, $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots) = @_;
 
-    return _transfer_formats(($class->parse_volname($volname))[6], $base_snapshot, $with_snapshots)
-        if $class->_is_transferred_by_us($volname);
     return $class->SUPER::volume_export_formats(
         $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots,
-    );
+    ) if !$class->_is_transferred_by_us($volname);
+    return if defined($base_snapshot);
+    return ('raw+size') if !$with_snapshots;
+    return if defined($snapshot) || ($class->parse_volname($volname))[6] ne 'qcow2';
+    return ('qcow2+size');
 }
 
 sub volume_import_formats {
     my ($class, $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots) = @_;
 
-    return _transfer_formats(($class->parse_volname($volname))[6], $base_snapshot, $with_snapshots)
-        if $class->_is_transferred_by_us($volname);
     return $class->SUPER::volume_import_formats(
         $scfg, $storeid, $volname, $snapshot, $base_snapshot, $with_snapshots,
-    );
+    ) if !$class->_is_transferred_by_us($volname);
+    return if defined($base_snapshot);
+    my $format = ($class->parse_volname($volname))[6];
+    return if $format ne ($with_snapshots ? 'qcow2' : 'raw');
+    return ("$format+size");
 }
 
 sub volume_export {

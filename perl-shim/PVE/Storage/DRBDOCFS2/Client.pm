@@ -10,7 +10,7 @@ use Errno qw(EAGAIN ECONNREFUSED EINTR EISCONN ENOENT);
 use Fcntl qw(F_GETFL F_SETFL O_NONBLOCK);
 use JSON;
 use POSIX ();
-use Socket qw(AF_UNIX MSG_NOSIGNAL PF_UNSPEC SHUT_WR SOCK_STREAM pack_sockaddr_un);
+use Socket qw(AF_UNIX MSG_NOSIGNAL PF_UNSPEC SOCK_STREAM pack_sockaddr_un);
 use Time::HiRes qw(CLOCK_MONOTONIC clock_gettime);
 
 # Tests point these elsewhere.
