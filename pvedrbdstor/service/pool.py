@@ -7,50 +7,21 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pvedrbdstor.errors import DeadlineExceeded, Error, InternalError, TooBusy
+from pvedrbdstor.errors import InternalError, TooBusy
 from pvedrbdstor.service import channel, worker
+from pvedrbdstor.service.job import Job
 from pvedrbdstor.service.limits import Limits
-from pvedrbdstor.service.loop import HANGUP, READ, WRITE, Loop, Timer
-from pvedrbdstor.service.protocol import Request, SupportsDispatch, encode_error
+from pvedrbdstor.service.loop import HANGUP, READ, WRITE, Loop
+from pvedrbdstor.service.protocol import SupportsDispatch
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-@dataclass(eq=False)
-class Job:
-    """A request on its way through the pool. answer: called once at most, with the response line."""
-
-    request: Request
-    line: bytes
-    answer: Callable[[bytes], None]
-    came: float = field(default_factory=time.monotonic)
-    deadline: Timer | None = None
-    worker: _Worker | None = None
-    answered: bool = False
-
-    def reply(self, response: bytes) -> None:
-        if not self.answered:
-            self.answered = True
-            self.answer(response)
-
-    def fail(self, error: Error) -> None:
-        self.reply(encode_error(self.request.id, error))
-
-    def give_up(self) -> None:
-        """Answer that the deadline has passed."""
-        self.fail(
-            DeadlineExceeded(
-                method=self.request.method, storage=self.request.storage, seconds=f"{self.request.timeout:g}"
-            )
-        )
 
 
 class _State(enum.Enum):
@@ -124,10 +95,11 @@ class Pool:
     def caller_gone(self, job: Job) -> None:
         """Nobody waits for ``job`` any more: forget it, or tell the worker that has it."""
         job.answered = True
-        if job.worker is None:
+        one = self._worker_of(job)
+        if one is None:
             self._forget(job)
-        elif job.worker.state is _State.BUSY:
-            self._send(job.worker, channel.frame(channel.GONE))
+        elif one.state is _State.BUSY:
+            self._send(one, channel.frame(channel.GONE))
 
     def drain(self, when_drained: Callable[[], None]) -> None:
         """Start no more workers than the jobs already here need; call ``when_drained`` when only hung ones are left."""
@@ -161,12 +133,14 @@ class Pool:
         mine = sum(one.storage == storage for one in busy) + self._hung(storage)
         return len(busy) < self._limits.busy_workers and mine < self._limits.storage_workers
 
+    def _worker_of(self, job: Job) -> _Worker | None:
+        return next((one for one in self._workers if one.job is job), None)
+
     def _hung(self, storage: str) -> int:
         return sum(one.state is _State.HUNG and one.storage == storage for one in self._workers)
 
     def _assign(self, one: _Worker, job: Job) -> None:
         one.state, one.job, one.calls = _State.BUSY, job, one.calls + 1
-        job.worker = one
         self._send(one, channel.request_frame(job.came, job.line))
 
     def _deadline_passed(self, job: Job) -> None:
@@ -178,11 +152,12 @@ class Pool:
                 job.request.timeout,
             )
         job.give_up()
-        if job.worker is None:
+        one = self._worker_of(job)
+        if one is None:
             self._forget(job)
-        elif job.worker.state is _State.BUSY:
-            job.worker.state = _State.HUNG
-            self._tell_to_end(job.worker)
+        elif one.state is _State.BUSY:
+            one.state = _State.HUNG
+            self._tell_to_end(one)
             self._refuse_waiting(job.request.storage)
             self._refill()
             self._start_waiting()
@@ -193,21 +168,17 @@ class Pool:
         hung = self._hung(storage)
         if hung >= self._limits.storage_workers:
             for job in self._waiting.pop(storage, ()):
-                self._settle(job)
+                job.settle()
                 job.fail(TooBusy(count=hung, storage=storage))
 
     def _forget(self, job: Job) -> None:
-        self._settle(job)
+        job.settle()
         waiting = self._waiting.get(job.request.storage)
         if waiting is not None and job in waiting:
             waiting.remove(job)
             if not waiting:
                 del self._waiting[job.request.storage]
         self._check_drained()
-
-    def _settle(self, job: Job) -> None:
-        if job.deadline is not None:
-            job.deadline.cancel()
 
     # --- workers ---
 
@@ -307,7 +278,7 @@ class Pool:
     def _answered(self, one: _Worker, response: bytes) -> None:
         assert one.job is not None
         one.state = _State.CLEARING
-        self._settle(one.job)
+        one.job.settle()
         one.job.reply(response)
 
     def _now_idle(self, one: _Worker) -> None:
@@ -346,7 +317,7 @@ class Pool:
         elif one.state is not _State.ENDING:
             log.error("Worker process %d ended unexpectedly (%s)", one.pid, _describe(status))
         if one.job is not None:
-            self._settle(one.job)
+            one.job.settle()
             one.job.fail(
                 InternalError(
                     where=f"'{one.job.request.method}'", detail=f"its worker process ended ({_describe(status)})"
