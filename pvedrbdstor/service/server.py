@@ -12,9 +12,10 @@ import struct
 from collections.abc import Callable
 
 from pvedrbdstor.service import activation
+from pvedrbdstor.service.job import Job
 from pvedrbdstor.service.limits import Limits
 from pvedrbdstor.service.loop import HANGUP, READ, WRITE, Loop, Timer
-from pvedrbdstor.service.pool import Job, Pool
+from pvedrbdstor.service.pool import Pool
 from pvedrbdstor.service.protocol import (
     REQUEST_LIMIT,
     InvalidRequest,
