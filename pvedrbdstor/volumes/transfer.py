@@ -188,6 +188,7 @@ def _receive(call: Call, volume: VolumeName, fd: int, source: int, limit: int | 
             _write_sparse(fd, chunk, position)
             position += len(chunk)
             call.advance(position, limit or position)
+    call.check()  # a stream that was cut because the caller has gone looks just like one that has ended
     return position
 
 
