@@ -7,9 +7,8 @@ import os
 from collections.abc import Sequence
 
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import BadImage
 from pvedrbdstor.volumes import qcow2
-from pvedrbdstor.volumes.listing import info_of
+from pvedrbdstor.volumes.listing import info_of, refuse_invalid
 from pvedrbdstor.volumes.names import VolumeName
 from pvedrbdstor.volumes.recovery import recover
 from pvedrbdstor.volumes.references import refuse_foreign_references
@@ -35,11 +34,6 @@ def activate_volume(store: Store, call: Call, volume: VolumeName, snap: str | No
         require_snapshot(store, volume, snap)
     if volume.format != "qcow2":
         return
-    if info.format == "invalid":
-        raise BadImage(
-            volume=volume,
-            format="qcow2",
-            detail="its header is damaged. Look at it with 'qemu-img info', and restore it from a backup",
-        )
+    refuse_invalid(info)
     with store.guest_of(volume) as guest_fd, store.image(guest_fd, volume, os.O_RDONLY) as fd:
         refuse_foreign_references(qcow2.read_header(fd, str(volume)), volume, store.config.path)

@@ -20,7 +20,7 @@ from pvedrbdstor.errors import (
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qemu_img, snapshot_files
 from pvedrbdstor.volumes.identity import new_id, set_image_id
-from pvedrbdstor.volumes.listing import children_of, info_of, names_in
+from pvedrbdstor.volumes.listing import children_of, info_of, names_in, refuse_invalid
 from pvedrbdstor.volumes.locks import guest_lock
 from pvedrbdstor.volumes.names import VolumeName, check_format, check_new_name, first_free_name
 from pvedrbdstor.volumes.store import Store
@@ -192,7 +192,9 @@ def resize_image(store: Store, call: Call, volume: VolumeName, size: int) -> Non
         )
     check_capacity(store, size)
     with guest_lock(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
-        current = info_of(store, volume).size
+        info = info_of(store, volume)
+        refuse_invalid(info)
+        current = info.size
         if size < current:
             raise ShrinkRefused(volume=volume, current=current, wanted=size)
         if size == current:
@@ -209,6 +211,10 @@ def resize_image(store: Store, call: Call, volume: VolumeName, size: int) -> Non
 
 def _grow_raw(store: Store, fd: int, current: int, size: int) -> None:
     if store.config.preallocation in ("falloc", "full"):
-        native.fallocate(fd, current, size - current, keep_size=True, path="")
+        try:
+            native.fallocate(fd, current, size - current, keep_size=True)
+        except OSError:
+            native.punch_hole(fd, current, size - current)  # what was reserved before the file system was full
+            raise
         reach("resize.reserved")
     os.ftruncate(fd, size)

@@ -156,6 +156,14 @@ def info_of(store: Store, volume: VolumeName) -> ImageInfo:
     return info
 
 
+def refuse_invalid(info: ImageInfo) -> None:
+    """Raise BadImage where the file is not what its name says."""
+    if info.format == "invalid":
+        fmt = format_of(info.file.name)
+        detail = f"its header is damaged. Look at it with 'qemu-img info -f {fmt}', and restore it from a backup"
+        raise BadImage(volume=info.file, format=fmt, detail=detail)
+
+
 def children_of(store: Store, call: Call, base: VolumeName) -> list[str]:
     """The qcow2 files that are backed by this base image, however they name it; the only kind of dependence there is.
 

@@ -6,9 +6,9 @@ import os
 
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import ReadOnlyVolume, VolumeExists
+from pvedrbdstor.errors import BadImage, NotSupported, ReadOnlyVolume, VolumeExists
 from pvedrbdstor.faultpoints import reach
-from pvedrbdstor.volumes import snapshot_files
+from pvedrbdstor.volumes import qcow2, snapshot_files
 from pvedrbdstor.volumes.images import discard_snapshots, has_snapshot_folder, require_present
 from pvedrbdstor.volumes.listing import names_in
 from pvedrbdstor.volumes.locks import guest_lock
@@ -27,12 +27,26 @@ def rename_volume(store: Store, call: Call, volume: VolumeName, vmid: int, name:
     with guest_lock(store, call, volume.vmid, vmid):
         with store.guest_of(volume) as source_fd:
             require_present(store, source_fd, volume)
+            if volume.vmid != vmid and volume.format == "qcow2":
+                _refuse_chain(store, source_fd, volume)
             chosen = name or first_free_name(_names_of(store, vmid), vmid, volume.format, store.config.id)
             target = volume.renamed(vmid, chosen)
             _refuse_taken(store, target)
             _move(store, call, source_fd, volume, target)
         remove_empty_folders(store, volume.vmid)
     return target
+
+
+def _refuse_chain(store: Store, source_fd: int, volume: VolumeName) -> None:
+    """In another folder the bare name of a backing file would mean another file, or none. Raises NotSupported."""
+    with store.image(source_fd, volume) as fd:
+        try:
+            backing = qcow2.read_header(fd, str(volume)).backing_file
+        except BadImage:
+            return  # reads from nothing; whoever renames it may want it out of the way
+    if backing is not None and "/" not in backing:
+        detail = f"'{volume}' is part of a chain of images in its guest's folder, which cannot go to another guest"
+        raise NotSupported(detail=f"{detail}. Move the disk to make it one image ('qm disk move')")
 
 
 def _names_of(store: Store, vmid: int) -> list[str]:

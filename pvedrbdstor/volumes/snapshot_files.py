@@ -99,8 +99,10 @@ def opened(store: Store, guest_fd: int, volume: VolumeName, snap: str, image_id:
     try:
         with folder(store, guest_fd, volume.name) as folder_fd:
             fd = os.open(file_of(snap), _OPEN, dir_fd=folder_fd)
-    except FileNotFoundError:
-        raise missing from None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            raise missing from None
+        raise
     try:
         mark = snapshot_mark(fd)
         if mark is None or image_id is None or mark.image != image_id:
