@@ -141,3 +141,8 @@ def is_immutable(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return bool(native.inode_flags(file.fileno()) & native.FS_IMMUTABLE_FL)
+
+
+def set_immutable(path: Path, value: bool) -> None:
+    with path.open("rb") as file:
+        native.set_immutable(file.fileno(), value)

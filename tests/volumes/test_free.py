@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BaseInUse, VolumeMissing
 from pvedrbdstor.volumes import images, snapshots, templates, work
 from pvedrbdstor.volumes.names import parse_volume
 from tests.loopback import fill
-from tests.volumes.support import MIB, Area, is_immutable, qemu_img
+from tests.volumes.support import MIB, Area, is_immutable, qemu_img, set_immutable
 
 
 def linked_clone(area: Area, backing: str, name: str = "200/vm-200-disk-0.qcow2") -> str:
@@ -172,8 +171,7 @@ def test_trash_that_cannot_be_removed_does_not_keep_the_rest_from_being_removed(
     with area.store() as store:
         images.free_image(store, call, volume)
     image = next(p for p in (area.folder / ".drbdocfs2/work").iterdir() if stat.S_ISREG(p.stat().st_mode))
-    with image.open("rb") as file:
-        native.set_immutable(file.fileno(), True)
+    set_immutable(image, True)
     call.run_after()
     assert area.leftovers() == []
 
