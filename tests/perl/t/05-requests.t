@@ -53,10 +53,6 @@ asks(
     'activate_storage', { content_dirs => [qw(dump images)] }, undef, []
 );
 asks(
-    'deactivate_storage', sub { $plugin->deactivate_storage('ha', $scfg, {}) },
-    'deactivate_storage', {}, undef, []
-);
-asks(
     'status', sub { $plugin->status('ha', $scfg, {}) },
     'status', {}, { total => 100, avail => 60, used => 40, active => JSON::true }, [100, 60, 40, 1]
 );
@@ -68,6 +64,11 @@ asks(
     'alloc_image', sub { $plugin->alloc_image('ha', $scfg, '100', 'raw', undef, '33554432') },
     'alloc_image', { vmid => 100, format => 'raw', name => undef, size_kib => 33554432 }, $raw,
     [$raw]
+);
+asks(
+    'alloc_image of a broken number of KiB',
+    sub { $plugin->alloc_image('ha', $scfg, 100, 'raw', undef, 528.25) },
+    'alloc_image', { vmid => 100, format => 'raw', name => undef, size_kib => 529 }, $raw, [$raw]
 );
 asks(
     'alloc_image with a name',
@@ -223,12 +224,21 @@ subtest 'what needs no backend asks none' => sub {
         dies(sub { $plugin->activate_storage('ha', scfg('drbdocfs2-resource' => undef), {}) }),
         qr/give --drbdocfs2-resource/, 'and says so when activated'
     );
+    is(
+        dies(sub { $plugin->deactivate_storage('ha', $scfg, {}) }), undef,
+        'deactivation leaves the mount'
+    );
+    like(
+        dies(sub { $plugin->rename_snapshot($scfg, 'ha', $raw, 's1', 's2') }),
+        qr/cannot be renamed\n\z/,
+        'snapshots keep their names'
+    );
     is($backend->requests(), undef, 'nobody was asked');
 };
 
 subtest 'the storage object follows the section' => sub {
     my $backend = backend('*' => undef);
-    $plugin->deactivate_storage(
+    $plugin->activate_storage(
         'ha',
         scfg(
             'drbdocfs2-volume' => '3',

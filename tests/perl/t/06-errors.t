@@ -16,7 +16,6 @@ my $raw = '100/vm-100-disk-0.raw';
 
 my %call = (
     activate_storage => sub { $plugin->activate_storage('ha', $scfg, {}) },
-    deactivate_storage => sub { $plugin->deactivate_storage('ha', $scfg, {}) },
     get_identity => sub { $plugin->get_identity($scfg, 'ha') },
     alloc_image => sub { $plugin->alloc_image('ha', $scfg, 100, 'raw', undef, 4) },
     free_image => sub { $plugin->free_image('ha', $scfg, $raw) },

@@ -164,10 +164,9 @@ sub activate_storage {
     return;
 }
 
+# The mount is not PVE's to end, and a storage must be removable while its mirror is down.
 sub deactivate_storage {
     my ($class, $storeid, $scfg, $cache) = @_;
-
-    _rpc($storeid, $scfg, 'deactivate_storage', $DEADLINE{activate});
     return;
 }
 
@@ -247,7 +246,7 @@ sub alloc_image {
         vmid => int($vmid),
         format => $fmt,
         name => $name,
-        size_kib => int($size),
+        size_kib => int($size) + ($size > int($size) ? 1 : 0), # some callers divide
     );
 }
 
@@ -412,6 +411,12 @@ sub volume_snapshot_info {
     return _hash_rpc(
         $storeid, $scfg, 'volume_snapshot_info', $DEADLINE{unlocked}, volname => $volname,
     );
+}
+
+# PVE 9 has it for volume chains; the base class would move our files behind the backend's back.
+sub rename_snapshot {
+    my ($class, $scfg, $storeid, $volname, $source_snap, $target_snap) = @_;
+    die "storage '$storeid': snapshots cannot be renamed\n";
 }
 
 # Without it a running container's file system would be snapshotted unfrozen.

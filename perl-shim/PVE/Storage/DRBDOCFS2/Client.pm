@@ -198,6 +198,7 @@ sub _environment {
 sub _reap {
     my ($pid) = @_;
 
+    local $? = 0;
     for my $signal ((undef) x 25, 'TERM', (undef) x 10, 'KILL', (undef) x 5) {
         my $ended = waitpid($pid, POSIX::WNOHANG());
         return $? if $ended == $pid;
