@@ -158,7 +158,7 @@ def own_process_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 def run(stage: Stage, report: Path) -> Outcome:
     """Run one stage with its output passed on as it comes."""
-    print(f"\n== {stage.name}: {' '.join(stage.command)}"[:160], flush=True)
+    print(f"\n== {stage.name}", flush=True)
     report.unlink(missing_ok=True)
     started = time.monotonic()
     output: list[str] = []
