@@ -10,15 +10,15 @@ from contextlib import contextmanager
 
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import BadImage, NotSupported, StreamError, VolumeExists
+from pvedrbdstor.errors import BadImage, NotSupported, SnapshotMissing, StreamError, VolumeExists
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qcow2, qemu_img, snapshot_files
 from pvedrbdstor.volumes.identity import image_id, new_id, set_image_id
 from pvedrbdstor.volumes.images import check_capacity, publish_image
 from pvedrbdstor.volumes.names import VolumeName, check_new_name, check_size
-from pvedrbdstor.volumes.references import refuse_references
+from pvedrbdstor.volumes.references import refuse_foreign_references, refuse_references
 from pvedrbdstor.volumes.store import Store
-from pvedrbdstor.volumes.work import building
+from pvedrbdstor.volumes.work import Building, building
 
 RAW, QCOW2 = "raw+size", "qcow2+size"
 _SIZE = struct.Struct("<Q")
@@ -36,9 +36,13 @@ def export_image(
     _check_export(volume, fmt, snap, with_snapshots)
     with store.guest_of(volume) as guest_fd, store.image(guest_fd, volume) as image_fd:
         if fmt == QCOW2:
-            size = qcow2.read_header(image_fd, str(volume)).size
-            _send(call, volume, image_fd, size, os.fstat(image_fd).st_size, out)
+            header = qcow2.read_header(image_fd, str(volume))
+            refuse_references(header, volume)
+            with _stream_errors(volume):
+                _write_all(out, _SIZE.pack(header.size))
+                _send(call, volume, image_fd, os.fstat(image_fd).st_size, out)
         elif volume.format == "qcow2":
+            _check_convertible(store, image_fd, volume, snap)
             _send_converted(store, call, guest_fd, volume, snap, out)
         elif snap is not None:
             with snapshot_files.opened(store, guest_fd, volume, snap, image_id(image_fd)) as fd:
@@ -58,25 +62,28 @@ def _check_export(volume: VolumeName, fmt: str, snap: str | None, with_snapshots
 
 
 def _send_raw(call: Call, volume: VolumeName, fd: int, out: int) -> None:
+    """The contents of a raw file, which end with a whole sector as they do for a guest."""
     length = os.fstat(fd).st_size
-    _send(call, volume, fd, -(-length // _SECTOR) * _SECTOR, length, out)
-
-
-def _send(call: Call, volume: VolumeName, fd: int, size: int, length: int, out: int) -> None:
-    """The header with ``size``, then ``length`` bytes of the file and zeros up to ``size`` if that is more."""
+    rest = -length % _SECTOR
     with _stream_errors(volume):
-        _write_all(out, _SIZE.pack(size))
-        position = 0
-        for offset, extent in native.data_extents(fd, length, str(volume)):
-            position = _send_zeros(call, out, position, offset, length)
-            while position < offset + extent:
-                chunk = os.pread(fd, min(_CHUNK, offset + extent - position), position)
-                if not chunk:
-                    raise StreamError(volume=volume, detail="the image became shorter while it was read")
-                _write_all(out, chunk)
-                position += len(chunk)
-                call.advance(position, length)
-        _send_zeros(call, out, position, max(size, length) if size - length < _SECTOR else length, length)
+        _write_all(out, _SIZE.pack(length + rest))
+        _send(call, volume, fd, length, out)
+        _write_all(out, _ZEROS[:rest])
+
+
+def _send(call: Call, volume: VolumeName, fd: int, length: int, out: int) -> None:
+    """The first ``length`` bytes of the file; its holes are sent as zeros without being read."""
+    position = 0
+    for offset, extent in native.data_extents(fd, length, str(volume)):
+        position = _send_zeros(call, out, position, offset, length)
+        while position < offset + extent:
+            chunk = os.pread(fd, min(_CHUNK, offset + extent - position), position)
+            if not chunk:
+                raise StreamError(volume=volume, detail="the image became shorter while it was read")
+            _write_all(out, chunk)
+            position += len(chunk)
+            call.advance(position, length)
+    _send_zeros(call, out, position, length, length)
 
 
 def _send_zeros(call: Call, out: int, position: int, until: int, length: int) -> int:
@@ -86,6 +93,14 @@ def _send_zeros(call: Call, out: int, position: int, until: int, length: int) ->
         position += count
         call.advance(position, length)
     return position
+
+
+def _check_convertible(store: Store, image_fd: int, volume: VolumeName, snap: str | None) -> None:
+    """qemu-img reads whatever file the image names. Raises BadImage, SnapshotMissing."""
+    header = qcow2.read_header(image_fd, str(volume))
+    refuse_foreign_references(header, volume, store.config.path)
+    if snap is not None and all(s.name != snap for s in qcow2.read_snapshots(image_fd, header, str(volume))):
+        raise SnapshotMissing(volume=volume, snapshot=snap, storage=store.config.id)
 
 
 def _send_converted(store: Store, call: Call, guest_fd: int, volume: VolumeName, snap: str | None, out: int) -> None:
@@ -118,6 +133,7 @@ def import_image(
             _receive_raw(store, call, volume, item.fd, size, source)
         else:
             _receive_qcow2(call, volume, item.fd, size, source)
+            _check_whole(store, call, volume, item)
         reach("import.received")
         try:
             return publish_image(store, call, item, volume.vmid, volume.format, name)
@@ -176,6 +192,15 @@ def _receive_qcow2(call: Call, volume: VolumeName, fd: int, size: int, source: i
         detail = f"the stream announced a disk of {size} bytes, the image is one of {header.size} bytes"
         raise BadImage(volume=volume, format="qcow2", detail=detail)
     qcow2.read_snapshots(fd, header, str(volume))
+
+
+def _check_whole(store: Store, call: Call, volume: VolumeName, item: Building) -> None:
+    """A qcow2 stream does not say how long it is: cut short, its missing clusters would read as zeros. Raises StreamError."""
+    if qcow2.read_header(item.fd, str(volume)).encrypted:
+        return  # qemu-img would want the key
+    found = qemu_img.damage_in_qcow2(store.work(), item.entry, call)
+    if found is not None:
+        raise StreamError(volume=volume, detail=f"what arrived is not a whole qcow2 image ({found})")
 
 
 def _receive(call: Call, volume: VolumeName, fd: int, source: int, limit: int | None) -> int:
