@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Any
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.volumes import images, listing, recovery, snapshots
+from pvedrbdstor.volumes import images, listing, recovery, snapshots, transfer
 from pvedrbdstor.volumes.names import VolumeName, parse_volume
 from pvedrbdstor.volumes.store import INTERNAL, SNAPSHOTS, Store
 
@@ -84,6 +85,25 @@ class Area:
             image.seek(offset)
             return image.read(length)
 
+    def send(self, volume: VolumeName, fmt: str = transfer.RAW, snap: str | None = None) -> bytes:
+        """The stream that an export writes."""
+        with os.fdopen(os.memfd_create("stream"), "w+b") as stream:
+            self.do(transfer.export_image, volume, fmt, snap, fmt == transfer.QCOW2, stream.fileno())
+            stream.seek(0)
+            return stream.read()
+
+    def receive(self, stream: bytes, target: VolumeName, allow_rename: bool = False, **call: Any) -> VolumeName:
+        """Import ``stream`` in the format that fits the target's name."""
+        fmt = transfer.QCOW2 if target.format == "qcow2" else transfer.RAW
+        with os.fdopen(os.memfd_create("stream"), "w+b") as source:
+            source.write(stream)
+            source.seek(0)
+            made = self.do(
+                transfer.import_image, target, fmt, fmt == transfer.QCOW2, allow_rename, source.fileno(), **call
+            )
+        assert isinstance(made, VolumeName)
+        return made
+
     def volids(self) -> list[str]:
         return [str(entry["volid"]) for entry in self.do(listing.list_images)]
 
@@ -122,6 +142,24 @@ def qemu_img(*arguments: str | Path) -> str:
     """Run qemu-img as an administrator or a `dir` storage does; its output."""
     command = ["qemu-img", *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def framed(data: bytes, size: int | None = None) -> bytes:
+    """A stream as PVE's raw+size and qcow2+size have it: the size (by default that of the data) first."""
+    return struct.pack("<Q", len(data) if size is None else size) + data
+
+
+def qcow2_with_contents(area: Area) -> VolumeName:
+    """A qcow2 image of 1 MiB full of `old!` in its snapshot `one` and of `new!` now."""
+    path = area.put("images/100/vm-100-disk-0.qcow2")
+    content = area.put("content")
+    for text, options in ((b"old!", []), (b"new!", ["-n"])):
+        content.write_bytes(text * (MIB // 4))
+        qemu_img("convert", *options, "-f", "raw", "-O", "qcow2", content, path)
+        if text == b"old!":
+            qemu_img("snapshot", "-c", "one", path)
+    content.unlink()
+    return parse_volume("100/vm-100-disk-0.qcow2")
 
 
 def _digest(path: Path) -> str:
