@@ -52,6 +52,18 @@ def read(path: str) -> str:
 
 
 @operation
+def tag(path: str) -> str:
+    """The text at the beginning of an image, up to its first zeros (see load.py)."""
+    with open(path, "rb") as file:
+        return file.read(32).rstrip(b"\0").decode()
+
+
+@operation
+def list_folder(path: str) -> list[str]:
+    return sorted(os.listdir(path))
+
+
+@operation
 def write_pattern(path: str, seed: str, offset: str, length: str) -> str:
     """Overwrite ``length`` bytes at ``offset`` with data that follow from ``seed``; sync; their SHA-256."""
     data = hashlib.shake_256(seed.encode()).digest(int(length))
@@ -69,6 +81,13 @@ def digest(path: str) -> str:
     """SHA-256 of a whole file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@operation
+def read_zeros(path: str) -> bool:
+    """Whether a file reads as zeros only."""
+    with open(path, "rb") as file:
+        return not any(any(chunk) for chunk in iter(lambda: file.read(1 << 20), b""))
 
 
 @operation

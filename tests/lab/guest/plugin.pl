@@ -32,15 +32,24 @@ sub storages {
     return PVE::Storage::Plugin->parse_config($CONFIG_FILE, trusted($text));
 }
 
+# What PVE::Storage has no function for: a method of the plugin that takes a section and its name.
+sub of_the_plugin {
+    my ($cfg, $method, $storeid) = @_;
+    my $scfg = PVE::Storage::storage_config($cfg, $storeid);
+    return PVE::Storage::Plugin->lookup($scfg->{type})->$method($scfg, $storeid);
+}
+
 sub answer {
     my ($cfg, $line) = @_;
 
     my $started = clock_gettime(CLOCK_MONOTONIC);
     my %answer = eval {
         my $request = JSON->new->utf8->decode(trusted($line));
-        my $function = PVE::Storage->can($request->{call})
-            or die "there is no PVE::Storage::$request->{call}\n";
-        my @result = $function->($cfg, @{ $request->{args} });
+        my $function = PVE::Storage->can($request->{call});
+        my @result =
+            $function
+            ? $function->($cfg, @{ $request->{args} })
+            : of_the_plugin($cfg, $request->{call}, @{ $request->{args} });
         (result => \@result);
     };
     %answer = (error => $@) if $@;

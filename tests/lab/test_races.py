@@ -1,0 +1,71 @@
+"""Both nodes at once on the same guests: no name lost or given out twice, no content mixed up, nothing left over."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from tests.lab import storage
+from tests.lab.assets import REPOSITORY
+from tests.lab.cluster import Cluster
+from tests.lab.formation import STORAGE, on_each
+from tests.lab.node import Node
+from tests.lab.ops import ops
+
+SECONDS = 10
+LEAST_OPERATIONS = 10  # a node, on a machine that is busy with other things
+
+
+def run_load(node: Node, vmids: list[int], seconds: float = SECONDS) -> dict[str, Any]:
+    """guest/load.py in a node: what it counted, its errors, and the volumes it owns in the end."""
+    words = " ".join(str(vmid) for vmid in vmids)
+    command = f"cd {REPOSITORY} && /usr/bin/python3 -m tests.lab.guest.load {seconds} {node.name} {words}"
+    report: dict[str, Any] = json.loads(node.run(command, timeout=seconds + 60).splitlines()[-1])
+    return report
+
+
+def assert_content(node: Node, owned: dict[str, Any]) -> None:
+    """What has to be in the volumes of guest/load.py, as this node reads them: heads, sizes, snapshots."""
+    for volid, expected in owned.items():
+        file = storage.path(node, volid)
+        assert ops(node, "tag", file) == expected["tag"], volid
+        for name, tag in expected["snapshots"].items():
+            assert ops(node, "tag", storage.path(node, volid, name)) == tag, f"{volid} {name}"
+
+
+def test_operations_racing_from_both_nodes_lose_and_double_nothing(volumes: Cluster, vmid: int) -> None:
+    a, b = volumes.nodes
+    on_a, on_b = on_each(volumes.nodes, lambda node: run_load(node, [vmid, vmid + 1]))
+    print(f"operations in {SECONDS} s: a {on_a['counts']}, b {on_b['counts']}", file=sys.stderr)
+    assert on_a["errors"] == on_b["errors"] == []
+    for report in (on_a, on_b):
+        assert sum(report["counts"].values()) >= LEAST_OPERATIONS
+    assert not set(on_a["volumes"]) & set(on_b["volumes"]), "both nodes own the same volume"
+    owned = {**on_a["volumes"], **on_b["volumes"]}
+    for node in volumes.nodes:
+        listed = storage.listing(node)
+        assert {volid: image["size"] for volid, image in listed.items()} == {
+            volid: volume["size"] for volid, volume in owned.items()
+        }
+    assert_content(b, on_a["volumes"])
+    assert_content(a, on_b["volumes"])
+    snapshots = {volid: sorted(volume["snapshots"]) for volid, volume in owned.items()}
+    found = {volid: sorted(storage.call(a, "volume_snapshot_info", volid).value) for volid in owned}
+    assert found == snapshots
+    assert ops(a, "list_folder", storage.WORK) == []
+
+
+def test_allocations_raced_from_both_nodes_get_every_number_once(volumes: Cluster, vmid: int) -> None:
+    each = 20
+    requests = json.dumps({"call": "vdisk_alloc", "args": [STORAGE, vmid, "raw", None, 64]})
+
+    def allocate(node: Node) -> list[str]:
+        (node.share / "requests").write_text(f"{requests}\n" * each)
+        out = node.run(f"{storage.PLUGIN_COMMAND} </run/lab/requests", timeout=120)
+        return [json.loads(line)["result"][0] for line in out.splitlines()]
+
+    on_a, on_b = on_each(volumes.nodes, allocate)
+    expected = [f"{STORAGE}:{vmid}/vm-{vmid}-disk-{number}.raw" for number in range(2 * each)]
+    assert sorted(on_a + on_b) == sorted(expected)
+    assert sorted(storage.listing(volumes.b)) == sorted(expected)
