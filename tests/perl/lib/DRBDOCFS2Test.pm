@@ -22,14 +22,14 @@ our @EXPORT = qw(backend dies interpreter plugin scfg temp_dir);
 
 my $PLUGIN = 'PVE::Storage::Custom::DRBDOCFS2Plugin';
 
-# As PVE's own loader does it, but without looking into /usr/share/perl5.
+# As PVE's own loader does it; that one looks at installed plugins only.
 BEGIN {
     $ENV{PATH} = '/sbin:/bin:/usr/sbin:/usr/bin'; ## no critic (RequireLocalizedPunctuationVars)
     delete @ENV{qw(IFS CDPATH ENV BASH_ENV)};
 
     require PVE::Storage::Custom::DRBDOCFS2Plugin;
     PVE::Storage::Custom::DRBDOCFS2Plugin->register()
-        if !PVE::Storage::Plugin->private()->{plugins}->{drbdocfs2};
+        if !-e '/usr/share/perl5/PVE/Storage/Custom/DRBDOCFS2Plugin.pm';
     require PVE::Storage;
     require PVE::Cluster;
     require PVE::Storage::DRBDOCFS2::Client;

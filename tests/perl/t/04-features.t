@@ -7,6 +7,8 @@ use warnings;
 
 use Test::More;
 
+use File::Path qw(make_path);
+
 use DRBDOCFS2Test;
 
 my $plugin = plugin();
@@ -82,9 +84,18 @@ for my $case (
 }
 
 subtest 'other content is none of ours' => sub {
-    my $iso = sub { $plugin->volume_has_feature($scfg, $_[0], 'ha', 'iso/debian.iso') ? 1 : 0 };
-    is($iso->('snapshot'), 0, 'no snapshots of an ISO image');
-    is($iso->('copy'), 1, 'PVE says it can be copied');
+    for my $feature (qw(snapshot clone copy)) {
+        my @question = ($scfg, $feature, 'ha', 'iso/debian.iso');
+        is(
+            $plugin->volume_has_feature(@question),
+            PVE::Storage::Plugin::volume_has_feature($plugin, @question),
+            "$feature of an ISO image: what PVE says",
+        );
+    }
+    ok(
+        !$plugin->volume_has_feature($scfg, 'snapshot', 'ha', 'iso/debian.iso'),
+        'which is no for snapshots'
+    );
 };
 
 # "Without it a running container's ext4 is not frozen."
@@ -136,14 +147,23 @@ subtest 'streams' => sub {
             $import, "import: $name",
         );
     }
-    is_deeply(
-        [$plugin->volume_export_formats($scfg, 'ha', 'iso/debian.iso')], ['raw+size'],
-        "PVE's own for an ISO image"
-    );
-    is_deeply(
-        [$plugin->volume_export_formats($scfg, 'ha', '100/vm-100-disk-0.vmdk', undef, undef, 1)],
-        ['vmdk+size'], 'and for vmdk'
-    );
+    # PVE 7's base class looks at the file, which has to exist for that.
+    my $folder = temp_dir();
+    my $other = scfg(path => "$folder");
+    make_path("$folder/template/iso", "$folder/images/100");
+    for my $volname ('iso/debian.iso', '100/vm-100-disk-0.vmdk') {
+        my $path = $plugin->path($other, $volname, 'ha');
+        open(my $fh, '>', $path) or die "cannot write $path: $!";
+        close($fh) or die "cannot write $path: $!";
+        for my $method (qw(volume_export_formats volume_import_formats)) {
+            my @question = ($other, 'ha', $volname, undef, undef, $volname =~ m/vmdk/ ? 1 : 0);
+            is_deeply(
+                [$plugin->$method(@question)],
+                [PVE::Storage::Plugin->can($method)->($plugin, @question)],
+                "$method of $volname: what PVE says",
+            );
+        }
+    }
 };
 
 done_testing();
