@@ -23,9 +23,14 @@ installed_of() {
 }
 
 apt_get() {
+    local log status=0
+    log=$(mktemp)
     # --no-remove: on a Proxmox node the wish for a package must never take another away
     DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
-        "$1" --yes --no-remove --no-install-recommends "${@:2}" </dev/null >&2
+        "$1" --yes --no-remove --no-install-recommends "${@:2}" </dev/null >"$log" 2>&1 || status=$?
+    [ "$status" -eq 0 ] || cat "$log" >&2
+    rm -f "$log"
+    return "$status"
 }
 
 # Until the calling (sub)shell ends, no package's scripts start a service: invoke-rc.d(8) asks policy-rc.d, 101 says no.
