@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pvedrbdstor.call import Call
 from pvedrbdstor.volumes import qcow2
 from pvedrbdstor.volumes.listing import info_of, refuse_invalid
+from pvedrbdstor.volumes.locks import prepare_spare
 from pvedrbdstor.volumes.names import VolumeName
 from pvedrbdstor.volumes.recovery import recover
 from pvedrbdstor.volumes.references import refuse_foreign_references
@@ -17,13 +18,15 @@ from pvedrbdstor.volumes.store import Store
 
 
 def activate_storage(store: Store, call: Call, content_dirs: Sequence[str]) -> None:
-    """Make missing content folders and clean up after a crash. A read-only file system is left as it is."""
+    """Clean up after a crash, and make missing folders; a read-only or full file system is usable without."""
     try:
+        recover(store, call)
+        prepare_spare(store)
+        store.work()
         for relative in content_dirs:
             store.folder(relative, create=True)
-        recover(store, call)
     except OSError as error:
-        if error.errno != errno.EROFS:
+        if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
             raise
 
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 
 from pvedrbdstor.call import Call
@@ -18,20 +18,25 @@ from pvedrbdstor.errors import LockTimeout
 from pvedrbdstor.volumes.store import Store
 
 WAIT_SECONDS = 5.0
+SPARE = "spare"
+_LOCK_FILE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
 _RECORD = 200
 
 
 @contextmanager
-def guest_lock(store: Store, call: Call, *vmids: int) -> Iterator[tuple[int, ...]]:
+def guest_lock(store: Store, call: Call, *vmids: int, wait: float | None = None) -> Iterator[tuple[int, ...]]:
     """Hold the locks of these guests, taken in ascending order so that two renames cannot wait for each other.
 
     Yields the descriptors: a child process that inherits one keeps the lock for as long as it lives.
-    Raises LockTimeout after WAIT_SECONDS, naming the holder.
+    Raises LockTimeout after ``wait`` seconds (by default WAIT_SECONDS) for each, naming the holder.
     """
     with ExitStack() as stack:
-        wanted = sorted(set(vmids))
-        yield tuple(stack.enter_context(_lock(store, call, f"guest-{vmid}", f"Guest {vmid}")) for vmid in wanted)
+        held: dict[int, int] = {}
+        for vmid in sorted(set(vmids)):
+            fd = stack.enter_context(_lock(store, call, f"guest-{vmid}", f"Guest {vmid}", held, wait))
+            held.setdefault(os.fstat(fd).st_ino, fd)
+        yield tuple(held.values())
 
 
 @contextmanager
@@ -45,22 +50,48 @@ def reflink_lock(store: Store, call: Call) -> Iterator[int]:
 
 
 @contextmanager
-def _lock(store: Store, call: Call, name: str, what: str) -> Iterator[int]:
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=store.locks())
+def _lock(
+    store: Store, call: Call, name: str, what: str, held: Container[int] = (), wait: float | None = None
+) -> Iterator[int]:
+    """Hold one lock file; one whose inode is in ``held`` is held already."""
+    fd = _open(store.locks(), name)
     try:
-        _acquire(fd, call, what)
-        _leave_name(fd, call)
+        if os.fstat(fd).st_ino not in held:
+            _acquire(fd, call, what, WAIT_SECONDS if wait is None else wait)
+            _leave_name(fd, call)
         yield fd
     finally:
         os.close(fd)
 
 
-def _acquire(fd: int, call: Call, what: str) -> None:
+def _open(locks_fd: int, name: str) -> int:
+    """Open a lock file, making it first if need be; where there is no room for a file, as a second name of the spare one.
+
+    Locks that share the spare file wait for each other, which is slow but right: a full storage must let go of images.
+    """
+    try:
+        return os.open(name, _LOCK_FILE | os.O_CREAT, 0o600, dir_fd=locks_fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    try:
+        os.link(SPARE, name, src_dir_fd=locks_fd, dst_dir_fd=locks_fd, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    return os.open(name, _LOCK_FILE, dir_fd=locks_fd)
+
+
+def prepare_spare(store: Store) -> None:
+    """Make the spare lock file while there is room for it."""
+    os.close(os.open(SPARE, _LOCK_FILE | os.O_CREAT, 0o600, dir_fd=store.locks()))
+
+
+def _acquire(fd: int, call: Call, what: str, wait: float) -> None:
     began = time.monotonic()
     pause = _FIRST_PAUSE
     while not try_lock(fd):
         waited = time.monotonic() - began
-        if waited >= WAIT_SECONDS:
+        if waited >= wait:
             raise LockTimeout(what=what, holder=_holder(fd), seconds=round(waited))
         call.check()
         time.sleep(pause)

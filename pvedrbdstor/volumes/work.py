@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -17,11 +18,11 @@ from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes.locks import reflink_lock, try_lock
-from pvedrbdstor.volumes.names import is_guest_folder
 from pvedrbdstor.volumes.store import Store
 
 NEW, TRASH, INTENT = "new", "trash", "intent"
 IMAGE_MODE = 0o640
+_ENTRY = re.compile(rf"({NEW}|{TRASH}|{INTENT})\.([1-9][0-9]{{0,8}})\.[0-9a-f]{{16}}", re.ASCII)
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -110,10 +111,19 @@ def _reflink(store: Store, call: Call, vmid: int, source_fd: int, path: str) -> 
 
 
 def discard(store: Store, call: Call, vmid: int, folder_fd: int, name: str) -> None:
-    """Take a file or folder of a guest out of sight by one rename; its blocks are given back after the caller has its answer."""
+    """Take a file or folder of a guest out of sight by one rename; its blocks are given back after the caller has its answer.
+
+    Where the file system is too full even for that, it is removed at once.
+    """
     entry = _entry(TRASH, vmid)
-    os.rename(name, entry, src_dir_fd=folder_fd, dst_dir_fd=store.work())
-    purge_later(store, call, entry)
+    try:
+        os.rename(name, entry, src_dir_fd=folder_fd, dst_dir_fd=store.work())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        remove_tree(folder_fd, name)
+    else:
+        purge_later(store, call, entry)
 
 
 def keep_for_removal(store: Store, call: Call, vmid: int, folder_fd: int, name: str) -> None:
@@ -218,10 +228,10 @@ def _entry(kind: str, vmid: int) -> str:
     return f"{kind}.{vmid}.{secrets.token_hex(8)}"
 
 
-def guest_of_entry(entry: str) -> int | None:
-    """The guest that an entry of work/ says it belongs to."""
-    parts = entry.split(".")
-    return int(parts[1]) if len(parts) == 3 and is_guest_folder(parts[1]) else None
+def parse_entry(entry: str) -> tuple[str, int] | None:
+    """What an entry of work/ is, and which guest's; None for what is none of ours."""
+    match = _ENTRY.fullmatch(entry)
+    return (match[1], int(match[2])) if match else None
 
 
 def _unlink_quietly(entry: str, work_fd: int) -> None:

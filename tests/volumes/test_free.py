@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BaseInUse, VolumeMissing
-from pvedrbdstor.volumes import images, snapshots, templates, work
+from pvedrbdstor.volumes import activation, images, snapshots, templates, work
 from pvedrbdstor.volumes.names import parse_volume
 from tests.loopback import fill
 from tests.volumes.support import MIB, Area, is_immutable, qemu_img, set_immutable
@@ -215,3 +216,28 @@ def test_a_lock_file_that_cannot_name_its_holder_on_a_full_file_system_is_still_
     area.do(images.free_image, volume)
     assert area.volids() == []
     assert lock.stat().st_size == 0, "the file system was not as full as this test needs it"
+
+
+def test_a_full_file_system_lets_go_of_an_image_that_never_had_a_lock_file(small_dir: Path) -> None:
+    area = Area(small_dir)
+    area.do(activation.activate_storage, ["images"])
+    area.put("images/100/vm-100-disk-0.raw", bytes(4 * MIB))
+    fill(small_dir)
+    with pytest.raises(OSError, match="No space left"):
+        (small_dir / "another").write_text("x")
+    area.do(images.free_image, parse_volume("100/vm-100-disk-0.raw"))
+    assert area.volids() == []
+
+
+def test_an_image_is_removed_at_once_where_there_is_no_room_to_set_it_aside(
+    area: Area, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = area.alloc(size=4 * MIB)
+    area.do(snapshots.create_snapshot, volume, "one")
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", no_room)
+    area.do(images.free_image, volume)
+    assert area.leftovers() == []

@@ -222,3 +222,14 @@ def test_lock_files_are_for_root_alone(area: Area) -> None:
         folder = area.folder / ".drbdocfs2/lock"
         assert folder.stat().st_mode & 0o777 == 0o700
         assert (folder / "guest-100").stat().st_mode & 0o777 == 0o600
+
+
+def test_guests_that_share_the_spare_lock_file_wait_for_each_other_but_not_for_themselves(area: Area) -> None:
+    with area.store() as store:
+        locks.prepare_spare(store)
+    for vmid in (100, 200):
+        os.link(area.folder / ".drbdocfs2/lock/spare", area.folder / f".drbdocfs2/lock/guest-{vmid}")
+    with held(area, 100, 200):
+        pass
+    with held(area, 100), pytest.raises(LockTimeout), held(area, 200):
+        pass
