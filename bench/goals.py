@@ -1,0 +1,118 @@
+"""What was measured, and whether it is what was asked for. Pure. All times are seconds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One run: all its seconds, and those of them spent in syncing to disk for durability."""
+
+    total: float
+    sync: float = 0.0
+
+    @property
+    def own(self) -> float:
+        return self.total - self.sync
+
+
+@dataclass(frozen=True)
+class Series:
+    """Repeated runs of one thing."""
+
+    label: str
+    timings: tuple[Timing, ...]
+
+    @property
+    def own(self) -> float:
+        """The median without syncing."""
+        return statistics.median(timing.own for timing in self.timings)
+
+    @property
+    def own_p95(self) -> float:
+        """Without syncing, what 95 of 100 runs stay within."""
+        return percentile([timing.own for timing in self.timings], 95)
+
+    @property
+    def sync(self) -> float:
+        """The median of the syncing alone."""
+        return statistics.median(timing.sync for timing in self.timings)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest of ``values`` that ``percent`` of them do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """measured: for people; ratio: reference by ours, or for a bound ours by the reference; met: None without a goal."""
+
+    goal: str
+    measured: str
+    ratio: float
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class Faster:
+    """At least ``times`` faster than the reference; median and 95th percentile within ``limit`` where one is given."""
+
+    times: float
+    limit: float | None = None
+
+    def judge(self, ours: Series, reference: Series) -> Verdict:
+        ratio = reference.own / ours.own
+        goal, measured = f"at least {self.times:g} times faster", f"{ratio:.3g} times faster"
+        met = ratio >= self.times
+        if self.limit is not None:
+            goal += f", under {self.limit * 1e3:g} ms"
+            measured += f", {ours.own * 1e3:.3g} ms (p95 {ours.own_p95 * 1e3:.3g} ms)"
+            met = met and ours.own < self.limit and ours.own_p95 < self.limit
+        return Verdict(goal, measured, ratio, met)
+
+
+@dataclass(frozen=True)
+class Within:
+    """At most ``times`` the reference and ``plus`` seconds."""
+
+    times: float
+    plus: float
+
+    def judge(self, ours: Series, reference: Series) -> Verdict:
+        bound = reference.own * self.times + self.plus
+        goal = f"within {self.times:g} x the bare call + {self.plus * 1e3:g} ms"
+        measured = f"{ours.own * 1e3:.3g} ms, the bound is {bound * 1e3:.3g} ms"
+        return Verdict(goal, measured, ours.own / reference.own, ours.own <= bound)
+
+
+@dataclass(frozen=True)
+class NoGoal:
+    """Measured for information."""
+
+    def judge(self, ours: Series, reference: Series) -> Verdict:
+        ratio = reference.own / ours.own
+        words = f"{ratio:.3g} times faster" if ratio >= 1 else f"{1 / ratio:.3g} times slower"
+        return Verdict("-", words, ratio, None)
+
+
+Goal = Faster | Within | NoGoal
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table: our whole line against the reference."""
+
+    title: str
+    ours: Series
+    reference: Series
+    goal: Goal
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.goal.judge(self.ours, self.reference)

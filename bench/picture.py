@@ -1,0 +1,95 @@
+"""The result as a picture: one pair of bars a line of the table, on a logarithmic scale, for light and dark pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from html import escape
+
+from bench.goals import Comparison, Series
+from bench.report import Report, milliseconds
+
+_WIDTH, _LEFT, _RIGHT, _TOP = 920, 290, 200, 78
+_BAR, _GAP, _ROW = 13, 3, 48
+_STYLE = """
+text { font: 13px system-ui, sans-serif; fill: #24292f }
+.title { font-size: 16px; font-weight: 600 }
+.small { font-size: 11px; fill: #57606a }
+.page { fill: #ffffff }
+.grid { stroke: #d0d7de; stroke-width: 1 }
+.ours { fill: #1a7f64 }
+.reference { fill: #8c959f }
+.missed { fill: #b35900 }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3 }
+  .small { fill: #9198a1 }
+  .page { fill: #0d1117 }
+  .grid { stroke: #30363d }
+  .ours { fill: #3fb68b }
+  .reference { fill: #6e7681 }
+  .missed { fill: #e3812b }
+}
+""".strip()
+
+
+def svg(report: Report) -> str:
+    """The picture. Times are medians without what is synced for durability."""
+    shown = [row for row in report.rows if row.verdict.met is not None]
+    times = [series.own * 1e3 for row in shown for series in (row.ours, row.reference)]
+    low, high = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
+    height = _TOP + _ROW * len(shown) + 34
+
+    def x(milli: float) -> float:
+        share = (math.log10(milli) - low) / (high - low)
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * min(max(share, 0.0), 1.0)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}">',
+        f"<style>{_STYLE}</style>",
+        f'<rect class="page" width="{_WIDTH}" height="{height}"/>',
+        f'<text class="title" x="20" y="30">{escape(report.title)}</text>',
+        f'<rect class="ours" x="20" y="46" width="{_BAR}" height="{_BAR}"/>',
+        '<text class="small" x="39" y="57">pvedrbdstor: Perl plugin, socket, service, disk</text>',
+        f'<rect class="reference" x="320" y="46" width="{_BAR}" height="{_BAR}"/>',
+        f'<text class="small" x="339" y="57">{escape(_reference_words(report))}</text>',
+    ]
+    bottom = _TOP + _ROW * len(shown)
+    for exponent in range(low, high + 1):
+        at = x(10.0**exponent)
+        parts.append(f'<line class="grid" x1="{at:.1f}" y1="{_TOP - 8}" x2="{at:.1f}" y2="{bottom}"/>')
+        parts.append(
+            f'<text class="small" x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{10.0**exponent:g} ms</text>'
+        )
+    for number, row in enumerate(shown):
+        parts += _pair(row, _TOP + _ROW * number, x)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _reference_words(report: Report) -> str:
+    return f"{report.baseline} (snapshot, clone: the bare FICLONE call)"
+
+
+def _pair(row: Comparison, top: int, x: Callable[[float], float]) -> list[str]:
+    verdict = row.verdict
+    word = "" if verdict.met else ", goal missed"
+    ours_class = "ours" if verdict.met else "missed"
+    middle = top + _BAR + _GAP
+    return [
+        f'<text x="{_LEFT - 12}" y="{middle + 4}" text-anchor="end">{escape(row.title)}</text>',
+        *_bar(row.ours, ours_class, top + 2, x, f"{_times(row)}{word}"),
+        *_bar(row.reference, "reference", top + 2 + _BAR + _GAP, x, ""),
+    ]
+
+
+def _times(row: Comparison) -> str:
+    if row.reference.own > row.ours.own:
+        return f", {row.reference.own / row.ours.own:.3g} x faster"
+    return f", {(row.ours.own - row.reference.own) * 1e3:.2g} ms on top"
+
+
+def _bar(series: Series, kind: str, top: int, x: Callable[[float], float], remark: str) -> list[str]:
+    end = x(series.own * 1e3)
+    return [
+        f'<rect class="{kind}" x="{_LEFT}" y="{top}" width="{max(end - _LEFT, 1):.1f}" height="{_BAR}" rx="2"/>',
+        f'<text class="small" x="{end + 6:.1f}" y="{top + _BAR - 2}">{milliseconds(series.own)} ms{escape(remark)}</text>',
+    ]
