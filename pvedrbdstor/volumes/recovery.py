@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import BadName, Error
+from pvedrbdstor.errors import BadName, Error, LockTimeout
 from pvedrbdstor.volumes.images import discard_snapshots, has_snapshot_folder
 from pvedrbdstor.volumes.locks import guest_lock, try_lock
 from pvedrbdstor.volumes.names import VolumeName, check_file_name, check_vmid
@@ -17,7 +18,7 @@ from pvedrbdstor.volumes.renames import move_snapshots
 from pvedrbdstor.volumes.store import INTERNAL, Store
 from pvedrbdstor.volumes.templates import protect
 from pvedrbdstor.volumes.tidy import remove_empty_folders
-from pvedrbdstor.volumes.work import INTENT, NEW, TRASH, guest_of_entry, purge_later
+from pvedrbdstor.volumes.work import NEW, TRASH, parse_entry, purge_later
 
 _PLAN_LIMIT = 4096
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -41,50 +42,60 @@ def recover(store: Store, call: Call) -> dict[str, int]:
     except FileNotFoundError:
         return asdict(report)
     for entry in sorted(os.listdir(work_fd)):
-        kind = entry.partition(".")[0]
         call.check()
+        parsed = parse_entry(entry)
+        if parsed is None:
+            continue
+        kind, vmid = parsed
         if kind == TRASH:
             purge_later(store, call, entry)
-            _tidy(store, call, entry, report)
+            _tidy(store, call, vmid)
             report.removed += 1
-        elif kind in (NEW, INTENT):
-            _deal_with(store, call, work_fd, entry, report)
+        elif _deal_with(store, call, work_fd, entry, report):
+            _tidy(store, call, vmid)
     return asdict(report)
 
 
-def _deal_with(store: Store, call: Call, work_fd: int, entry: str, report: Report) -> None:
-    """Act on one entry if nobody alive holds it. A failure is counted and leaves the entry for the next time."""
+def _deal_with(store: Store, call: Call, work_fd: int, entry: str, report: Report) -> bool:
+    """Act on one entry if nobody alive holds it; whether it is gone now.
+
+    A failure is counted and leaves the entry for the next time. On a read-only file system nothing can be done: OSError.
+    """
     try:
         fd = os.open(entry, _OPEN, dir_fd=work_fd)
     except FileNotFoundError:
-        return
+        return False
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            raise
+        report.failed += 1
+        return False
     try:
         if not try_lock(fd) or os.fstat(fd).st_nlink == 0:
-            return
+            return False
         if entry.startswith(NEW):
-            report.removed += 1
-        elif _carry_out(store, call, os.pread(fd, _PLAN_LIMIT, 0)):
-            report.finished += 1
+            outcome = "removed"
         else:
-            report.undone += 1
+            outcome = "finished" if _carry_out(store, call, os.pread(fd, _PLAN_LIMIT, 0)) else "undone"
         os.unlink(entry, dir_fd=work_fd)
-        _tidy(store, call, entry, report)
+    except FileNotFoundError:  # its owner was done with it before we locked it
+        return False
     except (Error, OSError):
         report.failed += 1
+        return False
     finally:
         os.close(fd)
+    setattr(report, outcome, getattr(report, outcome) + 1)
+    return True
 
 
-def _tidy(store: Store, call: Call, entry: str, report: Report) -> None:
-    """Remove the folders that the entry's operation may have left empty."""
-    vmid = guest_of_entry(entry)
-    if vmid is None:
-        return
+def _tidy(store: Store, call: Call, vmid: int) -> None:
+    """Remove the folders that an operation may have left empty; a busy guest's are left to whoever is busy with it."""
     try:
-        with guest_lock(store, call, vmid):
+        with guest_lock(store, call, vmid, wait=0.0):
             remove_empty_folders(store, vmid)
-    except Error:
-        report.failed += 1
+    except LockTimeout:
+        pass
 
 
 def _carry_out(store: Store, call: Call, text: bytes) -> bool:
@@ -108,7 +119,7 @@ def _parse(text: bytes) -> Mapping[str, object] | None:
         return None
     try:
         plan = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return plan if isinstance(plan, dict) else None
 
