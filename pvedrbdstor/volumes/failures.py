@@ -32,8 +32,9 @@ def explain(error: OSError, config: StorageConfig, operation: str) -> Error:
     if number in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV) and operation in REFLINKING:
         return NoReflink(storage=config.id, path=config.path)
     path = f"'{name}' on storage '{config.id}'" if name else f"storage '{config.id}'"
+    reason = os.strerror(number) if number else str(error) or type(error).__name__
     remedy = _REMEDIES.get(number, _GENERAL)
-    return SystemCallFailed(operation=operation, path=path, reason=os.strerror(number), remedy=remedy)
+    return SystemCallFailed(operation=operation, path=path, reason=reason, remedy=remedy)
 
 
 REFLINKING = frozenset({"volume_snapshot", "volume_snapshot_rollback", "clone_image"})

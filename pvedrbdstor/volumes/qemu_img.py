@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 
 from pvedrbdstor.call import Call
 from pvedrbdstor.command import Result, run
+from pvedrbdstor.errors import CommandFailed
 
 _SOUND = (0, 3)  # qemu-img(1), check: 3 is leaked clusters, which waste space and harm nothing
 
@@ -45,13 +48,21 @@ def damage_in_qcow2(folder_fd: int, name: str, call: Call) -> str | None:
 def _run(
     folder_fd: int, arguments: Sequence[str], call: Call, keep_fds: Sequence[int] = (), *, check: bool = True
 ) -> Result:
-    """Run in the opened folder itself, so that no path is looked up again and backing files are found beside it."""
+    """Run in the opened folder itself, so that no path is looked up again and backing files are found beside it.
+
+    A full file system is an OSError (ENOSPC), as it is where we write ourselves.
+    """
     call.check()
-    return run(
-        ["/usr/bin/qemu-img", *arguments],
-        timeout=call.seconds_left(),
-        cwd=f"/proc/self/fd/{folder_fd}",
-        keep_fds=keep_fds,
-        check=check,
-        poll=call.check,
-    )
+    try:
+        return run(
+            ["/usr/bin/qemu-img", *arguments],
+            timeout=call.seconds_left(),
+            cwd=f"/proc/self/fd/{folder_fd}",
+            keep_fds=keep_fds,
+            check=check,
+            poll=call.check,
+        )
+    except CommandFailed as error:
+        if os.strerror(errno.ENOSPC) in str(error.fields["output"]):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
