@@ -16,6 +16,7 @@ from pvedrbdstor.errors import CommandFailed, CommandTimeout
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_LIMIT = 1 << 20
 _TAIL = 2000
+_LOOK = 0.25  # seconds between two calls of poll
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def run(
         raise
     result = Result(child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
     if check and result.status != 0:
-        said = (result.stderr.strip() or result.stdout.strip() or "it said nothing")[-_TAIL:]
+        said = (result.stderr.strip() or result.stdout.strip() or "it said nothing")[-_TAIL:].rstrip(".")
         raise CommandFailed(command=shlex.join(argv), status=_describe(result.status), output=said)
     return result
 
@@ -91,20 +92,37 @@ def _collect(
                 raise CommandTimeout(command=shlex.join(argv), seconds=round(timeout))
             if poll is not None:
                 poll()
-            for key, _ in selector.select(min(left, 0.25)):
+            for key, _ in selector.select(min(left, _LOOK)):
                 data = os.read(key.fd, 65536)
                 if not data:
                     selector.unregister(key.fd)
                 room = OUTPUT_LIMIT - len(kept[key.fd])
                 kept[key.fd] += data[:room]
-    try:
-        child.wait(max(0.1, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        raise CommandTimeout(command=shlex.join(argv), seconds=round(timeout)) from None
+    _wait(child, argv, deadline, timeout, poll)
     out, err = bytes(kept[child.stdout.fileno()]), bytes(kept[child.stderr.fileno()])
     child.stdout.close()
     child.stderr.close()
     return out, err
+
+
+def _wait(
+    child: subprocess.Popen[bytes],
+    argv: Sequence[str],
+    deadline: float,
+    timeout: float,
+    poll: Callable[[], None] | None,
+) -> None:
+    """Wait for a child that has closed its output, which need not be its end."""
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            child.wait(min(max(0.1, left), _LOOK))
+            return
+        except subprocess.TimeoutExpired:
+            if left <= 0:
+                raise CommandTimeout(command=shlex.join(argv), seconds=round(timeout)) from None
+        if poll is not None:
+            poll()
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -292,7 +292,7 @@ class TooBusy(Error):
 
 
 class CommandFailed(Error):
-    """'{command}' failed ({status}): {output}"""
+    """'{command}' failed ({status}): {output}. Look at 'dmesg' if that does not say why."""
 
     code = 64
     exit_status = 74
