@@ -12,6 +12,7 @@ _ID = re.compile(r"[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]")  # PVE::JSONSchema pars
 _PATH = re.compile(r"/[-/a-zA-Z0-9_.@]+")  # PVE::Storage::DirPlugin check_config
 _RESOURCE = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9_.+]{0,127}")
 _UUID = re.compile(r"[0-9A-F]{32}")
+_DIR_MAX = 1024
 _PREALLOCATIONS = ("off", "metadata", "falloc", "full")
 
 
@@ -64,13 +65,15 @@ def relative_dir(storage_id: str, value: object) -> str:
     if not isinstance(value, str):
         raise BadConfig(storage=storage_id, detail="a content folder is not text")
     parts = [part for part in value.split("/") if part not in ("", ".")]
-    if not parts or any(part == ".." or part.startswith(".drbdocfs2") or "\0" in part for part in parts):
-        raise BadConfig(storage=storage_id, detail=f"the content folder {value!r} does not lie below the storage")
+    if not parts or any(part == ".." or part.startswith(".drbdocfs2") for part in parts):
+        raise BadConfig(storage=storage_id, detail=f"the content folder {value[:64]!r} does not lie below the storage")
+    if not value.isprintable() or len(value) > _DIR_MAX:
+        raise BadConfig(storage=storage_id, detail=f"the content folder {value[:64]!r} is no name for a folder")
     return "/".join(parts)
 
 
 def _path(storage_id: str, value: object) -> str:
-    if not isinstance(value, str) or not _PATH.fullmatch(value) or ".." in value.split("/"):
+    if not isinstance(value, str) or not _PATH.fullmatch(value) or ".." in value.split("/") or not value.strip("/"):
         raise BadConfig(storage=storage_id, detail="path must be absolute, of letters, digits and - _ . @ only")
     return "/" + "/".join(part for part in value.split("/") if part)
 
