@@ -7,12 +7,11 @@ import os
 from collections.abc import Sequence
 
 from pvedrbdstor.call import Call
-from pvedrbdstor.volumes import qcow2
+from pvedrbdstor.volumes.chain import refuse_foreign_chain
 from pvedrbdstor.volumes.listing import info_of, refuse_invalid
 from pvedrbdstor.volumes.locks import prepare_spare
 from pvedrbdstor.volumes.names import VolumeName
 from pvedrbdstor.volumes.recovery import recover
-from pvedrbdstor.volumes.references import refuse_foreign_references
 from pvedrbdstor.volumes.snapshots import require_snapshot
 from pvedrbdstor.volumes.store import Store
 
@@ -39,4 +38,4 @@ def activate_volume(store: Store, call: Call, volume: VolumeName, snap: str | No
         return
     refuse_invalid(info)
     with store.guest_of(volume) as guest_fd, store.image(guest_fd, volume, os.O_RDONLY) as fd:
-        refuse_foreign_references(qcow2.read_header(fd, str(volume)), volume, store.config.path)
+        refuse_foreign_chain(store, volume, fd)

@@ -18,7 +18,7 @@ from pvedrbdstor.errors import LockTimeout
 from pvedrbdstor.volumes.store import Store
 
 WAIT_SECONDS = 5.0
-SPARE = "spare"
+SPARE, REFLINK = "spare", "reflink"
 _LOCK_FILE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
 _RECORD = 200
@@ -45,7 +45,7 @@ def reflink_lock(store: Store, call: Call) -> Iterator[int]:
 
     Reflinks from several nodes at once have deadlocked OCFS2 (ocfs2-devel, 2021). Raises LockTimeout.
     """
-    with _lock(store, call, "reflink", f"Copying blocks on storage '{store.config.id}'") as fd:
+    with _lock(store, call, REFLINK, f"Copying blocks on storage '{store.config.id}'") as fd:
         yield fd
 
 
@@ -82,8 +82,12 @@ def _open(locks_fd: int, name: str) -> int:
 
 
 def prepare_spare(store: Store) -> None:
-    """Make the spare lock file while there is room for it."""
-    os.close(os.open(SPARE, _LOCK_FILE | os.O_CREAT, 0o600, dir_fd=store.locks()))
+    """Make the spare lock file while there is room for it, and the one for reflinks.
+
+    That one is taken while a guest's is held, so it must never be the same file as a guest's.
+    """
+    for name in (SPARE, REFLINK):
+        os.close(os.open(name, _LOCK_FILE | os.O_CREAT, 0o600, dir_fd=store.locks()))
 
 
 def _acquire(fd: int, call: Call, what: str, wait: float) -> None:

@@ -13,10 +13,11 @@ from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BadImage, NotSupported, SnapshotMissing, StreamError, VolumeExists
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qcow2, qemu_img, snapshot_files
+from pvedrbdstor.volumes.chain import refuse_foreign_chain
 from pvedrbdstor.volumes.identity import image_id, new_id, set_image_id
 from pvedrbdstor.volumes.images import check_capacity, publish_image
 from pvedrbdstor.volumes.names import VolumeName, check_new_name, check_size
-from pvedrbdstor.volumes.references import refuse_foreign_references, refuse_references
+from pvedrbdstor.volumes.references import refuse_references
 from pvedrbdstor.volumes.store import Store
 from pvedrbdstor.volumes.work import Building, building
 
@@ -97,8 +98,8 @@ def _send_zeros(call: Call, out: int, position: int, until: int, length: int) ->
 
 def _check_convertible(store: Store, image_fd: int, volume: VolumeName, snap: str | None) -> None:
     """qemu-img reads whatever file the image names. Raises BadImage, SnapshotMissing."""
+    refuse_foreign_chain(store, volume, image_fd)
     header = qcow2.read_header(image_fd, str(volume))
-    refuse_foreign_references(header, volume, store.config.path)
     if snap is not None and all(s.name != snap for s in qcow2.read_snapshots(image_fd, header, str(volume))):
         raise SnapshotMissing(volume=volume, snapshot=snap, storage=store.config.id)
 

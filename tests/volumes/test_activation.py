@@ -144,6 +144,53 @@ def test_an_image_may_not_keep_its_data_elsewhere(area: Area, tmp_path: Path) ->
         area.do(activation.activate_volume, parse_volume("100/vm-100-disk-0.qcow2"), None)
 
 
+@pytest.mark.parametrize(
+    "backing", ["../100/base-100-disk-0.qcow2", "base-100-disk-0.qcow2", "{path}/images/100/base-100-disk-0.qcow2"]
+)
+@pytest.mark.parametrize("outside", ["/etc/passwd", "../../../../etc/passwd"])
+def test_what_an_image_is_backed_by_may_not_lead_outside_either(area: Area, backing: str, outside: str) -> None:
+    backed_by(area, outside, name="base-100-disk-0.qcow2")
+    backed_by(area, backing.format(path=area.folder), "qcow2")
+    with pytest.raises(BadImage, match="etc/passwd"):
+        area.do(activation.activate_volume, parse_volume("100/vm-100-disk-0.qcow2"), None)
+
+
+def test_a_name_that_leads_outside_from_where_its_image_lies_is_refused(area: Area) -> None:
+    """`../90/x.raw` is inside for an image in images/100, and outside for one beside images."""
+    backed_by(area, f"{area.folder}/lonely.qcow2", "qcow2")
+    lonely = area.put("lonely.qcow2")
+    qemu_img("create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b", "../90/x.raw", lonely, "1M")
+    with pytest.raises(BadImage, match="outside the storage"):
+        area.do(activation.activate_volume, parse_volume("100/vm-100-disk-0.qcow2"), None)
+
+
+def test_what_a_guest_wrote_into_a_raw_base_is_not_taken_for_a_header(area: Area) -> None:
+    backed_by(area, "/etc/passwd", name="base-100-disk-0.raw")
+    backed_by(area, "../100/base-100-disk-0.raw", "raw")
+    area.do(activation.activate_volume, parse_volume("100/vm-100-disk-0.qcow2"), None)
+
+
+def test_images_that_are_backed_by_each_other_are_refused(area: Area) -> None:
+    backed_by(area, "vm-100-disk-1.qcow2", "qcow2")
+    backed_by(area, "vm-100-disk-0.qcow2", "qcow2", name="vm-100-disk-1.qcow2")
+    with pytest.raises(BadImage, match="ring"):
+        area.do(activation.activate_volume, parse_volume("100/vm-100-disk-0.qcow2"), None)
+
+
+def test_a_long_chain_inside_the_storage_can_be_used(area: Area) -> None:
+    backed_by(area, "snap-0-x.qcow2", "qcow2")
+    for number in range(5):
+        backed_by(area, f"snap-{number + 1}-x.qcow2", "qcow2", name=f"snap-{number}-x.qcow2")
+    area.do(activation.activate_volume, parse_volume("100/vm-100-disk-0.qcow2"), None)
+
+
+def test_reflinks_never_share_their_lock_file_with_a_guest(area: Area) -> None:
+    """Else a snapshot would wait for itself, from the day the file system was full on."""
+    area.do(activation.activate_storage, [])
+    folder = area.folder / ".drbdocfs2/lock"
+    assert (folder / "spare").stat().st_ino != (folder / "reflink").stat().st_ino
+
+
 def test_a_message_names_a_hostile_backing_file_in_printable_text(area: Area) -> None:
     backed_by(area, "/etc/\x1b[2J\n" + "x" * 500)
     with pytest.raises(BadImage) as caught:
