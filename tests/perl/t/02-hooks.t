@@ -140,6 +140,12 @@ subtest 'updates' => sub {
         'PVE 8: not to a used one'
     );
     like($old->({ 'snapshot-as-volume-chain' => 1 }), qr/Leave that option out/, 'PVE 8: no chain');
+
+    %config = (ha => scfg(nodes => { pve1 => 1 }), other => scfg(nodes => { pve2 => 1 }));
+    like($full->({}, ['nodes']), qr/'other' already lies/, 'all nodes are more than its own');
+    %config = (ha => scfg('drbdocfs2-volume' => 1), other => scfg(path => '/mnt/o'));
+    like($full->({}, ['drbdocfs2-volume']), qr/'other' already lies/, 'no volume is volume 0');
+    is($full->({}, ['content']), undef, 'what has nothing to do with it is not checked');
 };
 
 done_testing();
