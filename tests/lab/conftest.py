@@ -36,8 +36,7 @@ def volumes(storage_service: Cluster) -> Iterator[Cluster]:
     """
     cluster = storage_service
     yield cluster
-    for volid in sorted(storage.listing(cluster.a), key=lambda volid: "/base-" in volid):
-        storage.call(cluster.a, "vdisk_free", volid)
+    storage.free_all(cluster.a)
     for node in cluster.nodes:
         assert storage.listing(node) == {}
         assert storage.leftovers(node) == []

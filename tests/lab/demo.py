@@ -16,8 +16,8 @@ from tests.lab.node import Node
 from tests.lab.ops import ops
 
 MIB = 1 << 20
-DISK = 256 * MIB
-GROWN = 320 * MIB
+DISK = 64 * MIB
+GROWN = 96 * MIB
 
 
 class DemoFailed(LabError):

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+from tests.lab import storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.errors import LabError
@@ -15,6 +16,7 @@ ARTIFACTS = REPOSITORY / "artifacts"
 _STATES = {
     "dmesg.txt": "dmesg",
     "drbd.txt": "cat /proc/drbd; drbdsetup events2 --now --statistics",
+    "service.log": f"cat {storage.LOG}",
     "mounts.txt": "cat /proc/mounts",
     "storage.txt": "timeout 10 find /mnt/pve/ha -xdev -exec ls -ldi --time-style=full-iso {} +",
     "processes.txt": "for p in /proc/[0-9]*; do echo \"${p##*/} $(cut -d' ' -f3 $p/stat) $(tr '\\0' ' ' <$p/cmdline)\"; done",
@@ -29,8 +31,6 @@ def keep(cluster: Cluster, title: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if node.console.exists():
             shutil.copy(node.console, folder)
-        for log in node.share.glob("*.log"):
-            shutil.copy(log, folder)
         if node.running:
             _ask(node, folder)
     return target

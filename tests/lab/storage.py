@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from tests.lab.formation import MOUNT_POINT, STORAGE, on_each
 from tests.lab.node import Node
 
 SOCKET = "/run/pvedrbdstor/backend.sock"
+PID_FILE = "/run/pvedrbdstor/serve.pid"
 LOG = "/run/pvedrbdstor/serve.log"
 WORK = f"{MOUNT_POINT}/.drbdocfs2/work"
 PLUGIN_COMMAND = (
@@ -56,11 +56,12 @@ chmod 0755 /usr/bin/pvedrbdstor"""
 
 
 def start_service(node: Node) -> None:
-    """Start `pvedrbdstor serve` and wait until it listens. Raises LabError with its log."""
+    """Start `pvedrbdstor serve`, unless it runs, and wait until it listens. Raises LabError with its log."""
     result = node.sh(
         f"""cd /
+kill -0 "$(cat {PID_FILE} 2>/dev/null)" 2>/dev/null && exit 0
 pvedrbdstor serve --socket {SOCKET} </dev/null >>{LOG} 2>&1 &
-echo $! >/run/pvedrbdstor/serve.pid
+echo $! >{PID_FILE}
 for try in $(seq 200); do
     [ -S {SOCKET} ] && exit 0
     kill -0 $! 2>/dev/null || break
@@ -73,22 +74,27 @@ exit 1"""
         raise LabError(f"the service did not start on node {node.name}:\n{result.out}")
 
 
-def stop_service(node: Node) -> None:
-    """End the service as systemd would, and wait for it."""
-    node.run(
-        "pid=$(cat /run/pvedrbdstor/serve.pid) && kill $pid && "
-        "for try in $(seq 200); do kill -0 $pid 2>/dev/null || exit 0; sleep 0.05; done; exit 1"
-    )
-
-
 def call(node: Node, function: str, *arguments: object, timeout: float = 120) -> Answer:
     """Call PVE::Storage::FUNCTION(config, ARGUMENTS...) under perl -T in the node. Raises PluginError when it dies."""
-    request = json.dumps({"call": function, "args": arguments})
-    out = node.run(f"echo {shlex.quote(request)} | {PLUGIN_COMMAND}", timeout)
-    answer = json.loads(out.splitlines()[-1])
-    if "error" in answer:
-        raise PluginError(answer["error"].strip())
-    return Answer(answer["result"], answer["seconds"])
+    return call_many(node, [(function, *arguments)], timeout)[0]
+
+
+def call_many(node: Node, requests: Sequence[tuple[object, ...]], timeout: float = 120) -> list[Answer]:
+    """Several calls (function, arguments...) one after the other in one process. The first that dies is raised."""
+    lines = [json.dumps({"call": function, "args": arguments}) for function, *arguments in requests]
+    out = node.run(f"{PLUGIN_COMMAND} <<'REQUESTS'\n{chr(10).join(lines)}\nREQUESTS", timeout)
+    answers = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    for answer in answers:
+        if "error" in answer:
+            raise PluginError(answer["error"].strip())
+    return [Answer(answer["result"], answer["seconds"]) for answer in answers]
+
+
+def free_all(node: Node) -> None:
+    """Free every volume of the storage, templates last."""
+    volids = sorted(listing(node), key=lambda volid: "/base-" in volid)
+    if volids:
+        call_many(node, [("vdisk_free", volid) for volid in volids])
 
 
 def alloc(node: Node, vmid: int, size: int, format: str = "raw", name: str | None = None) -> str:

@@ -1,4 +1,7 @@
-"""A container's root file system, as Proxmox uses one: a raw image, ext4, a loop device, a snapshot while frozen."""
+"""A container's root file system, as Proxmox uses one: a raw image, ext4, a loop device, a snapshot while frozen.
+
+Without Proxmox's `-O mmp`: it makes every mount wait eleven seconds and tells nothing about the storage.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def test_snapshot_of_a_frozen_container_root_holds_what_was_written_before(volum
     a, b = volumes.nodes
     volid = alloc(a, vmid, 64 * MIB)
     image = path(a, volid)
-    a.run(f"mkfs.ext4 -q -O mmp -E root_owner=0:0 {image} && mount -o loop {image} {ROOT}")
+    a.run(f"mkfs.ext4 -q -E root_owner=0:0 {image} && mount -o loop {image} {ROOT}")
     a.run(f"echo before >{ROOT}/file")
     a.run(f"sync -f {ROOT} && fsfreeze -f {ROOT}")
     try:

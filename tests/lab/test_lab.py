@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.lab import leftovers
+from tests.lab.__main__ import Control
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
-from tests.lab.errors import TIMED_OUT
+from tests.lab.errors import TIMED_OUT, LabError
+from tests.lab.initramfs import loading_order
 from tests.lab.network import tcp_ports
 from tests.lab.ops import ops, running_op, wait_until
 
@@ -79,6 +83,25 @@ def test_ports_are_read_from_tcp_frames_only() -> None:
     assert tcp_ports(ethernet + udp + tcp) == ()
     assert tcp_ports(bytes(12) + b"\x08\x06" + ipv4 + tcp) == ()
     assert tcp_ports(b"") == ()
+
+
+def test_control_of_the_lab_runs_commands_and_refuses_what_it_does_not_know(cluster: Cluster) -> None:
+    control = Control(cluster)
+    assert control.do("sh", ["b", "hostname;", "exit", "4"]) == (4, "nodeb\n")
+    assert control.do("status", [])[1].startswith("a: runs, booted 1 times\nb: runs, booted 1 times\n")
+    for action, words in (("sh", ["c", "true"]), ("kill", []), ("drop", []), ("nonsense", [])):
+        with pytest.raises(LabError):
+            control.do(action, words)
+
+
+def test_modules_are_loaded_after_what_they_need(tmp_path: Path) -> None:
+    (tmp_path / "modules.dep").write_text(
+        "a/top.ko: b/middle-one.ko.xz c/low.ko\nb/middle-one.ko.xz: c/low.ko\nc/low.ko:\n"
+    )
+    (tmp_path / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
+    assert loading_order(tmp_path, ["ext4", "top", "middle_one"]) == ["c/low.ko", "b/middle-one.ko.xz", "a/top.ko"]
+    with pytest.raises(LabError, match="nothere"):
+        loading_order(tmp_path, ["nothere"])
 
 
 def _owner() -> tuple[subprocess.Popen[str], Path]:

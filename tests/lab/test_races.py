@@ -26,12 +26,12 @@ def run_load(node: Node, vmids: list[int], seconds: float = SECONDS) -> dict[str
 
 
 def assert_content(node: Node, owned: dict[str, Any]) -> None:
-    """What has to be in the volumes of guest/load.py, as this node reads them: heads, sizes, snapshots."""
-    for volid, expected in owned.items():
-        file = storage.path(node, volid)
-        assert ops(node, "tag", file) == expected["tag"], volid
-        for name, tag in expected["snapshots"].items():
-            assert ops(node, "tag", storage.path(node, volid, name)) == tag, f"{volid} {name}"
+    """What has to be in the volumes of guest/load.py, as this node reads them: in the volumes and their snapshots."""
+    expected = {(volid, None): volume["tag"] for volid, volume in owned.items()}
+    for volid, volume in owned.items():
+        expected |= {(volid, name): tag for name, tag in volume["snapshots"].items()}
+    files = [answer.value for answer in storage.call_many(node, [("path", *wanted) for wanted in expected])]
+    assert dict(zip(expected, ops(node, "tags", *files), strict=True)) == expected
 
 
 def test_operations_racing_from_both_nodes_lose_and_double_nothing(volumes: Cluster, vmid: int) -> None:
@@ -51,8 +51,8 @@ def test_operations_racing_from_both_nodes_lose_and_double_nothing(volumes: Clus
     assert_content(b, on_a["volumes"])
     assert_content(a, on_b["volumes"])
     snapshots = {volid: sorted(volume["snapshots"]) for volid, volume in owned.items()}
-    found = {volid: sorted(storage.call(a, "volume_snapshot_info", volid).value) for volid in owned}
-    assert found == snapshots
+    found = storage.call_many(a, [("volume_snapshot_info", volid) for volid in owned])
+    assert [sorted(answer.value) for answer in found] == list(snapshots.values())
     assert ops(a, "list_folder", storage.WORK) == []
 
 

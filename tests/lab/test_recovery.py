@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,14 +17,13 @@ from tests.lab.cluster import Cluster
 from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE
 from tests.lab.node import Node
 from tests.lab.ops import ops, wait_until
-from tests.lab.storage import alloc, call, path
+from tests.lab.storage import alloc, call, call_many
 
 MIB = 1 << 20
-KILLED = 137
 KILLER_SECONDS = 8
 
 KILL_WORKERS = """
-server=$(cat /run/pvedrbdstor/serve.pid) killed=0 end=$(($(date +%s) + SECONDS_TO_KILL))
+server=$(cat PID_FILE) killed=0 end=$(($(date +%s) + SECONDS_TO_KILL))
 while [ $(date +%s) -lt $end ]; do
     for process in $(cat /proc/$server/task/$server/children); do
         kill -9 $process && killed=$((killed + 1))
@@ -32,7 +31,7 @@ while [ $(date +%s) -lt $end ]; do
     sleep 0.2
 done
 echo $killed
-""".replace("SECONDS_TO_KILL", str(KILLER_SECONDS))
+""".replace("SECONDS_TO_KILL", str(KILLER_SECONDS)).replace("PID_FILE", storage.PID_FILE)
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Operation:
 
     method: str
     params: dict[str, Any]
+    needs_snapshot: bool = True
 
 
 OPERATIONS = [
@@ -52,68 +52,55 @@ OPERATIONS = [
     Operation("volume_resize", {"size": 32 * MIB}),
     Operation("rename_volume", {"target_name": None}),
     Operation("free_image", {"is_base": False}),
-    Operation("create_base", {}),
+    Operation("create_base", {}, needs_snapshot=False),
 ]
 
 
-def crash(node: Node, point: str, operation: Operation, vmid: int, volid: str) -> tuple[int, str]:
-    """Run an operation to be killed at a fault point: exit status and output of guest/crash.py."""
-    config = {"id": STORAGE, "path": MOUNT_POINT, "resource": RESOURCE, "volume": 0, "uuid": None}
-    params = {"storage": config, "timeout": 50, "vmid": vmid, "target_vmid": vmid, **operation.params}
-    params["volname"] = volid.partition(":")[2]
-    request = json.dumps({"method": operation.method, "params": params})
-    command = f"cd {REPOSITORY} && /usr/bin/python3 -m tests.lab.guest.crash {point} {shlex.quote(request)}"
-    result = node.sh(command, timeout=60)
-    return result.rc, result.out
+def crash(node: Node, point: str, operation: Operation, vmid: int) -> list[str]:
+    """Prepare a disk and have an operation on it killed at a fault point: the points it reached (guest/crash.py)."""
+    case = {
+        "storage": {"id": STORAGE, "path": MOUNT_POINT, "resource": RESOURCE, "volume": 0, "uuid": None},
+        "vmid": vmid,
+        "snapshot": operation.needs_snapshot,
+        "method": operation.method,
+        "params": operation.params,
+    }
+    command = (
+        f"cd {REPOSITORY} && exec /usr/bin/python3 -m tests.lab.guest.crash {point} {shlex.quote(json.dumps(case))}"
+    )
+    report = json.loads(node.run(command).splitlines()[-1])
+    assert report["killed"] == (point != "none")
+    return list(report["reached"])
 
 
 def state(node: Node, vmid: int) -> dict[str, Any]:
-    """All there is of a guest: volume -> size, content, and content of every snapshot."""
-    found = {}
-    for volid, image in storage.listing(node, vmid).items():
-        names = sorted(call(node, "volume_snapshot_info", volid).value)
-        snapshots = {name: ops(node, "digest", path(node, volid, name)) for name in names}
-        found[volid] = {
-            "size": image["size"],
-            "content": ops(node, "digest", path(node, volid)),
-            "snapshots": snapshots,
-        }
+    """All there is of a guest: image -> its size, content, and its snapshots' content."""
+    found = ops(node, "guest_state", f"{MOUNT_POINT}/images/{vmid}")
+    assert isinstance(found, dict)
     return found
-
-
-def disk_with_snapshot(node: Node, vmid: int, operation: Operation) -> str:
-    """A disk with content that has changed since its snapshot `old` (none where a template is to be made)."""
-    volid = alloc(node, vmid, 4 * MIB)
-    ops(node, "write_pattern", path(node, volid), "old", 0, 65536)
-    if operation.method != "create_base":
-        call(node, "volume_snapshot", volid, "old")
-        ops(node, "write_pattern", path(node, volid), "new", 0, 65536)
-    return volid
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.method)
 def test_other_node_recovers_an_operation_killed_at_any_step(volumes: Cluster, vmid: int, operation: Operation) -> None:
     a, b = volumes.nodes
-    volid = disk_with_snapshot(a, vmid, operation)
+    crash(a, "none", replace(operation, method="activate_volume", params={"snap": None}), vmid)
     before = state(b, vmid)
-    rc, out = crash(a, "list", operation, vmid, volid)
-    assert rc == 0, out
-    points = list(dict.fromkeys(json.loads(out.splitlines()[-1])))
+    points = list(dict.fromkeys(crash(a, "none", operation, vmid)))
     after = state(b, vmid)
     assert points and after != before
     outcomes = []
     for point in points:
-        for old in storage.listing(a, vmid):
-            call(a, "vdisk_free", old)
-        assert disk_with_snapshot(a, vmid, operation) == volid
-        rc, out = crash(a, point, operation, vmid, volid)
-        assert rc == KILLED, out
-        call(b, "activate_storage", STORAGE)
+        crash(a, point, operation, vmid)
+        listed = call_many(b, [("activate_storage", STORAGE), ("vdisk_list", STORAGE, vmid)])[1]
         assert ops(b, "list_folder", storage.WORK) == [], f"left in work/ by a crash at {point}"
         found = state(b, vmid)
+        assert sorted(image["volid"] for image in listed.value[STORAGE]) == [
+            f"{STORAGE}:{vmid}/{name}" for name in found
+        ]
         assert found in (before, after), f"neither before nor after a crash at {point}"
         outcomes.append(found == after)
     assert outcomes == sorted(outcomes), f"after must stay after: {list(zip(points, outcomes, strict=True))}"
+    assert outcomes[-1], "the last step comes after the committing one"
 
 
 def test_killed_import_leaves_a_file_that_the_other_node_removes(volumes: Cluster, vmid: int) -> None:
@@ -161,10 +148,5 @@ def test_workers_killed_under_load_lose_nothing_that_was_answered(volumes: Clust
 
 def test_lock_of_a_killed_operation_is_free_on_the_other_node(volumes: Cluster, vmid: int) -> None:
     a, b = volumes.nodes
-    volid = alloc(a, vmid, 4 * MIB)
-    rc, _ = crash(a, "rollback.copied", Operation("volume_snapshot_rollback", {"snap": "old"}), vmid, volid)
-    assert rc == 1, "there is no such snapshot"
-    call(a, "volume_snapshot", volid, "old")
-    rc, out = crash(a, "rollback.copied", Operation("volume_snapshot_rollback", {"snap": "old"}), vmid, volid)
-    assert rc == KILLED, out
-    assert call(b, "volume_snapshot", volid, "second").seconds < 5
+    crash(a, "rollback.copied", Operation("volume_snapshot_rollback", {"snap": "old"}), vmid)
+    assert call(b, "volume_snapshot", f"{STORAGE}:{vmid}/vm-{vmid}-disk-0.raw", "second").seconds < 5

@@ -1,7 +1,8 @@
-"""One request answered in a process that is killed at a fault point: what a crash of the backend leaves behind.
+"""A crash of the backend: a disk is prepared, then one request answered in a process that is killed at a fault point.
 
-`python3 -m tests.lab.guest.crash POINT REQUEST` with the request as on the wire; `POINT` may be `list`, which does the
-work and prints the points that were reached as JSON.
+`python3 -m tests.lab.guest.crash POINT CASE`, the case as JSON: {"storage", "vmid", "snapshot", "method", "params"}; the
+request's params get the volume's name and guest. The guest's old volumes are freed first. With the POINT `none` nothing
+is killed. Printed as JSON: the fault points that were reached, and whether the process was killed.
 """
 
 from __future__ import annotations
@@ -10,25 +11,65 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from pvedrbdstor import faultpoints
 from pvedrbdstor.call import Call
 from pvedrbdstor.service.methods import Dispatcher
+from tests.lab.guest.ops import write_pattern
+
+DISK = 4 << 20
+WRITTEN = 65536
+
+
+def request(storage: Mapping[str, Any], method: str, **params: object) -> Any:
+    """Answer a request in this process, and do what it left for after the answer."""
+    call = Call(method=method, storage=storage["id"])
+    result = Dispatcher().dispatch(method, {"storage": storage, "timeout": 50, **params}, call)
+    call.run_after()
+    return result
+
+
+def prepare(case: Mapping[str, Any]) -> str:
+    """The guest's only volume: with the snapshot `old`, if one is wanted, which the content has left since."""
+    storage, vmid = case["storage"], case["vmid"]
+    for image in request(storage, "list_images", vmid=vmid, volids=None):
+        volname = image["volid"].partition(":")[2]
+        request(storage, "free_image", volname=volname, is_base="/base-" in volname)
+    volname = str(request(storage, "alloc_image", vmid=vmid, format="raw", name=None, size_kib=DISK // 1024))
+    path = f"{storage['path']}/images/{volname}"
+    write_pattern(path, "old", "0", str(WRITTEN))
+    if case["snapshot"]:
+        request(storage, "volume_snapshot", volname=volname, snap="old")
+        write_pattern(path, "new", "0", str(WRITTEN))
+    return volname
 
 
 def main() -> None:
-    point, request = sys.argv[1], json.loads(sys.argv[2])
-    reached: list[str] = []
+    point, case = sys.argv[1], json.loads(sys.argv[2])
+    volname = prepare(case)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
 
-    def hook(name: str) -> None:
-        reached.append(name)
-        if name == point:
-            os.kill(os.getpid(), signal.SIGKILL)
+        def hook(name: str) -> None:
+            os.write(write_end, f"{name}\n".encode())
+            if name == point:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    faultpoints.hook = hook
-    call = Call(method=request["method"], storage=request["params"]["storage"]["id"])
-    Dispatcher().dispatch(request["method"], request["params"], call)
-    print(json.dumps(reached))
+        faultpoints.hook = hook
+        vmid = case["vmid"]
+        request(case["storage"], case["method"], volname=volname, vmid=vmid, target_vmid=vmid, **case["params"])
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        reached = pipe.read().split()
+    _, status = os.waitpid(child, 0)
+    ended = os.waitstatus_to_exitcode(status)
+    if ended not in (0, -signal.SIGKILL):
+        raise SystemExit(f"the request failed with exit status {ended}")
+    print(json.dumps({"reached": reached, "killed": ended != 0}))
 
 
 if __name__ == "__main__":

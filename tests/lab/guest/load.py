@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.lab.formation import STORAGE
+from tests.lab.guest.ops import TAG_LENGTH, tag_in
 from tests.lab.storage import PLUGIN_COMMAND
 
 _MIB = 1 << 20
-_TAG = 32  # bytes, at the beginning of a volume: whose it is
 _MOST_VOLUMES = 6
 _MOST_SNAPSHOTS = 2
 
@@ -181,7 +181,7 @@ class Load:
         volume.tag = f"{self.seed}-{self.made}"
         descriptor = os.open(self._path(volume.volid), os.O_WRONLY)
         try:
-            os.pwrite(descriptor, volume.tag.encode().ljust(_TAG, b"\0"), 0)
+            os.pwrite(descriptor, volume.tag.encode().ljust(TAG_LENGTH, b"\0"), 0)
         finally:
             os.close(descriptor)
 
@@ -196,12 +196,6 @@ class Load:
 
     def _path(self, volid: str) -> str:
         return str(self.call("path", volid))
-
-
-def tag_in(path: str) -> str:
-    """The tag at the beginning of an image file."""
-    with open(path, "rb") as file:
-        return file.read(_TAG).rstrip(b"\0").decode(errors="replace")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 FICLONE = 0x40049409  # ioctl_ficlonerange(2)
+TAG_LENGTH = 32  # bytes
 _TABLE: dict[str, Callable[..., object]] = {}
 
 
@@ -51,11 +52,32 @@ def read(path: str) -> str:
     return Path(path).read_text()
 
 
-@operation
-def tag(path: str) -> str:
-    """The text at the beginning of an image, up to its first zeros (see load.py)."""
+def tag_in(path: str) -> str:
+    """The tag that load.py has put at the beginning of an image; empty where nothing was written."""
     with open(path, "rb") as file:
-        return file.read(32).rstrip(b"\0").decode()
+        return file.read(TAG_LENGTH).rstrip(b"\0").decode(errors="replace")
+
+
+@operation
+def tags(*paths: str) -> list[str]:
+    return [tag_in(path) for path in paths]
+
+
+@operation
+def guest_state(images: str) -> dict[str, object]:
+    """All there is in the folder of a guest: image -> its size in bytes, digest, and the digests of its snapshots."""
+    if not os.path.isdir(images):
+        return {}
+    found: dict[str, object] = {}
+    for name in sorted(name for name in os.listdir(images) if not name.startswith(".")):
+        folder = f"{images}/.snapshots/{name}"
+        snapshots = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        found[name] = {
+            "size": os.path.getsize(f"{images}/{name}"),
+            "content": digest(f"{images}/{name}"),
+            "snapshots": {snapshot: digest(f"{folder}/{snapshot}") for snapshot in snapshots},
+        }
+    return found
 
 
 @operation
