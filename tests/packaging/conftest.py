@@ -16,10 +16,10 @@ from tests.packaging.machine import BootedMachine, Machine, unpack
 NEWER = "99"
 
 
-def build(folder: Path, *version: str, **environment: str) -> Path:
-    """Build the package of the tree into ``folder``; the .deb."""
+def build(tree: Path, folder: Path, *version: str, **environment: str) -> Path:
+    """Build the package of a tree into ``folder``; the .deb."""
     built = subprocess.run(
-        [str(ROOT / "tools" / "build-deb.sh"), str(folder), *version],
+        [str(tree / "tools" / "build-deb.sh"), str(folder), *version],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -32,15 +32,23 @@ def build(folder: Path, *version: str, **environment: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The .deb of the tree as it is."""
-    return build(tmp_path_factory.mktemp("package"))
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree as it is now: all packages are built of this copy, whatever is edited meanwhile."""
+    folder = tmp_path_factory.mktemp("tree")
+    subprocess.run([str(ROOT / "tools" / "export.sh"), str(folder)], check=True, timeout=60)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def newer_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def package(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .deb of the tree."""
+    return build(tree, tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def newer_package(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same tree as a later version."""
-    return build(tmp_path_factory.mktemp("newer"), NEWER)
+    return build(tree, tmp_path_factory.mktemp("newer"), NEWER)
 
 
 @pytest.fixture(scope="session")

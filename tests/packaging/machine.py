@@ -75,8 +75,10 @@ class Machine:
         return result
 
     def _enter(self) -> list[str]:
-        namespaces = f"/proc/{self._holder.pid}/ns"
-        return ["nsenter", f"--mount={namespaces}/mnt", f"--pid={namespaces}/pid_for_children", "--"]
+        holder = f"/proc/{self._holder.pid}"
+        namespaces = [f"--mount={holder}/ns/mnt", f"--pid={holder}/ns/pid_for_children"]
+        # its root as well: the tests may run in a chroot themselves
+        return ["nsenter", *namespaces, f"--root={holder}/root", "--wd=/", "--"]
 
     def shell(self, script: str) -> str:
         """Run lines of shell; what they print, with white space at the ends removed."""
@@ -108,11 +110,13 @@ class Machine:
 class BootedMachine(Machine):
     """A machine with systemd as its first process, as on a real node; with a network of its own that leads nowhere."""
 
+    _nspawn: subprocess.Popen[bytes] | None = None
+
     def _start(self) -> None:
         # A host that runs systemd must be asked for a cgroup; elsewhere ours will do.
         scope = ["systemd-run", "--quiet", "--scope", "--property=Delegate=yes", "--"]
         with (self._folder / "console").open("wb") as console:
-            self._nspawn = subprocess.Popen(
+            self._nspawn = nspawn = subprocess.Popen(
                 [
                     *(scope if Path("/run/systemd/system").is_dir() else []),
                     *self._enter(),
@@ -126,11 +130,11 @@ class BootedMachine(Machine):
         deadline = time.monotonic() + 60
         while True:
             # nsenter, systemd-nspawn, systemd
-            self._first = _descendant(self._nspawn.pid, 2)
+            self._first = _descendant(nspawn.pid, 2)
             if self._first and self.run("systemctl", "is-system-running", check=False).stdout.strip() == "running":
                 return
             seen = (self._folder / "console").read_text(errors="replace")
-            assert self._nspawn.poll() is None, f"systemd-nspawn could not boot the machine:\n{seen}"
+            assert nspawn.poll() is None, f"systemd-nspawn could not boot the machine:\n{seen}"
             assert time.monotonic() < deadline, f"the machine did not boot in time:\n{seen}"
             time.sleep(0.1)
 
@@ -138,7 +142,8 @@ class BootedMachine(Machine):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
-        self._nspawn.wait(20)
+        if self._nspawn is not None:
+            self._nspawn.wait(20)
 
     def _inside(self) -> list[str]:
         namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
