@@ -224,6 +224,24 @@ def test_an_intent_that_a_cleaner_takes_for_a_dead_one_is_written_again(
     assert area.leftovers() == []
 
 
+def test_a_file_that_a_cleaner_removed_before_it_was_locked_is_made_again(
+    area: Area, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+
+    def after_the_cleaner(fd: int) -> bool:
+        if not removed:
+            removed.append(os.readlink(f"/proc/self/fd/{fd}"))
+            os.unlink(removed[0])
+        return locks.try_lock(fd)
+
+    monkeypatch.setattr(work, "try_lock", after_the_cleaner)
+    volume = area.alloc()
+    assert removed
+    assert area.volids() == [f"ha:{volume}"]
+    assert area.leftovers() == []
+
+
 def test_recovery_stops_when_its_time_is_over(area: Area) -> None:
     path = entry(area, f"new.100.{ID}")
     with pytest.raises(DeadlineExceeded):
