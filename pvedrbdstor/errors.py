@@ -201,6 +201,20 @@ class GuestsUnknown(Error):
     exit_status = 75
 
 
+class RecoveryPending(Error):
+    """An interrupted operation on guest {guests} ({what}) could not be finished or undone, so nothing else is done to it. Run 'pvedrbdstor volume recover STORAGE' and look at 'journalctl -u pvedrbdstor'; if another node has a newer pvedrbdstor, upgrade this one."""
+
+    code = 34
+    exit_status = 75
+
+
+class ForeignFile(Error):
+    """'{file}' on storage '{storage}' was not made by pvedrbdstor and is in the way. Move it away if it is of use, or remove it."""
+
+    code = 35
+    exit_status = 73
+
+
 # --- 40..59: the file system and the mirror under it -------------------------------------------------------------
 
 

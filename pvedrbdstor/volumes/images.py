@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import nullcontext
 
 from pvedrbdstor import native
@@ -18,11 +17,12 @@ from pvedrbdstor.errors import (
     VolumeExists,
 )
 from pvedrbdstor.faultpoints import reach
-from pvedrbdstor.volumes import qemu_img, snapshot_files
+from pvedrbdstor.volumes import qemu_img
+from pvedrbdstor.volumes.exclusive import exclusive
 from pvedrbdstor.volumes.identity import new_id, set_image_id
 from pvedrbdstor.volumes.listing import children_of, info_of, names_in, refuse_invalid
-from pvedrbdstor.volumes.locks import guest_lock
 from pvedrbdstor.volumes.names import VolumeName, check_format, check_new_name, first_free_name
+from pvedrbdstor.volumes.steps import discard_snapshots, has_snapshot_folder, unprotect
 from pvedrbdstor.volumes.store import Store
 from pvedrbdstor.volumes.tidy import remove_empty_folders
 from pvedrbdstor.volumes.work import Building, building, discard, intent
@@ -62,7 +62,7 @@ def check_capacity(store: Store, size: int) -> None:
 
 def publish_image(store: Store, call: Call, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
     """Give a finished image its name in the guest's folder. Raises VolumeExists, LockTimeout."""
-    with guest_lock(store, call, vmid):
+    with exclusive(store, call, vmid):
         return publish_image_locked(store, item, vmid, fmt, name)
 
 
@@ -122,7 +122,7 @@ def free_image(store: Store, call: Call, volume: VolumeName) -> None:
 
     Raises VolumeMissing, BaseInUse.
     """
-    with guest_lock(store, call, volume.vmid):
+    with exclusive(store, call, volume.vmid):
         with store.guest_of(volume) as guest_fd:
             require_present(store, guest_fd, volume)
             if volume.is_base:
@@ -160,28 +160,6 @@ def require_present(store: Store, guest_fd: int, volume: VolumeName) -> None:
         raise store.missing(volume) from None
 
 
-def has_snapshot_folder(store: Store, guest_fd: int, name: str) -> bool:
-    try:
-        with snapshot_files.folder(store, guest_fd, name):
-            return True
-    except FileNotFoundError:
-        return False
-
-
-def discard_snapshots(store: Store, call: Call, vmid: int, guest_fd: int, name: str) -> None:
-    """Take the whole snapshot folder of an image out of sight."""
-    with snapshot_files.parent_folder(store, guest_fd) as parent:
-        discard(store, call, vmid, parent, name)
-        native.fsync(parent, name)
-
-
-def unprotect(store: Store, guest_fd: int, volume: VolumeName) -> None:
-    """Take the immutable flag from a template's image; a link or folder of that name has none of ours."""
-    if stat.S_ISREG(os.stat(volume.name, dir_fd=guest_fd, follow_symlinks=False).st_mode):
-        with store.image(guest_fd, volume) as fd:
-            native.set_immutable(fd, False, str(volume))
-
-
 def resize_image(store: Store, call: Call, volume: VolumeName, size: int) -> None:
     """Grow an image to ``size`` bytes. Raises ShrinkRefused, ReadOnlyVolume, VolumeMissing, BadSize."""
     if volume.is_base:
@@ -191,7 +169,7 @@ def resize_image(store: Store, call: Call, volume: VolumeName, size: int) -> Non
             detail=f"A {volume.format} image cannot be resized. Convert it to raw first ('qm disk move')"
         )
     check_capacity(store, size)
-    with guest_lock(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+    with exclusive(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
         info = info_of(store, volume)
         refuse_invalid(info)
         current = info.size

@@ -114,8 +114,11 @@ def format_of(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def check_new_name(name: object, vmid: int, fmt: str) -> str:
-    """The name of an image to be made for this guest. Raises BadName when extension or guest number do not fit."""
+def check_new_name(name: object, vmid: int, fmt: str, *, base: bool = False) -> str:
+    """The name of an image to be made for this guest. Raises BadName when extension or guest number do not fit.
+
+    base: whether it may be a template's, which comes into being as one when it is imported.
+    """
     if not isinstance(name, str):
         raise BadName(name=_shown(name), what="image name", detail="it is not text")
     check_file_name(name)
@@ -126,7 +129,7 @@ def check_new_name(name: object, vmid: int, fmt: str) -> str:
         raise BadName(
             name=name, what="image name", detail=f"it names guest {owner[1]}, but the image is for guest {vmid}"
         )
-    if name.startswith("base-"):
+    if name.startswith("base-") and not base:
         raise BadName(
             name=name, what="image name", detail="'base-' is for templates; make the image, then turn it into one"
         )

@@ -5,20 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BadName, Error, LockTimeout
-from pvedrbdstor.volumes.images import discard_snapshots, has_snapshot_folder
 from pvedrbdstor.volumes.locks import guest_lock, try_lock
 from pvedrbdstor.volumes.names import VolumeName, check_file_name, check_vmid
-from pvedrbdstor.volumes.renames import move_snapshots
+from pvedrbdstor.volumes.steps import discard_snapshots, has_snapshot_folder, move_snapshots, protect
 from pvedrbdstor.volumes.store import INTERNAL, Store
-from pvedrbdstor.volumes.templates import protect
 from pvedrbdstor.volumes.tidy import remove_empty_folders
-from pvedrbdstor.volumes.work import NEW, TRASH, parse_entry, purge_later
+from pvedrbdstor.volumes.work import INTENT, NEW, TRASH, parse_entry, purge_later
 
 _PLAN_LIMIT = 4096
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -35,13 +33,14 @@ class Report:
 
 
 def recover(store: Store, call: Call) -> dict[str, int]:
-    """Deal with every dead entry of work/; entries of live operations are left alone."""
+    """Deal with every dead entry of work/; entries of live operations are left alone, and those of busy guests for later."""
     report = Report()
     try:
         work_fd = store.folder(f"{INTERNAL}/work")
     except FileNotFoundError:
         return asdict(report)
-    for entry in sorted(os.listdir(work_fd)):
+    # Unfinished files first: a second name of a template must go before its intent makes it immutable.
+    for entry in sorted(os.listdir(work_fd), key=lambda entry: (not entry.startswith(NEW), entry)):
         call.check()
         parsed = parse_entry(entry)
         if parsed is None:
@@ -54,6 +53,28 @@ def recover(store: Store, call: Call) -> dict[str, int]:
         elif _deal_with(store, call, work_fd, entry, report):
             _tidy(store, call, vmid)
     return asdict(report)
+
+
+def pending(store: Store, vmids: Collection[int]) -> list[str]:
+    """The intents that concern one of these guests. With the guests' locks held, they are dead ones."""
+    try:
+        work_fd = store.folder(f"{INTERNAL}/work")
+    except FileNotFoundError:
+        return []
+    entries = [entry for entry in os.listdir(work_fd) if (parse_entry(entry) or ("", 0))[0] == INTENT]
+    return [entry for entry in entries if _concerns(work_fd, entry, vmids)]
+
+
+def _concerns(work_fd: int, entry: str, vmids: Collection[int]) -> bool:
+    try:
+        fd = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=work_fd)
+    except FileNotFoundError:
+        return False
+    try:
+        plan = _parse(os.pread(fd, _PLAN_LIMIT, 0))
+    finally:
+        os.close(fd)
+    return plan is not None and any(plan.get(key) in vmids for key in ("vmid", "target_vmid"))
 
 
 def _deal_with(store: Store, call: Call, work_fd: int, entry: str, report: Report) -> bool:
@@ -130,7 +151,7 @@ def _volume(plan: Mapping[str, object], vmid: str, name: str) -> VolumeName:
 
 def _finish_free(store: Store, call: Call, volume: VolumeName) -> bool:
     """The image gone: its snapshots follow it. Still there: a template gets its protection back."""
-    with guest_lock(store, call, volume.vmid):
+    with guest_lock(store, call, volume.vmid, wait=0.0):
         try:
             with store.guest(volume.vmid) as guest_fd:
                 if _exists(guest_fd, volume.name):
@@ -145,7 +166,7 @@ def _finish_free(store: Store, call: Call, volume: VolumeName) -> bool:
 
 
 def _finish_template(store: Store, call: Call, base: VolumeName) -> bool:
-    with guest_lock(store, call, base.vmid):
+    with guest_lock(store, call, base.vmid, wait=0.0):
         try:
             with store.guest(base.vmid) as guest_fd:
                 if not _exists(guest_fd, base.name):
@@ -159,7 +180,7 @@ def _finish_template(store: Store, call: Call, base: VolumeName) -> bool:
 
 def _finish_rename(store: Store, call: Call, volume: VolumeName, target: VolumeName) -> bool:
     """The image moved: its snapshots follow it. Still at its old name: nothing was done but making folders."""
-    with guest_lock(store, call, volume.vmid, target.vmid):
+    with guest_lock(store, call, volume.vmid, target.vmid, wait=0.0):
         moved = False
         try:
             with store.guest(volume.vmid) as source_fd, store.guest(target.vmid) as target_fd:

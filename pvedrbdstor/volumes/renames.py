@@ -8,11 +8,12 @@ from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BadImage, NotSupported, ReadOnlyVolume, VolumeExists
 from pvedrbdstor.faultpoints import reach
-from pvedrbdstor.volumes import qcow2, snapshot_files
-from pvedrbdstor.volumes.images import discard_snapshots, has_snapshot_folder, require_present
+from pvedrbdstor.volumes import qcow2
+from pvedrbdstor.volumes.exclusive import exclusive
+from pvedrbdstor.volumes.images import require_present
 from pvedrbdstor.volumes.listing import names_in
-from pvedrbdstor.volumes.locks import guest_lock
 from pvedrbdstor.volumes.names import VolumeName, check_new_name, first_free_name
+from pvedrbdstor.volumes.steps import discard_snapshots, has_snapshot_folder, move_snapshots
 from pvedrbdstor.volumes.store import Store
 from pvedrbdstor.volumes.tidy import remove_empty_folders
 from pvedrbdstor.volumes.work import intent
@@ -24,7 +25,7 @@ def rename_volume(store: Store, call: Call, volume: VolumeName, vmid: int, name:
         raise ReadOnlyVolume(volume=volume)
     if name is not None:
         check_new_name(name, vmid, volume.format)
-    with guest_lock(store, call, volume.vmid, vmid):
+    with exclusive(store, call, volume.vmid, vmid):
         with store.guest_of(volume) as source_fd:
             require_present(store, source_fd, volume)
             if volume.vmid != vmid and volume.format == "qcow2":
@@ -85,16 +86,3 @@ def _move(store: Store, call: Call, source_fd: int, volume: VolumeName, target: 
         reach("rename.snapshots-moved")
         native.fsync(target_fd, str(target))
         native.fsync(source_fd, str(volume))
-
-
-def move_snapshots(store: Store, source_fd: int, target_fd: int, name: str, target_name: str) -> None:
-    """Move the snapshot folder of an image; nothing happens when it is no longer there."""
-    if not has_snapshot_folder(store, source_fd, name):
-        return
-    with (
-        snapshot_files.parent_folder(store, source_fd) as source_parent,
-        snapshot_files.parent_folder(store, target_fd, create=True) as target_parent,
-    ):
-        os.rename(name, target_name, src_dir_fd=source_parent, dst_dir_fd=target_parent)
-        native.fsync(target_parent, target_name)
-        native.fsync(source_parent, name)

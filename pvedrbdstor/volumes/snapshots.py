@@ -6,13 +6,13 @@ import os
 
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import NotSupported, ReadOnlyVolume, SnapshotExists, SnapshotMissing
+from pvedrbdstor.errors import ForeignFile, NotSupported, ReadOnlyVolume, SnapshotExists, SnapshotMissing
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qcow2, qemu_img, snapshot_files
+from pvedrbdstor.volumes.exclusive import exclusive
 from pvedrbdstor.volumes.identity import ensure_image_id, image_id, mark_snapshot, set_image_id
-from pvedrbdstor.volumes.locks import guest_lock
 from pvedrbdstor.volumes.names import VolumeName
-from pvedrbdstor.volumes.store import Store
+from pvedrbdstor.volumes.store import SNAPSHOTS, Store
 from pvedrbdstor.volumes.tidy import remove_empty_folders
 from pvedrbdstor.volumes.work import discard, keep_for_removal, reflinking
 
@@ -27,7 +27,7 @@ def create_snapshot(store: Store, call: Call, volume: VolumeName, snap: str) -> 
     _require_snapshots(volume)
     if volume.is_base:
         raise ReadOnlyVolume(volume=volume)
-    with guest_lock(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+    with exclusive(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
         _require_snapshot(store, guest_fd, volume, snap, wanted=False)
         if volume.format == "qcow2":
             qemu_img.snapshot_qcow2(guest_fd, volume.name, "-c", snap, call, lock_fds)
@@ -54,14 +54,21 @@ def _snapshot_raw(store: Store, call: Call, guest_fd: int, image_fd: int, volume
 
 
 def _make_way(store: Store, call: Call, volume: VolumeName, folder_fd: int, snap: str, owner: str) -> None:
-    """Remove a snapshot of this name that an earlier image of the same name left behind, and is nobody's."""
+    """Remove a snapshot of this name that an earlier image of the same name left behind, and is nobody's.
+
+    Raises SnapshotExists, and ForeignFile for what this project did not make, such as a snapshot restored from a backup
+    without its extended attributes: it may be somebody's last copy.
+    """
     file = snapshot_files.file_of(snap)
     try:
         os.stat(file, dir_fd=folder_fd, follow_symlinks=False)
     except FileNotFoundError:
         return
     marked = snapshot_files.mark_in(folder_fd, file)
-    if marked and marked[0].image == owner:
+    if marked is None:
+        path = f"{store.config.images_dir}/{volume.vmid}/{SNAPSHOTS}/{volume.name}/{file}"
+        raise ForeignFile(file=path, storage=store.config.id)
+    if marked[0].image == owner:
         raise SnapshotExists(volume=volume, snapshot=snap, storage=store.config.id)
     discard(store, call, volume.vmid, folder_fd, file)
 
@@ -69,7 +76,7 @@ def _make_way(store: Store, call: Call, volume: VolumeName, folder_fd: int, snap
 def delete_snapshot(store: Store, call: Call, volume: VolumeName, snap: str) -> None:
     """Remove a snapshot; any one, in any order. Raises SnapshotMissing, VolumeMissing."""
     _require_snapshots(volume)
-    with guest_lock(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+    with exclusive(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
         _require_snapshot(store, guest_fd, volume, snap, wanted=True)
         if volume.format == "qcow2":
             qemu_img.snapshot_qcow2(guest_fd, volume.name, "-d", snap, call, lock_fds)
@@ -87,7 +94,7 @@ def rollback(store: Store, call: Call, volume: VolumeName, snap: str) -> None:
     The guest is stopped (PVE sees to that). Raises SnapshotMissing, VolumeMissing.
     """
     _require_snapshots(volume)
-    with guest_lock(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+    with exclusive(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
         _require_snapshot(store, guest_fd, volume, snap, wanted=True)
         if volume.format == "qcow2":
             qemu_img.snapshot_qcow2(guest_fd, volume.name, "-a", snap, call, lock_fds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +11,15 @@ from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BadName, HasSnapshots, NotSupported, VolumeExists
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qcow2, snapshot_files
+from pvedrbdstor.volumes.exclusive import exclusive
 from pvedrbdstor.volumes.identity import image_id, new_id, set_image_id
 from pvedrbdstor.volumes.images import publish_image_locked, require_present
 from pvedrbdstor.volumes.listing import info_of
-from pvedrbdstor.volumes.locks import guest_lock
 from pvedrbdstor.volumes.names import VolumeName, parent_image
 from pvedrbdstor.volumes.references import refuse_foreign_references
+from pvedrbdstor.volumes.steps import protect
 from pvedrbdstor.volumes.store import Store
 from pvedrbdstor.volumes.work import intent, reflinking
-
-_TEMPLATE_MODE = 0o444
 
 
 def create_base(store: Store, call: Call, volume: VolumeName) -> VolumeName:
@@ -30,7 +28,7 @@ def create_base(store: Store, call: Call, volume: VolumeName) -> VolumeName:
         raise BadName(name=str(volume), what="image for a template", detail="its name must begin with 'vm-'")
     base = volume.renamed(volume.vmid, "base-" + volume.name.removeprefix("vm-"))
     plan: dict[str, object] = {"do": "template", "vmid": volume.vmid, "name": base.name}
-    with guest_lock(store, call, volume.vmid), store.guest_of(volume) as guest_fd:
+    with exclusive(store, call, volume.vmid), store.guest_of(volume) as guest_fd:
         require_present(store, guest_fd, volume)
         _refuse_snapshots(store, guest_fd, volume)
         _refuse_existing(store, guest_fd, base)
@@ -40,21 +38,6 @@ def create_base(store: Store, call: Call, volume: VolumeName) -> VolumeName:
             protect(store, guest_fd, base)
             native.fsync(guest_fd, str(base))
     return base
-
-
-def protect(store: Store, guest_fd: int, base: VolumeName) -> None:
-    """Make a template's image read-only and immutable (FS_IOC_SETFLAGS), where the file system can."""
-    with store.image(guest_fd, base) as fd:
-        if native.inode_flags(fd, str(base)) & native.FS_IMMUTABLE_FL:
-            return
-        os.fchmod(fd, _TEMPLATE_MODE)
-        reach("template.read-only")
-        try:
-            native.set_immutable(fd, True, str(base))
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.ENOTTY):
-                raise
-        native.fsync(fd, str(base))
 
 
 def _refuse_snapshots(store: Store, guest_fd: int, volume: VolumeName) -> None:
@@ -89,7 +72,7 @@ def clone_image(store: Store, call: Call, volume: VolumeName, vmid: int, snap: s
             detail="A snapshot inside a qcow2 image cannot be cloned in place. Make a full clone, or use raw images"
         )
     with (
-        guest_lock(store, call, volume.vmid, vmid),
+        exclusive(store, call, volume.vmid, vmid, *_bases_of(store, volume)),
         _source(store, volume, snap) as source_fd,
         reflinking(store, call, vmid, source_fd, str(volume)) as item,
     ):
@@ -98,6 +81,12 @@ def clone_image(store: Store, call: Call, volume: VolumeName, vmid: int, snap: s
         reach("clone.copied")
         clone = publish_image_locked(store, item, vmid, volume.format, None)
     return info_of(store, clone).volume
+
+
+def _bases_of(store: Store, volume: VolumeName) -> list[int]:
+    """The guest whose template the clone will depend on, as its source does: that must not be freed meanwhile."""
+    base = info_of(store, volume).volume.base
+    return [base.vmid] if base else []
 
 
 @contextmanager

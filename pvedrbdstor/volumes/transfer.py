@@ -14,12 +14,14 @@ from pvedrbdstor.errors import BadImage, NotSupported, SnapshotMissing, StreamEr
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qcow2, qemu_img, snapshot_files
 from pvedrbdstor.volumes.chain import refuse_foreign_chain
+from pvedrbdstor.volumes.exclusive import exclusive
 from pvedrbdstor.volumes.identity import image_id, new_id, set_image_id
-from pvedrbdstor.volumes.images import check_capacity, publish_image
+from pvedrbdstor.volumes.images import check_capacity, publish_image_locked
 from pvedrbdstor.volumes.names import VolumeName, check_new_name, check_size
 from pvedrbdstor.volumes.references import refuse_references
+from pvedrbdstor.volumes.steps import protect
 from pvedrbdstor.volumes.store import Store
-from pvedrbdstor.volumes.work import Building, building
+from pvedrbdstor.volumes.work import Building, building, intent
 
 RAW, QCOW2 = "raw+size", "qcow2+size"
 _SIZE = struct.Struct("<Q")
@@ -121,7 +123,7 @@ def import_image(
     Raises VolumeExists unless ``allow_rename``, StreamError, BadImage, StorageFull.
     """
     _check_import(volume, fmt, with_snapshots)
-    check_new_name(volume.name, volume.vmid, volume.format)
+    check_new_name(volume.name, volume.vmid, volume.format, base=True)
     name: str | None = volume.name
     if _taken(store, volume):
         if not allow_rename:
@@ -137,11 +139,25 @@ def import_image(
             _check_whole(store, call, volume, item)
         reach("import.received")
         try:
-            return publish_image(store, call, item, volume.vmid, volume.format, name)
+            return _publish(store, call, item, volume, name)
         except VolumeExists:
             if not allow_rename:
                 raise
-        return publish_image(store, call, item, volume.vmid, volume.format, None)
+        return _publish(store, call, item, volume, None)
+
+
+def _publish(store: Store, call: Call, item: Building, volume: VolumeName, name: str | None) -> VolumeName:
+    """Give the image its name; a template that PVE sends over is one here too, and protected as such."""
+    with exclusive(store, call, volume.vmid):
+        if name is None or not volume.is_base:
+            return publish_image_locked(store, item, volume.vmid, volume.format, name)
+        plan: dict[str, object] = {"do": "template", "vmid": volume.vmid, "name": name}
+        with intent(store, volume.vmid, plan):
+            made = publish_image_locked(store, item, volume.vmid, volume.format, name)
+            reach("import.published")
+            with store.guest_of(made) as guest_fd:
+                protect(store, guest_fd, made)
+        return made
 
 
 def _check_import(volume: VolumeName, fmt: str, with_snapshots: bool) -> None:

@@ -21,6 +21,7 @@ import pytest
 
 import pvedrbdstor
 from pvedrbdstor import faultpoints
+from pvedrbdstor.errors import RecoveryPending
 from pvedrbdstor.volumes import images, renames, snapshots, templates, transfer
 from pvedrbdstor.volumes.names import parse_volume
 from pvedrbdstor.volumes.store import SNAPSHOTS
@@ -158,6 +159,7 @@ SCENARIOS = [
     ),
     Scenario("clone snapshot", _snapshotted, lambda a: a.do(templates.clone_image, parse_volume(IMAGE), 200, "one")),
     Scenario("import raw", _stream(_snapshotted, IMAGE, "raw+size"), _import("vm-300-disk-0.raw", "raw+size")),
+    Scenario("import template", _stream(_snapshotted, IMAGE, "raw+size"), _import("base-300-disk-0.raw", "raw+size")),
     Scenario("import qcow2", _stream(_qcow2, QCOW2, "qcow2+size"), _import("vm-300-disk-0.qcow2", "qcow2+size")),
 ]
 
@@ -269,6 +271,29 @@ def _points_of_copy(area: Area, scenario: Scenario) -> list[str]:
     copy = area.folder.with_name(area.folder.name + "-copy")
     subprocess.run(["cp", "-a", "--reflink=always", str(area.folder), str(copy)], check=True)
     return _points_of(Area(copy), scenario)
+
+
+def test_a_guest_is_only_worked_on_once_what_was_interrupted_is_finished(reflink_dir: Path) -> None:
+    """The old name of a half renamed image may be given out again at once, and its snapshots must not be mixed up."""
+    rename = next(s for s in SCENARIOS if s.name == "rename with snapshots")
+    area = _fresh(reflink_dir, "area", rename)
+    _killed_at(area, rename, _points_of_copy(area, rename).index("rename.image-moved"))
+    area.do(images.alloc_image, 100, "raw", None, 4 * MIB)
+    area.do(snapshots.create_snapshot, parse_volume(IMAGE), "one")
+    seen = area.view()
+    assert [name for name, _, _ in seen["200/vm-200-disk-0.raw"].snapshots] == ["one", "two"]
+    assert [(name, size) for name, size, _ in seen[IMAGE].snapshots] == [("one", 4 * MIB)]
+    assert area.leftovers() == []
+
+
+def test_an_operation_of_a_newer_version_that_was_interrupted_keeps_hands_off_its_guest_alone(area: Area) -> None:
+    volume, other = area.alloc(100), area.alloc(200)
+    area.put(
+        ".drbdocfs2/work/intent.100.0123456789abcdef", b'{"do": "teleport", "vmid": 100, "name": "vm-100-disk-0.raw"}\n'
+    )
+    with pytest.raises(RecoveryPending, match=r"intent\.100\.0123456789abcdef"):
+        area.do(images.free_image, volume)
+    area.do(images.free_image, other)
 
 
 def test_blocks_of_a_killed_allocation_are_given_back(reflink_dir: Path) -> None:

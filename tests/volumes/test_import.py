@@ -163,7 +163,7 @@ def test_a_stream_that_is_no_qcow2_image_is_refused(area: Area, data: bytes) -> 
     refused(area, BadImage, framed(data, MIB), QCOW2_TARGET)
 
 
-@pytest.mark.parametrize("name", ["vm-100-disk-0.raw", "base-200-disk-0.raw"])
+@pytest.mark.parametrize("name", ["vm-100-disk-0.raw", "base-100-disk-0.raw"])
 def test_a_name_that_does_not_fit_is_refused(area: Area, name: str) -> None:
     refused(area, BadName, framed(b"x" * 512), VolumeName(200, name))
 
@@ -253,3 +253,11 @@ def test_a_storage_that_gets_full_keeps_nothing_of_the_import(full_dir: Path, mo
 def test_an_import_is_preallocated_as_the_storage_says(area: Area) -> None:
     made = area.preallocating("falloc").receive(framed(bytes(8 * MIB)), TARGET)
     assert area.do(listing.size_info, made)["used"] == 8 * MIB
+
+
+def test_a_template_that_is_sent_over_is_a_template_here_too(area: Area) -> None:
+    """PVE's offline migration of a template keeps its name."""
+    made = area.receive(framed(b"x" * MIB), parse_volume("100/base-100-disk-0.raw"))
+    assert str(made) == "100/base-100-disk-0.raw"
+    assert area.view()[str(made)].immutable
+    assert area.leftovers() == []
