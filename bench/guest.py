@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import fixtures
 from bench.local import reflinks
-from bench.perl_side import perl_side
+from bench.perl_side import perl_sides
 from bench.rig import Rig
 from bench.service import CallCost, Costs, MeasuringDispatcher
 from tests.backend import start_backend
@@ -38,9 +38,9 @@ def _rig(storage: str) -> Iterator[Rig]:
         record = Path(folder) / "costs"
         with (
             start_backend(Path(folder), lambda: MeasuringDispatcher(record)) as backend,
-            perl_side(backend.socket_path, None) as perl,
+            perl_sides(backend.socket_path, None) as perl,
         ):
-            yield Rig(perl, Costs(record), Path(storage))
+            yield Rig(perl, Costs(record), Path(storage), backend.pid)
 
 
 def fill(storage: str) -> None:

@@ -117,15 +117,15 @@ def _latency_words(what: str, values: Sequence[float]) -> str:
 
 
 def _reflinks(node: Node) -> tuple[list[Comparison], list[str]]:
-    goals = {"snapshot": local.REFLINK_GOAL, "clone": local.REFLINK_GOAL}
     rows = []
     found = guest(node, "compare_reflinks", MOUNT_POINT, 200)
     for title, ours, reference in found["rows"]:
-        goal = goals.get(title.partition(",")[0])
-        if goal is None:
-            continue
         series = [tuple(Timing(*timing) for timing in timings) for timings in (ours, reference)]
-        rows.append(Comparison(f"{title}, OCFS2", Series(local.OURS, series[0]), Series(local.BARE, series[1]), goal))
+        rows.append(
+            Comparison(
+                f"{title}, OCFS2", Series(local.OURS, series[0]), Series(local.BARE, series[1]), local.REFLINK_GOAL
+            )
+        )
     words = [
         f"{method} inside the service: {milliseconds(seconds)} ms, of which {milliseconds(sync)} ms sync and"
         f" {milliseconds(reflink)} ms the reflink itself"

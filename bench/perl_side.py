@@ -1,4 +1,8 @@
-"""Calls of the plugin class and of the base class in one Perl process under -T, as in Proxmox's daemons."""
+"""Calls of the plugin class and of the base class in Perl processes under -T, as in Proxmox's daemons.
+
+Each side has a process of its own: one that forks for every image pays for it afterwards, too, by a page fault for each
+page it touches again.
+"""
 
 from __future__ import annotations
 
@@ -40,20 +44,24 @@ def include_folders(tree: str | None) -> list[str]:
     return [str(ROOT / "perl-shim"), *pve, str(ROOT / "bench/perl")]
 
 
-class PerlSide:
-    """The running driver. Raises BenchError when a call dies."""
+class PerlSides:
+    """The running drivers, one a side. Raises BenchError when a call dies."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    def __init__(self, processes: dict[str, subprocess.Popen[bytes]]) -> None:
+        self._processes = processes
+
+    def pid(self, side: str) -> int:
+        return self._processes[side].pid
 
     def call(self, side: str, path: str, do: str, *args: object) -> Answer:
         """Make one call of ``side`` on the storage at ``path``: "mirror" is our plugin, "dir" PVE's base class."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"side": side, "path": path, "do": do, "args": args}).encode() + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        process = self._processes[side]
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps({"side": side, "path": path, "do": do, "args": args}).encode() + b"\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
         if not line:
-            raise BenchError(f"the Perl driver ended during '{do}' (status {self._process.wait()})")
+            raise BenchError(f"the Perl driver ended during '{do}' (status {process.wait()})")
         answer = json.loads(line)
         if "error" in answer:
             raise BenchError(f"'{do}' of '{side}' failed: {answer['error'].strip()}")
@@ -61,14 +69,20 @@ class PerlSide:
 
 
 @contextmanager
-def perl_side(socket: str, tree: str | None) -> Iterator[PerlSide]:
-    """Start the driver; our plugin will ask the service on ``socket``. Its standard error goes to ours."""
+def perl_sides(socket: str, tree: str | None) -> Iterator[PerlSides]:
+    """Start the drivers; our plugin will ask the service on ``socket``. Their standard error goes to ours."""
+    with _driver(socket, tree) as mirror, _driver(socket, tree) as base:
+        yield PerlSides({"mirror": mirror, "dir": base})
+
+
+@contextmanager
+def _driver(socket: str, tree: str | None) -> Iterator[subprocess.Popen[bytes]]:
     includes = [word for path in include_folders(tree) for word in ("-I", path)]
     kind = "reenacted" if tree is None else "real"
     command = [PERL, "-T", *includes, str(ROOT / "bench/perl/driver.pl"), kind, socket]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            yield PerlSide(process)
+            yield process
         finally:
             assert process.stdin is not None
             process.stdin.close()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from html import escape
 
-from bench.goals import Comparison, Series
+from bench.goals import Comparison, Series, digits
 from bench.report import Report, milliseconds
 
 _WIDTH, _LEFT, _RIGHT, _TOP = 920, 290, 200, 78
@@ -36,7 +36,7 @@ def svg(report: Report) -> str:
     """The picture. Times are medians without what is synced for durability."""
     shown = [row for row in report.rows if row.verdict.met is not None]
     times = [series.own * 1e3 for row in shown for series in (row.ours, row.reference)]
-    low, high = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
+    low, high = math.floor(math.log10(min(times) / 2)), math.ceil(math.log10(max(times)))
     height = _TOP + _ROW * len(shown) + 34
 
     def x(milli: float) -> float:
@@ -58,11 +58,15 @@ def svg(report: Report) -> str:
         at = x(10.0**exponent)
         parts.append(f'<line class="grid" x1="{at:.1f}" y1="{_TOP - 8}" x2="{at:.1f}" y2="{bottom}"/>')
         parts.append(
-            f'<text class="small" x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{10.0**exponent:g} ms</text>'
+            f'<text class="small" x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{_decade(exponent)}</text>'
         )
     for number, row in enumerate(shown):
         parts += _pair(row, _TOP + _ROW * number, x)
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _decade(exponent: int) -> str:
+    return f"{10.0**exponent:g} ms" if exponent < 3 else f"{10.0 ** (exponent - 3):g} s"
 
 
 def _reference_words(report: Report) -> str:
@@ -83,8 +87,8 @@ def _pair(row: Comparison, top: int, x: Callable[[float], float]) -> list[str]:
 
 def _times(row: Comparison) -> str:
     if row.reference.own > row.ours.own:
-        return f", {row.reference.own / row.ours.own:.3g} x faster"
-    return f", {(row.ours.own - row.reference.own) * 1e3:.2g} ms on top"
+        return f", {digits(row.reference.own / row.ours.own)} x faster"
+    return f", {milliseconds(row.ours.own - row.reference.own)} ms on top"
 
 
 def _bar(series: Series, kind: str, top: int, x: Callable[[float], float], remark: str) -> list[str]:

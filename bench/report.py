@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.goals import Comparison, Series
+from bench.goals import Comparison, Series, digits
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,8 @@ class Report:
 
 
 def milliseconds(seconds: float) -> str:
-    """Three significant digits, without an exponent."""
-    value = seconds * 1e3
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    """For people, without the unit."""
+    return digits(seconds * 1e3)
 
 
 _HEAD = ("what", "ours ms", "p95", "+ sync", "reference", "ms", "+ sync", "goal", "measured", "")
@@ -102,6 +101,7 @@ def _series(series: Series) -> dict[str, Any]:
         "median": round(series.own, 6),
         "p95": round(series.own_p95, 6),
         "sync_median": round(series.sync, 6),
+        "cpu_median": round(series.cpu(50), 6),
         "own": [round(timing.own, 6) for timing in series.timings],
     }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.goals import Timing
-from bench.perl_side import BenchError, PerlSide
+from bench.perl_side import BenchError, PerlSides
 from bench.service import CallCost, Costs
 from pvedrbdstor import native
 
@@ -25,22 +25,39 @@ class Run:
 
 
 class Rig:
-    """Calls of both sides on one storage. costs: what each call of ``mirror`` took inside the service, in order."""
+    """Calls of both sides on one storage; ``server``: the service's pid. costs: what each call of ``mirror`` took inside the service, in order."""
 
-    def __init__(self, perl: PerlSide, costs: Costs, storage: Path) -> None:
+    def __init__(self, perl: PerlSides, costs: Costs, storage: Path, server: int) -> None:
         self._perl = perl
+        self._server = server
         self._recorded = costs
         self.storage = storage
         self.costs: list[CallCost] = []
 
     def mirror(self, do: str, *args: object) -> Run:
         """A call of our plugin; what the service synced in it is told apart."""
+        before = self._cpu()
         answer = self._perl.call("mirror", str(self.storage), do, *args)
+        after = self._cpu()
         calls = self._recorded.since_last()
         if not calls:
             raise BenchError(f"the service left no record of '{do}'")
         self.costs += calls
-        return Run(answer.result, Timing(answer.seconds, sum(call.sync for call in calls)))
+        cpu = sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
+        return Run(answer.result, Timing(answer.seconds, sum(call.sync for call in calls), cpu))
+
+    def _cpu(self) -> dict[int, float]:
+        """Of each process of our side, the CPU seconds so far (sched-stats.rst of Linux)."""
+        with open(f"/proc/{self._server}/task/{self._server}/children") as file:
+            pids = [self._perl.pid("mirror"), self._server, *map(int, file.read().split())]
+        used = {}
+        for pid in pids:
+            try:
+                with open(f"/proc/{pid}/schedstat") as file:
+                    used[pid] = int(file.read().split()[0]) / 1e9
+            except FileNotFoundError:  # a worker that has ended, or a kernel without CONFIG_SCHED_INFO
+                continue
+        return used
 
     def base(self, do: str, *args: object, then_sync: bool = False) -> Run:
         """A call of PVE's base class, which syncs nothing; ``then_sync``: what syncing the file it made would add."""

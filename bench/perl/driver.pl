@@ -133,7 +133,6 @@ sub main {
     my $is_base_and_used = PVE::Storage->can('volume_is_base_and_used');
     if ($kind eq 'reenacted') {
         require Bench::DirBase;
-        Bench::DirBase::weigh_as_much_as_pve();
         $sides{dir} = 'Bench::DirBase';
         $is_base_and_used = sub {
             my ($config, $volid) = @_;
