@@ -112,7 +112,8 @@ def test_killed_import_leaves_a_file_that_the_other_node_removes(volumes: Cluste
     stalled = f"(cat /run/lab/begun; sleep 60) | {storage.PLUGIN_COMMAND} import {target} raw+size"
     with ThreadPoolExecutor(1) as pool:
         importing = pool.submit(a.sh, stalled, 90)
-        wait_until(lambda: ops(b, "list_folder", storage.WORK) != [], "the import has begun")
+        wait_until(lambda: importing.done() or ops(b, "list_folder", storage.WORK) != [], "the import has begun")
+        assert not importing.done(), importing.result().out
         call(b, "activate_storage", STORAGE)
         assert ops(b, "list_folder", storage.WORK) != [], "a live import must be left alone"
         a.run("pkill -9 -f -- '--stream --request'; pkill sleep; true")
