@@ -61,7 +61,7 @@ def measure_here(progress: local.Progress) -> Report:
         title="A storage call, from Perl to the disk and back",
         command="./dev bench --update-docs",
         machine={**machine.facts(), "file system": "XFS on a sparse file"},
-        baseline=baseline,
+        baseline=f"{baseline}; for snapshot and clone the bare FICLONE call",
         rows=local.compare(progress, tree),
     )
 

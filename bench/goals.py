@@ -124,12 +124,13 @@ Goal = Faster | Within | NoGoal
 
 @dataclass(frozen=True)
 class Comparison:
-    """One line of the table: our whole line against the reference."""
+    """One line of the table: our whole line against the reference. pictured: whether the picture has it, too."""
 
     title: str
     ours: Series
     reference: Series
     goal: Goal
+    pictured: bool = True
 
     @property
     def verdict(self) -> Verdict:

@@ -118,7 +118,7 @@ def _size_info(rig: Rig, block: int) -> Comparison:
     if block > 1:
         return Comparison("size of one image", Series(OURS, ours), Series(BASE, base), Faster(10))
     title = "size, each call after one of the other side"
-    return Comparison(title, Series(OURS, ours), Series(BASE, base), NoGoal())
+    return Comparison(title, Series(OURS, ours), Series(BASE, base), NoGoal(), pictured=False)
 
 
 def _alloc(rig: Rig) -> Comparison:
@@ -171,7 +171,9 @@ def _linked_clone(rig: Rig, clone: Comparison) -> Comparison:
         return made.timing
 
     linked = tuple(linked_clone() for _ in range(_FAST // 3))
-    return Comparison("the same clone, against a linked clone", clone.ours, Series(BASE, linked), NoGoal())
+    return Comparison(
+        "the same clone, against a linked clone", clone.ours, Series(BASE, linked), NoGoal(), pictured=False
+    )
 
 
 def _alone(few: Rig, raw: Rig) -> list[Comparison]:
@@ -183,7 +185,11 @@ def _alone(few: Rig, raw: Rig) -> list[Comparison]:
         _FAST,
         _BLOCK,
     )
-    rows = [Comparison("size, against qemu-img alone", Series(OURS, ours), Series("qemu-img info", info), NoGoal())]
+    rows = [
+        Comparison(
+            "size, against qemu-img alone", Series(OURS, ours), Series("qemu-img info", info), NoGoal(), pictured=False
+        )
+    ]
 
     def create() -> Timing:
         timing = qemu_img("create", "-f", "raw", str(new), str(fixtures.IMAGE_SIZE))
@@ -195,7 +201,13 @@ def _alone(few: Rig, raw: Rig) -> list[Comparison]:
         lambda: few.mirror("alloc", next(guests), "raw", fixtures.IMAGE_SIZE >> 10).timing, create, _FAST, _BLOCK
     )
     rows.append(
-        Comparison("alloc, against qemu-img alone", Series(OURS, ours), Series("qemu-img create", made), NoGoal())
+        Comparison(
+            "alloc, against qemu-img alone",
+            Series(OURS, ours),
+            Series("qemu-img create", made),
+            NoGoal(),
+            pictured=False,
+        )
     )
     return rows
 
