@@ -1,4 +1,8 @@
-"""Command lines of DRBD's tools, as argument lists for pvedrbdstor.command.run. Nothing in this file does I/O."""
+"""Command lines of DRBD's tools, as argument lists for pvedrbdstor.command.run. Nothing in this file does I/O.
+
+What differs between 8.4 and 9 is told by each function. There is none that forces a promotion, resumes frozen I/O or
+throws data away: these are for an administrator's own hand.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,76 @@ def events2_now(resource: str | None = None, *, statistics: bool = False) -> lis
 
     A resource that does not exist gives an empty state and exit status 0 on 8.4.
     """
-    command = ["drbdsetup", "events2", "--now"]
+    return _events2("--now", resource, statistics)
+
+
+def events2_stream(resource: str | None = None, *, statistics: bool = False) -> list[str]:
+    """The same, followed by every change until it is stopped. Without a resource it also sees new ones."""
+    return _events2(None, resource, statistics)
+
+
+def show(resource: str | None = None) -> list[str]:
+    """What the kernel has, for drbd.config.parse_show. A resource that is down is left out."""
+    return ["drbdsetup", "show", *([resource] if resource is not None else [])]
+
+
+def version() -> list[str]:
+    """For drbd.generation.from_version."""
+    return ["drbdadm", "--version"]
+
+
+def dump(resource: str | None = None) -> list[str]:
+    """The configuration as it is written, for drbd.config.fence_peer_handler."""
+    return ["drbdadm", "dump", *([resource] if resource is not None else [])]
+
+
+def defined_resources() -> list[str]:
+    """The names of the resources configured for this host, on one line."""
+    return ["drbdadm", "sh-resources"]
+
+
+def up(resource: str) -> list[str]:
+    """Attach and connect. Exit status 1 when it is up already (8.4 and 9): ask events2 first, or use adjust()."""
+    return ["drbdadm", "up", resource]
+
+
+def down(resource: str) -> list[str]:
+    """Exit status 0 also when it is down already."""
+    return ["drbdadm", "down", resource]
+
+
+def adjust(resource: str) -> list[str]:
+    """Bring the kernel to what the configuration says; brings up what is down, reconnects what is StandAlone."""
+    return ["drbdadm", "adjust", resource]
+
+
+def primary(resource: str) -> list[str]:
+    """Promote. Two nodes at the same moment: one of them may be refused, and should try again."""
+    return ["drbdadm", "primary", resource]
+
+
+def secondary(resource: str) -> list[str]:
+    """Demote. Refused (-12, held open) while something has the device open."""
+    return ["drbdadm", "secondary", resource]
+
+
+def connect(resource: str) -> list[str]:
+    """Exit status 10 when it is connected or connecting already."""
+    return ["drbdadm", "connect", resource]
+
+
+def disconnect(resource: str) -> list[str]:
+    """With both sides Primary, 8.4 does it (and calls fence-peer), 9 refuses (exit status 17).
+
+    On 8.4 a Secondary stays UpToDate and a second call fails (10); on 9 it becomes Outdated.
+    """
+    return ["drbdadm", "disconnect", resource]
+
+
+def _events2(now: str | None, resource: str | None, statistics: bool) -> list[str]:
+    command = ["drbdsetup", "events2"]
+    if now is not None:
+        command.append(now)
     if statistics:
         command.append("--statistics")
     if resource is not None:

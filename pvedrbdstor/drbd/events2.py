@@ -26,16 +26,20 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """suspended: why I/O is frozen (user, fencing, no-data, quorum ...), empty when it is not, None when not told."""
+    """suspended: why I/O is frozen (user, fencing, no-data, quorum ...), empty when it is not, None when not told.
+
+    failing: all I/O fails until the last opener has closed the device; None where DRBD does not tell (8.4).
+    """
 
     name: str
     role: str | None
     suspended: frozenset[str] | None
+    failing: bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One volume on this node. size: KiB. quorum: None where DRBD does not tell (8.4)."""
+    """One volume on this node. size: KiB. client: diskless on purpose. quorum, client: None where not told (8.4)."""
 
     resource: str
     volume: int
@@ -43,6 +47,7 @@ class Device:
     disk: str | None
     size: int | None
     quorum: bool | None
+    client: bool | None
     blocked: str | None
 
 
@@ -59,16 +64,21 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class PeerDevice:
-    """One volume on one peer. out_of_sync: KiB. done: per cent of a resync or verify; 8.4 does not tell."""
+    """One volume on one peer. out_of_sync: KiB. done: per cent of a resync or verify, eta: its seconds to go.
+
+    client: diskless on purpose. done, eta, client: None where DRBD does not tell (8.4).
+    """
 
     resource: str
     peer_node_id: int
     volume: int
     replication: str | None
     disk: str | None
+    client: bool | None
     resync_suspended: frozenset[str] | None
     out_of_sync: int | None
     done: float | None
+    eta: int | None
 
 
 _Key = tuple[str, str, int, int]
@@ -99,7 +109,12 @@ class State:
     @property
     def resources(self) -> list[Resource]:
         return [
-            Resource(name=name, role=values.get("role"), suspended=_reasons(values.get("suspended")))
+            Resource(
+                name=name,
+                role=values.get("role"),
+                suspended=_reasons(values.get("suspended")),
+                failing=_yes_or_no(values.get("force-io-failures")),
+            )
             for (name, _, _), values in self._of("resource")
         ]
 
@@ -113,6 +128,7 @@ class State:
                 disk=values.get("disk"),
                 size=_number(values.get("size")),
                 quorum=_yes_or_no(values.get("quorum")),
+                client=_yes_or_no(values.get("client")),
                 blocked=values.get("blocked"),
             )
             for (name, _, volume), values in self._of("device")
@@ -140,9 +156,11 @@ class State:
                 volume=volume,
                 replication=values.get("replication"),
                 disk=values.get("peer-disk"),
+                client=_yes_or_no(values.get("peer-client")),
                 resync_suspended=_reasons(values.get("resync-suspended")),
                 out_of_sync=_number(values.get("out-of-sync")),
                 done=_percent(values.get("done")),
+                eta=_number(values.get("eta")),
             )
             for (name, peer, volume), values in self._of("peer-device")
         ]

@@ -1,0 +1,176 @@
+"""The settings of DRBD that decide what a failure does, as the kernel has them (`drbdsetup show`) or as they are written
+(`drbdadm dump`), for 8.4 and 9. Nothing in this file does I/O.
+
+Defaults are those of drbd.conf-8.4(5) and drbd.conf-9.0(5), since `drbdsetup show` leaves them out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pvedrbdstor.drbd import blocks
+from pvedrbdstor.drbd.blocks import Block
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+FENCED = "resource-and-stonith"
+"""The one fencing policy that freezes I/O until the peer is known not to write."""
+_FENCING_STRENGTH = ("dont-care", "resource-only", FENCED)
+
+
+@dataclass(frozen=True, slots=True)
+class NetConfig:
+    """The options of the connection to one peer; 8.4 has one connection, whose peer_node_id and peer are None.
+
+    ping_interval, connect_interval, ping_timeout, timeout: seconds; None where the text has no number.
+    fencing: None on 8.4, which has it in the disk's options.
+    """
+
+    peer_node_id: int | None
+    peer: str | None
+    protocol: str
+    allow_two_primaries: bool
+    after_sb_0pri: str
+    after_sb_1pri: str
+    after_sb_2pri: str
+    rr_conflict: str
+    ping_interval: float | None
+    ping_timeout: float | None
+    connect_interval: float | None
+    timeout: float | None
+    fencing: str | None
+
+    @property
+    def detection(self) -> float | None:
+        """Seconds until a dead link is noticed at the latest: two pings, and the time-out of the last."""
+        if self.ping_interval is None or self.ping_timeout is None:
+            return None
+        return 2 * self.ping_interval + self.ping_timeout
+
+    @property
+    def discards_by_itself(self) -> bool:
+        """Whether a split brain may be settled by throwing one side's writes away, unasked."""
+        policies = (self.after_sb_0pri, self.after_sb_1pri, self.after_sb_2pri, self.rr_conflict)
+        return any(policy not in ("disconnect", "retry-connect", "call-pri-lost-after-sb") for policy in policies)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceConfig:
+    """One resource. nets: empty where it is not told (8.4 forgets the connection's options in StandAlone).
+
+    disk_fencing: 8.4's policy by volume, without the volumes that have no disk, where none is in force.
+    quorum, on_no_quorum: 9 only, else 'off' and the default.
+    """
+
+    name: str
+    nets: tuple[NetConfig, ...]
+    disk_fencing: Mapping[int, str]
+    quorum: str
+    on_no_quorum: str
+
+    def fencing(self, volume: int) -> str | None:
+        """The weakest policy in force for a volume; None where it is not told."""
+        policies = [net.fencing for net in self.nets if net.fencing is not None]
+        if volume in self.disk_fencing:
+            policies.append(self.disk_fencing[volume])
+        return min(policies, key=_strength, default=None)
+
+    @property
+    def allow_two_primaries(self) -> bool | None:
+        return any(net.allow_two_primaries for net in self.nets) if self.nets else None
+
+    @property
+    def detection(self) -> float | None:
+        """The longest of all connections, in seconds; None where one of them does not tell, or there is none."""
+        times = [net.detection for net in self.nets]
+        known = [time for time in times if time is not None]
+        return max(known) if known and len(known) == len(times) else None
+
+
+def parse_show(text: str) -> dict[str, ResourceConfig]:
+    """The resources in the output of `drbdsetup show [RESOURCE]`; one that is cut off is left out."""
+    resources = {}
+    for block in blocks.parse(text).named("resource"):
+        if block.whole and len(block.words) == 2:
+            config = _resource(block)
+            resources[config.name] = config
+    return resources
+
+
+def fence_peer_handler(dump: str, resource: str) -> str | None:
+    """The program that `drbdadm dump` names as a resource's fence-peer handler, its own or the common one.
+
+    None where there is none; whether the resource is in the text at all is for the caller to know.
+    """
+    top = blocks.parse(dump)
+    own = [block for block in top.named("resource") if block.words[1:2] == (resource,)]
+    for owner in [*own, *top.named("common")]:
+        for handlers in owner.named("handlers"):
+            if command := handlers.value("fence-peer"):
+                return command
+    return None
+
+
+def _resource(block: Block) -> ResourceConfig:
+    options = _section(block, "options")
+    hosts = list(block.named("_this_host"))
+    connections = list(block.named("connection"))
+    v9 = bool(connections) or any("node-id" in host.options for host in hosts)
+    owners = connections if v9 else [block] if list(block.named("net")) or list(block.named("_remote_host")) else []
+    volumes = [volume for host in hosts for volume in host.named("volume")]
+    return ResourceConfig(
+        name=block.words[1],
+        nets=tuple(_net(owner, v9) for owner in owners),
+        disk_fencing={} if v9 else dict(fencing for volume in volumes for fencing in _disk_fencing(volume)),
+        quorum=options.value("quorum") or "off",
+        on_no_quorum=options.value("on-no-quorum") or "suspend-io",
+    )
+
+
+def _disk_fencing(volume: Block) -> list[tuple[int, str]]:
+    """The policy of a volume of 8.4: stored with its disk, so without a disk there is none."""
+    number = _number(volume.words[1]) if len(volume.words) == 2 else None
+    if number is None or volume.value("disk") is None:
+        return []
+    return [(int(number), _section(volume, "disk").value("fencing") or "dont-care")]
+
+
+def _net(owner: Block, v9: bool) -> NetConfig:
+    net = _section(owner, "net")
+
+    def seconds(option: str, default: float, unit: float = 1) -> float | None:
+        if option not in net.options:
+            return default
+        number = _number(net.value(option) or "")
+        return None if number is None else number * unit
+
+    peer = _number(owner.value("_peer_node_id") or "")
+    return NetConfig(
+        peer_node_id=None if peer is None else int(peer),
+        peer=net.value("_name"),
+        protocol=net.value("protocol") or "C",
+        allow_two_primaries=net.value("allow-two-primaries") in ("", "yes"),
+        after_sb_0pri=net.value("after-sb-0pri") or "disconnect",
+        after_sb_1pri=net.value("after-sb-1pri") or "disconnect",
+        after_sb_2pri=net.value("after-sb-2pri") or "disconnect",
+        rr_conflict=net.value("rr-conflict") or "disconnect",
+        ping_interval=seconds("ping-int", 10),
+        ping_timeout=seconds("ping-timeout", 0.5, 0.1),
+        connect_interval=seconds("connect-int", 10),
+        timeout=seconds("timeout", 6, 0.1),
+        fencing=(net.value("fencing") or "dont-care") if v9 else None,
+    )
+
+
+def _section(block: Block, name: str) -> Block:
+    return next(block.named(name), Block((name,)))
+
+
+def _strength(policy: str) -> int:
+    """A policy that is not known here counts as none."""
+    return _FENCING_STRENGTH.index(policy) if policy in _FENCING_STRENGTH else 0
+
+
+def _number(text: str) -> float | None:
+    return float(text) if _NUMBER.fullmatch(text) else None

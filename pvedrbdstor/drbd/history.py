@@ -1,0 +1,86 @@
+"""What only the stream of events tells of a lost peer: since when, what it was, and whether DRBD met a split brain.
+
+DRBD's state says 'Primary/Unknown' for a peer that was switched off an hour ago as well as for one that has been writing
+to its own copy ever since. Nothing in this file does I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pvedrbdstor.drbd.events2 import Event
+
+_ROLES = ("Primary", "Secondary")
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A peer without a connection.
+
+    seconds: since the connection was lost. peer_role: the peer's role just before. Both None when nobody saw it.
+    split_brain: DRBD called its split-brain handler since; None when nobody watched.
+    peer_off: someone who can know (an administrator, a fencing device) says that the peer does not run.
+    """
+
+    seconds: float | None = None
+    peer_role: str | None = None
+    split_brain: bool | None = None
+    peer_off: bool = False
+
+
+@dataclass
+class _Peer:
+    connected: bool = False
+    role: str | None = None
+    lost_at: float | None = None
+    split_brain: bool | None = None
+
+
+@dataclass
+class History:
+    """Fed with every event in its order; `now` is a clock in seconds that never goes back."""
+
+    _peers: dict[tuple[str, int], _Peer] = field(default_factory=dict)
+
+    def apply(self, event: Event, now: float) -> None:
+        """Take one event in."""
+        resource = event.values.get("name")
+        if not resource:
+            return
+        peer_id = event.values.get("peer-node-id", "")
+        key = (resource, int(peer_id)) if peer_id.isascii() and peer_id.isdigit() and len(peer_id) < 10 else None
+        if event.object == "connection" and key is not None:
+            self._connection(self._peers.setdefault(key, _Peer()), event, now)
+        elif event.object == "resource" and event.verb == "destroy":
+            self._peers = {key: peer for key, peer in self._peers.items() if key[0] != resource}
+        elif event.object == "helper" and event.verb == "call" and event.values.get("helper") == "split-brain":
+            for known, peer in self._peers.items():
+                if known == key or (key is None and known[0] == resource):
+                    peer.split_brain = True
+
+    def interrupted(self) -> None:
+        """Events were missed: what a connected peer is now must be told anew before it counts."""
+        for peer in self._peers.values():
+            if peer.connected:
+                peer.role = None
+
+    def loss(self, resource: str, peer_node_id: int, now: float) -> Loss | None:
+        """None for a peer that is connected, or was never heard of."""
+        peer = self._peers.get((resource, peer_node_id))
+        if peer is None or peer.connected:
+            return None
+        seconds = None if peer.lost_at is None else max(0.0, now - peer.lost_at)
+        return Loss(seconds=seconds, peer_role=peer.role, split_brain=peer.split_brain)
+
+    @staticmethod
+    def _connection(peer: _Peer, event: Event, now: float) -> None:
+        state = None if event.verb == "destroy" else event.values.get("connection")
+        connected = peer.connected if state is None and event.verb == "change" else state == "Connected"
+        if connected:
+            if not peer.connected:
+                peer.lost_at, peer.role, peer.split_brain = None, None, False
+            if event.values.get("role") in _ROLES:
+                peer.role = event.values["role"]
+        elif peer.connected:
+            peer.lost_at = now
+        peer.connected = connected
