@@ -10,10 +10,9 @@ import time
 from dataclasses import dataclass
 
 _ID = "user.drbdocfs2.id"
-_IMAGE = "user.drbdocfs2.image"
-_CREATED = "user.drbdocfs2.created"
+_SNAPSHOT = "user.drbdocfs2.snapshot"
 _HEX = re.compile(rb"[0-9a-f]{32}")
-_DIGITS = re.compile(rb"[0-9]{1,12}")
+_MARK = re.compile(rb"([0-9a-f]{32}) ([0-9a-f]{32}) ([0-9]{1,12})")
 
 
 @dataclass(frozen=True)
@@ -50,20 +49,17 @@ def ensure_image_id(fd: int) -> str:
 
 
 def mark_snapshot(fd: int, image: str) -> None:
-    """Make the file behind ``fd`` a snapshot of the image with this id, taken now."""
-    os.setxattr(fd, _ID, new_id().encode())
-    os.setxattr(fd, _IMAGE, image.encode())
-    os.setxattr(fd, _CREATED, str(int(time.time())).encode())
+    """Make the file behind ``fd`` a snapshot of the image with this id, taken now.
+
+    One attribute holds all of it, since a guest is paused for as long as this takes.
+    """
+    os.setxattr(fd, _SNAPSHOT, f"{new_id()} {image} {int(time.time())}".encode())
 
 
 def snapshot_mark(fd: int) -> SnapshotMark | None:
     """What a snapshot file says of itself, or None where it is not one of ours."""
-    own, image, created = _get(fd, _ID), _get(fd, _IMAGE), _get(fd, _CREATED)
-    if own is None or image is None or created is None:
-        return None
-    if not (_HEX.fullmatch(own) and _HEX.fullmatch(image) and _DIGITS.fullmatch(created)):
-        return None
-    return SnapshotMark(own.decode(), image.decode(), int(created))
+    match = _MARK.fullmatch(_get(fd, _SNAPSHOT) or b"")
+    return SnapshotMark(match[1].decode(), match[2].decode(), int(match[3])) if match else None
 
 
 def _get(fd: int, name: str) -> bytes | None:

@@ -40,9 +40,8 @@ def _snapshot_raw(store: Store, call: Call, guest_fd: int, image_fd: int, volume
     owner = ensure_image_id(image_fd)
     reach("snapshot.image-has-id")
     try:
-        with reflinking(store, call, volume.vmid, image_fd, str(volume)) as item:
+        with reflinking(store, call, volume.vmid, image_fd, str(volume), _SNAPSHOT_MODE) as item:
             mark_snapshot(item.fd, owner)
-            os.fchmod(item.fd, _SNAPSHOT_MODE)
             reach("snapshot.marked")
             with snapshot_files.folder(store, guest_fd, volume.name, create=True) as folder_fd:
                 _make_way(store, call, volume, folder_fd, snap, owner)

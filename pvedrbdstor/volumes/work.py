@@ -65,9 +65,11 @@ def building(store: Store, vmid: int) -> Iterator[Building]:
 
 
 @contextmanager
-def reflinking(store: Store, call: Call, vmid: int, source_fd: int, path: str) -> Iterator[Building]:
-    """A new file that shares all blocks of ``source_fd``, 0640. Raises LockTimeout, OSError."""
-    with _owned(store, lambda: _reflink(store, call, vmid, source_fd, path)) as item:
+def reflinking(
+    store: Store, call: Call, vmid: int, source_fd: int, path: str, mode: int = IMAGE_MODE
+) -> Iterator[Building]:
+    """A new file that shares all blocks of ``source_fd``. Raises LockTimeout, OSError."""
+    with _owned(store, lambda: _reflink(store, call, vmid, source_fd, path, mode)) as item:
         yield item
 
 
@@ -101,10 +103,10 @@ def _create(store: Store, vmid: int) -> tuple[str, int]:
     return entry, fd
 
 
-def _reflink(store: Store, call: Call, vmid: int, source_fd: int, path: str) -> tuple[str, int]:
+def _reflink(store: Store, call: Call, vmid: int, source_fd: int, path: str, mode: int) -> tuple[str, int]:
     entry = _entry(NEW, vmid)
     with reflink_lock(store, call):
-        return entry, native.clone_file(source_fd, store.work(), entry, IMAGE_MODE, path)
+        return entry, native.clone_file(source_fd, store.work(), entry, mode, path)
 
 
 # --- on the way out ----------------------------------------------------------------------------------------------
