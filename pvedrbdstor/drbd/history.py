@@ -30,6 +30,7 @@ class Loss:
 
 @dataclass
 class _Peer:
+    state: str | None = None
     connected: bool = False
     role: str | None = None
     lost_at: float | None = None
@@ -74,13 +75,15 @@ class History:
 
     @staticmethod
     def _connection(peer: _Peer, event: Event, now: float) -> None:
-        state = None if event.verb == "destroy" else event.values.get("connection")
-        connected = peer.connected if state is None and event.verb == "change" else state == "Connected"
-        if connected:
-            if not peer.connected:
-                peer.lost_at, peer.role, peer.split_brain = None, None, False
+        """A connection counts once the peer has told its role: 8.4 calls it Connected before the handshake, which may
+        yet find a split brain."""
+        if event.verb == "destroy":
+            peer.state = None
+        elif "connection" in event.values:
+            peer.state = event.values["connection"]
+        if peer.state == "Connected":
             if event.values.get("role") in _ROLES:
-                peer.role = event.values["role"]
+                peer.connected, peer.role = True, event.values["role"]
+                peer.lost_at, peer.split_brain = None, False
         elif peer.connected:
-            peer.lost_at = now
-        peer.connected = connected
+            peer.connected, peer.lost_at = False, now

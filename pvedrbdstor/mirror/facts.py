@@ -45,7 +45,8 @@ class Peer:
 
     @property
     def connected(self) -> bool:
-        return self.connection == "Connected"
+        """And past the handshake, which 8.4 already calls Connected."""
+        return self.connection == "Connected" and self.replication != "Off"
 
     @property
     def has_the_data(self) -> bool:

@@ -1,0 +1,181 @@
+"""The settings in `drbdsetup show` and `drbdadm dump`, of real clusters and of arbitrary text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pvedrbdstor.drbd import blocks
+from pvedrbdstor.drbd.config import FENCED, ResourceConfig, fence_peer_handler, parse_show
+from tests.drbd.support import FILES, output_of
+
+
+def show_of(name: str) -> str:
+    text = output_of(name, "drbdsetup show")
+    assert text is not None
+    return text
+
+
+def config_of(name: str) -> ResourceConfig:
+    return parse_show(show_of(name))["r0"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_capture_is_understood(name: str) -> None:
+    text = show_of(name)
+    found = parse_show(text)
+    assert set(found) == ({"r0"} if "resource" in text else set())
+    for config in found.values():
+        assert len(config.nets) == text.count("net {")
+        assert config.allow_two_primaries is (True if config.nets else None)
+        assert (config.fencing(0) == FENCED) == (FENCED in text)
+        for net in config.nets:
+            assert (net.protocol, net.ping_interval, net.ping_timeout, net.connect_interval) == ("C", 5, 1, 3)
+            assert net.discards_by_itself
+
+
+def test_fencing_of_8_4_belongs_to_the_disk() -> None:
+    assert config_of("8.4/T3b-after-fence-a-resumed.a.txt").disk_fencing == {0: FENCED}
+    assert config_of("8.4/04-mounted-both.a.txt").fencing(0) == "dont-care"
+
+
+def test_a_diskless_8_4_has_no_fencing_in_force() -> None:
+    config = config_of("8.4/F4-b-diskless-mounted.b.txt")
+    assert config.disk_fencing == {}
+    assert config.fencing(0) is None
+
+
+def test_8_4_forgets_the_connection_in_standalone() -> None:
+    config = config_of("8.4/F2-splitbrain-standalone.a.txt")
+    assert (config.nets, config.allow_two_primaries, config.detection) == ((), None, None)
+
+
+def test_fencing_and_quorum_of_9() -> None:
+    config = config_of("9/21-quorum+fencing-suspended.a.txt")
+    assert (config.fencing(0), config.quorum, config.on_no_quorum) == (FENCED, "majority", "suspend-io")
+    assert config_of("9/20-quorum-lost-io-error.a.txt").on_no_quorum == "io-error"
+    assert config_of("9/04-mounted-both.a.txt").quorum == "off"
+
+
+def test_each_peer_of_9_has_its_connection() -> None:
+    nets = config_of("9/25-tiebreaker-b-isolated.b.txt").nets
+    assert [(net.peer_node_id, net.peer) for net in nets] == [(0, "nodea"), (2, "nodec")]
+
+
+def test_the_time_to_notice_a_dead_link() -> None:
+    assert config_of("8.4/04-mounted-both.a.txt").detection == 11
+
+
+SHOW = 'resource "r0" { _this_host { node-id 0; } connection { _peer_node_id 1; net { %s } } }'
+
+
+def test_what_is_left_out_is_drbds_default() -> None:
+    (net,) = parse_show(SHOW % "")["r0"].nets
+    assert (net.protocol, net.allow_two_primaries, net.fencing, net.rr_conflict) == (
+        "C",
+        False,
+        "dont-care",
+        "disconnect",
+    )
+    assert (net.ping_interval, net.ping_timeout, net.connect_interval, net.timeout) == (10, 0.5, 10, 6)
+    assert not net.discards_by_itself
+
+
+@pytest.mark.parametrize(
+    ("option", "discards"),
+    [
+        ("after-sb-1pri discard-secondary;", True),
+        ("rr-conflict violently;", True),
+        ("after-sb-0pri disconnect;", False),
+    ],
+)
+def test_policies_that_throw_writes_away_are_seen(option: str, discards: bool) -> None:
+    (net,) = parse_show(SHOW % option)["r0"].nets
+    assert net.discards_by_itself is discards
+
+
+def test_the_weakest_of_several_connections_counts() -> None:
+    text = (
+        "resource r { _this_host { node-id 0; } connection { _peer_node_id 1; net { fencing resource-and-stonith; } }"
+        " connection { _peer_node_id 2; net { fencing resource-only; } } }"
+    )
+    assert parse_show(text)["r"].fencing(0) == "resource-only"
+
+
+def test_an_unknown_policy_counts_as_none() -> None:
+    assert parse_show(SHOW % "fencing magic;")["r0"].fencing(0) == "magic"
+    text = SHOW.replace("net {", "net { fencing resource-only; } } connection { net {") % "fencing magic;"
+    assert parse_show(text)["r0"].fencing(0) == "magic"
+
+
+def test_a_number_that_is_none_is_not_told() -> None:
+    (net,) = parse_show(SHOW % "ping-int soon;")["r0"].nets
+    assert net.ping_interval is None
+    assert net.detection is None
+
+
+def test_the_handler_of_a_resource_or_of_all() -> None:
+    name = "8.4/T3b-after-fence-a-resumed.a.txt"
+    dump = output_of(name, "drbdadm dump")
+    assert dump is not None
+    assert fence_peer_handler(dump, "r0") == "/run/share/fence.sh"
+    assert fence_peer_handler(dump, "r1") is None
+    common = 'common { handlers { fence-peer "/usr/lib/x y \\"z\\""; } }\nresource r1 { handlers { fence-peer own; } }'
+    assert fence_peer_handler(common, "r0") == '/usr/lib/x y "z"'
+    assert fence_peer_handler(common, "r1") == "own"
+
+
+def test_no_handler_in_the_unfenced_clusters() -> None:
+    dump = output_of("8.4/04-mounted-both.a.txt", "drbdadm dump")
+    assert dump is not None
+    assert fence_peer_handler(dump, "r0") is None
+
+
+def test_comments_and_quoted_marks_are_no_structure() -> None:
+    top = blocks.parse('a "b { } ; #" { # c { ;\n  d "e;f" g; flag; }\nh i;')
+    (block,) = top.blocks
+    assert block.words == ("a", "b { } ; #")
+    assert block.options == {"d": ("e;f", "g"), "flag": ()}
+    assert (block.value("d"), block.value("flag"), block.value("x")) == ("e;f", "", None)
+    assert top.options == {"h": ("i",)}
+
+
+@pytest.mark.parametrize("name", ["8.4/T3b-after-fence-a-resumed.a.txt", "9/25-tiebreaker-b-isolated.b.txt"])
+def test_a_resource_that_is_cut_off_is_left_out(name: str) -> None:
+    """Otherwise a missing 'fencing' would be told as a default."""
+    text = show_of(name).rstrip()
+    assert all(parse_show(text[:end]) == {} for end in range(len(text)))
+
+
+WORDS = st.sampled_from(
+    [
+        "resource",
+        "r0",
+        "{",
+        "}",
+        ";",
+        "net",
+        "connection",
+        "_this_host",
+        "volume",
+        "0",
+        "disk",
+        '"',
+        "#",
+        "\n",
+        "fencing",
+    ]
+)
+
+
+@given(st.lists(WORDS | st.text(max_size=6), max_size=30).map(" ".join))
+def test_arbitrary_text_gives_values_or_nothing(text: str) -> None:
+    for config in parse_show(text).values():
+        config.fencing(0)
+        assert config.detection is None or config.detection >= 0
+    fence_peer_handler(text, "r0")
+
+
+def test_deep_nesting_is_no_recursion() -> None:
+    assert parse_show("a {" * 100_000) == {}
