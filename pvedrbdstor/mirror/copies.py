@@ -121,7 +121,7 @@ def _peer_away(facts: Facts, drbd: Drbd, peer: Peer) -> Finding:
         told = "is known to be switched off" if peer.lost.peer_off else f"holds a copy known as {peer.disk}"
         cause = f"No contact to {peer}, which {told}{_since(peer)}: writes go to one copy only"
         return _degraded(cause, _reconnect(facts, peer))
-    if drbd.disk in _NO_DISK or drbd.stopped:
+    if drbd.disk != "UpToDate" or drbd.stopped:
         return _degraded(f"No contact to {peer}{_since(peer)}", _reconnect(facts, peer))
     if peer.lost.peer_role == "Secondary":
         cause = f"No contact to {peer}, which was not writing when it left{_since(peer)}: writes go to one copy only"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pvedrbdstor.drbd.config import FENCED, ResourceConfig
 from pvedrbdstor.drbd.generation import Generation
-from pvedrbdstor.mirror.facts import Facts
+from pvedrbdstor.mirror.facts import Drbd, Facts
 from pvedrbdstor.mirror.finding import Finding, Kind, Severity
 
 DEAD_THRESHOLD_MIN = 31
@@ -28,7 +28,7 @@ def protection(facts: Facts) -> Iterator[Finding]:
         look = f"Look at 'drbdsetup show {facts.resource}'"
         yield _unprotected("It is not known whether DRBD fences its peer before it goes on alone", look)
     elif config.allow_two_primaries is not False:
-        yield from _fencing(facts, config)
+        yield from _fencing(facts, config, facts.drbd)
         yield from _quorum(facts, config)
     yield from _dead_time(facts)
 
@@ -43,8 +43,8 @@ def notes(facts: Facts) -> Iterator[str]:
         )
 
 
-def _fencing(facts: Facts, config: ResourceConfig) -> Iterator[Finding]:
-    if facts.generation is Generation.V8_4 and facts.volume not in config.disk_fencing:
+def _fencing(facts: Facts, config: ResourceConfig, drbd: Drbd) -> Iterator[Finding]:
+    if facts.generation is Generation.V8_4 and drbd.disk == "Diskless" and facts.volume not in config.disk_fencing:
         return  # without a disk 8.4 has no policy in force, and without a peer no data to diverge
     remedy = _FENCE.format(file=_section(facts), resource=facts.resource)
     policy = config.fencing(facts.volume)

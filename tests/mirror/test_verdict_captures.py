@@ -89,7 +89,7 @@ TABLE: list[tuple[str, Loss | None, str, str]] = [
     ("9/13-verify-done-oos.a", None, "unprotected degraded", "uan"),
     ("9/13-verify-done-oos.b", None, "unprotected degraded", "uan"),
     ("9/14-standalone-nosb.a", READER, "unprotected degraded", "uan"),
-    ("9/14-standalone-nosb.b", WRITER, "stale not-up unprotected", "---"),
+    ("9/14-standalone-nosb.b", WRITER, "stale not-up unprotected degraded", "---"),
     ("9/15-standalone-forced-dual-primary.a", WRITER, "unprotected degraded", "ua-"),
     ("9/15-standalone-forced-dual-primary.b", WRITER, "split-brain unprotected", "ua-"),
     ("9/16-fencing-suspended.a", WRITER, "suspended degraded", "---"),
