@@ -56,7 +56,7 @@ class Peer:
     @property
     def known_behind(self) -> bool:
         """DRBD has it on record that this copy is no rival of ours: fenced, outdated, or no copy at all."""
-        return self.client or self.disk in ("Outdated", "Inconsistent", "Diskless")
+        return self.disk in ("Outdated", "Inconsistent", "Diskless")
 
     def __str__(self) -> str:
         """For sentences. 8.4 calls every peer 'peer'."""

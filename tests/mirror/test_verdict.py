@@ -117,6 +117,20 @@ def test_what_was_bad_before_the_view_went_stale_still_counts() -> None:
     assert not verdict.active
 
 
+@pytest.mark.parametrize("stop", [{"suspended": frozenset({"fencing"})}, {"failing": True}, {"quorum": False}])
+def test_a_node_whose_writes_are_stopped_makes_no_second_history(stop: dict[str, object]) -> None:
+    verdict = verdict_of(with_peer(replace(AWAY, lost=Loss(600.0, "Primary", False)), **stop))
+    assert verdict.kinds == (Kind.SUSPENDED, Kind.DEGRADED)
+
+
+def test_io_errors_for_a_lost_quorum_are_no_protection() -> None:
+    assert HEALTHY.config is not None
+    config = replace(HEALTHY.config, quorum="majority", on_no_quorum="io-error")
+    verdict = verdict_of(replace(HEALTHY, config=config))
+    assert verdict.kind is Kind.UNPROTECTED
+    assert "aborts its journal" in verdict.cause
+
+
 def test_guests_of_a_split_mirror_go_on_and_no_others_come() -> None:
     verdict = verdict_of(with_peer(replace(AWAY, lost=Loss(5.0, "Primary", True))))
     assert (verdict.usable_here, verdict.active, verdict.admits) == (True, True, False)
