@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from pvedrbdstor.service.job import Job
 from pvedrbdstor.service.limits import Limits
 from pvedrbdstor.service.loop import HANGUP, READ, WRITE, Loop
 from pvedrbdstor.service.protocol import SupportsDispatch
+from pvedrbdstor.service.queue import Queue
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class _Worker:
 
 
 class Pool:
-    """The workers, and the jobs that wait for one, by storage.
+    """The workers, and the jobs that wait for one.
 
     close_inherited: called in each new worker, to close what the server has open.
     """
@@ -68,7 +68,7 @@ class Pool:
         self._limits = limits
         self._close_inherited = close_inherited
         self._workers: list[_Worker] = []
-        self._waiting: dict[str, deque[Job]] = {}
+        self._queue = Queue(limits)
         self._ending = False
         self._when_drained: Callable[[], None] | None = None
 
@@ -82,14 +82,14 @@ class Pool:
         """Have ``job`` done: now, or when a worker is free. It is answered by its deadline in any case."""
         storage = job.request.storage
         hung = self._hung(storage)
-        waiting = len(self._waiting.get(storage, ()))
-        if hung >= self._limits.storage_workers:
+        waiting = self._queue.waiting_with(job)
+        if hung >= self._limits.storage_hung:
             job.fail(TooBusy(count=hung, storage=storage))
         elif waiting >= self._limits.waiting:
             job.fail(TooBusy(count=waiting, storage=storage))
         else:
             job.deadline = self._loop.at(job.came + job.request.timeout, lambda: self._deadline_passed(job))
-            self._waiting.setdefault(storage, deque()).append(job)
+            self._queue.add(job)
             self._start_waiting()
 
     def caller_gone(self, job: Job) -> None:
@@ -118,20 +118,16 @@ class Pool:
     # --- jobs ---
 
     def _start_waiting(self) -> None:
-        """Give free workers to waiting jobs: storages in turn, each one's jobs in the order they came."""
-        for storage in list(self._waiting):
-            while self._waiting.get(storage) and self._has_room(storage):
-                free = self._free_worker()
-                if free is None:
-                    return
-                self._assign(free, self._waiting[storage].popleft())
-            if not self._waiting.get(storage):
-                self._waiting.pop(storage, None)
+        """Give free workers to waiting jobs, as long as there are both."""
+        while (job := self._queue.next(self._jobs(_State.BUSY), self._jobs(_State.HUNG))) is not None:
+            free = self._free_worker()
+            if free is None:
+                return
+            self._queue.remove(job)
+            self._assign(free, job)
 
-    def _has_room(self, storage: str) -> bool:
-        busy = [one for one in self._workers if one.state is _State.BUSY]
-        mine = sum(one.storage == storage for one in busy) + self._hung(storage)
-        return len(busy) < self._limits.busy_workers and mine < self._limits.storage_workers
+    def _jobs(self, state: _State) -> list[Job]:
+        return [one.job for one in self._workers if one.state is state and one.job is not None]
 
     def _worker_of(self, job: Job) -> _Worker | None:
         return next((one for one in self._workers if one.job is job), None)
@@ -164,20 +160,16 @@ class Pool:
             self._check_drained()
 
     def _refuse_waiting(self, storage: str) -> None:
-        """A storage on which every worker hangs does not keep others waiting."""
+        """A storage on which too many calls hang does not keep others waiting."""
         hung = self._hung(storage)
-        if hung >= self._limits.storage_workers:
-            for job in self._waiting.pop(storage, ()):
+        if hung >= self._limits.storage_hung:
+            for job in self._queue.take_all(storage):
                 job.settle()
                 job.fail(TooBusy(count=hung, storage=storage))
 
     def _forget(self, job: Job) -> None:
         job.settle()
-        waiting = self._waiting.get(job.request.storage)
-        if waiting is not None and job in waiting:
-            waiting.remove(job)
-            if not waiting:
-                del self._waiting[job.request.storage]
+        self._queue.remove(job)
         self._check_drained()
 
     # --- workers ---
@@ -328,7 +320,7 @@ class Pool:
         self._check_drained()
 
     def _check_drained(self) -> None:
-        if self._when_drained is None or any(self._waiting.values()):
+        if self._when_drained is None or self._queue:
             return
         if all(one.state is _State.HUNG for one in self._workers):
             when_drained, self._when_drained = self._when_drained, None

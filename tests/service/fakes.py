@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +31,19 @@ class Gates:
         """Let the waiting process go on; block until there is one."""
         with (self._folder / name).open("w") as pipe:
             pipe.write(text)
+
+    def release(self, name: str) -> None:
+        """Let all go on that look whether the file ``name``.open is there."""
+        (self._folder / f"{name}.open").touch()
+
+    def released(self, name: str) -> bool:
+        return (self._folder / f"{name}.open").exists()
+
+    def mark(self, name: str) -> None:
+        (self._folder / name).touch()
+
+    def files(self, prefix: str) -> list[str]:
+        return [path.name for path in self._folder.iterdir() if path.name.startswith(prefix)]
 
 
 class Fake:
@@ -68,6 +82,14 @@ class Fake:
         if "started" in params:
             self.gates.open(str(params["started"]), str(os.getpid()))
         return self.gates.wait(str(params["gate"]))
+
+    def do_until_opened(self, params: Mapping[str, object], call: Call) -> object:
+        """Work, mindful of the caller and the deadline, until the gate is released; leave a mark at the start."""
+        self.gates.mark(f"running.{time.monotonic_ns()}.{os.getpid()}")
+        while not self.gates.released(str(params["gate"])):
+            call.check()
+            time.sleep(0.01)
+        return None
 
     def do_until_gone(self, params: Mapping[str, object], call: Call) -> object:
         """Work until the caller is gone, then say so on the gate ``gone``."""

@@ -238,7 +238,7 @@ def test_a_worker_learns_that_its_caller_hung_up(start: Start, gates: Gates) -> 
 
 
 def test_a_call_after_one_whose_caller_hung_up_has_its_own_caller(start: Start, gates: Gates) -> None:
-    backend = start(idle_workers=1, storage_workers=1)
+    backend = start(idle_workers=1, storage_busy=1)
     for _ in range(3):
         client = backend.send("until_gone")
         gates.wait("started")
@@ -268,7 +268,7 @@ def test_a_second_call_is_served_while_one_hangs(start: Start, gates: Gates) -> 
 
 
 def test_hung_calls_are_counted_by_storage_and_forgotten_when_they_end(start: Start, gates: Gates) -> None:
-    backend = start(storage_workers=2)
+    backend = start(storage_busy=2, storage_hung=2)
     hanging = [backend.send("gate", gate=gate, storage=HA, timeout=0.2) for gate in ("gate", "other gate")]
     waiting = backend.send("echo", storage=HA, timeout=20)
     assert [kind(read_response(client)) for client in hanging] == ["DeadlineExceeded"] * 2
@@ -283,7 +283,7 @@ def test_hung_calls_are_counted_by_storage_and_forgotten_when_they_end(start: St
 
 
 def test_calls_beyond_the_workers_wait_and_are_served_in_turn(start: Start, gates: Gates) -> None:
-    backend = start(storage_workers=1)
+    backend = start(storage_busy=1)
     first = backend.send("gate", started="started", gate="gate", storage=HA)
     gates.wait("started")
     second = backend.send("echo", storage=HA)
@@ -294,7 +294,7 @@ def test_calls_beyond_the_workers_wait_and_are_served_in_turn(start: Start, gate
 
 
 def test_a_waiting_call_whose_caller_hangs_up_is_never_started(start: Start, gates: Gates) -> None:
-    backend = start(storage_workers=1)
+    backend = start(storage_busy=1)
     first = backend.send("gate", started="started", gate="gate", storage=HA)
     gates.wait("started")
     backend.send("die", storage=HA).close()
@@ -303,6 +303,27 @@ def test_a_waiting_call_whose_caller_hangs_up_is_never_started(start: Start, gat
     assert result(read_response(first)) == "first"
     result(backend.call("echo", storage=HA))
     assert "SIGKILL" not in backend.log.read_text()
+
+
+def test_long_calls_that_work_shut_no_other_call_out_of_their_storage(start: Start, gates: Gates) -> None:
+    backend = start()
+    long = [backend.send("until_opened", gate="gate", storage=HA, timeout=1800) for _ in range(24)]
+    short = backend.call("echo", storage=HA, timeout=1.8)
+    assert isinstance(result(short), dict), "'status' asks with such a deadline"
+    eventually(lambda: len(gates.files("running.")) == 6)
+    gates.release("gate")
+    assert [result(read_response(client)) for client in long] == [None] * 24
+
+
+def test_long_calls_whose_callers_hung_up_make_room_for_those_that_wait(start: Start, gates: Gates) -> None:
+    backend = start(storage_long=1)
+    first = backend.send("until_opened", gate="gate", storage=HA, timeout=1800)
+    eventually(lambda: len(gates.files("running.")) == 1)
+    second = backend.send("until_opened", gate="gate", storage=HA, timeout=1800)
+    first.close()
+    eventually(lambda: len(gates.files("running.")) == 2)
+    gates.release("gate")
+    assert result(read_response(second)) is None
 
 
 # --- workers ---
@@ -338,7 +359,7 @@ def test_workers_are_replaced_after_their_share_of_calls(start: Start) -> None:
 
 
 def test_what_is_left_for_later_runs_after_the_answer_and_holds_nobody_up(start: Start, gates: Gates) -> None:
-    backend = start(storage_workers=1)
+    backend = start(storage_busy=1)
     worker = result(backend.call("later", storage=HA))
     answer = result(backend.call("echo", storage=HA))
     assert isinstance(answer, dict) and answer["pid"] != worker
@@ -379,7 +400,7 @@ def test_two_hundred_calls_at_once_are_all_answered_and_leave_nothing_behind(sta
 
 
 def test_sigterm_lets_calls_in_progress_and_waiting_finish(start: Start, gates: Gates) -> None:
-    backend = start(storage_workers=1)
+    backend = start(storage_busy=1)
     running = backend.send("gate", started="started", gate="gate", storage=HA)
     gates.wait("started")
     waiting = backend.send("echo", storage=HA)
