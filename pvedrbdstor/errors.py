@@ -215,6 +215,13 @@ class ForeignFile(Error):
     exit_status = 73
 
 
+class ImageInUse(Error):
+    """Volume '{volume}' is open in QEMU on node {node}. Shut the guest down first, or let Proxmox do this ('qm snapshot', 'qm disk resize')."""
+
+    code = 36
+    exit_status = 75
+
+
 # --- 40..59: the file system and the mirror under it -------------------------------------------------------------
 
 

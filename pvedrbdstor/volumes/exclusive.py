@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pvedrbdstor.call import Call
 from pvedrbdstor.errors import RecoveryPending
 from pvedrbdstor.volumes.locks import guest_lock
+from pvedrbdstor.volumes.names import VolumeName
 from pvedrbdstor.volumes.recovery import pending, recover
 from pvedrbdstor.volumes.store import Store
 
@@ -15,16 +16,19 @@ _TRIES = 3
 
 
 @contextmanager
-def exclusive(store: Store, call: Call, *vmids: int) -> Iterator[tuple[int, ...]]:
+def exclusive(store: Store, call: Call, *vmids: int, freeing: VolumeName | None = None) -> Iterator[tuple[int, ...]]:
     """Hold the locks of these guests, and only once no interrupted operation concerns them.
 
     Whoever works on a guest holds its lock, so an intent that is seen while we hold it is a dead one, and is dealt with
-    before anything else happens to the guest. Raises LockTimeout, RecoveryPending.
+    before anything else happens to the guest. Where it cannot be (a full file system), only a volume that it does not
+    concern may still be freed: the one in ``freeing``. Raises LockTimeout, RecoveryPending.
     """
     with ExitStack() as stack:
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             fds = stack.enter_context(guest_lock(store, call, *vmids))
             left = pending(store, vmids)
+            if attempt == _TRIES - 1 and freeing is not None:
+                left = pending(store, vmids, freeing)
             if not left:
                 yield fds
                 return

@@ -22,6 +22,7 @@ from pvedrbdstor.volumes.exclusive import exclusive
 from pvedrbdstor.volumes.identity import new_id, set_image_id
 from pvedrbdstor.volumes.listing import children_of, info_of, names_in, refuse_invalid
 from pvedrbdstor.volumes.names import VolumeName, check_format, check_new_name, first_free_name
+from pvedrbdstor.volumes.qcow2_changes import change_qcow2
 from pvedrbdstor.volumes.steps import discard_snapshots, has_snapshot_folder, unprotect
 from pvedrbdstor.volumes.store import Store
 from pvedrbdstor.volumes.tidy import remove_empty_folders
@@ -45,6 +46,8 @@ def alloc_image(store: Store, call: Call, vmid: int, fmt: str, name: str | None,
         if fmt == "raw":
             _fill_raw(store, call, item, size)
             set_image_id(item.fd, new_id())
+        elif fmt == "vmdk":
+            qemu_img.create_vmdk(store.work(), item.entry, size, call)
         else:
             qemu_img.create_qcow2(store.work(), item.entry, size, store.config.preallocation or "metadata", call)
         reach("alloc.filled")
@@ -63,15 +66,15 @@ def check_capacity(store: Store, size: int) -> None:
 def publish_image(store: Store, call: Call, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
     """Give a finished image its name in the guest's folder. Raises VolumeExists, LockTimeout."""
     with exclusive(store, call, vmid):
-        return publish_image_locked(store, item, vmid, fmt, name)
+        return publish_image_locked(store, call, item, vmid, fmt, name)
 
 
-def publish_image_locked(store: Store, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
+def publish_image_locked(store: Store, call: Call, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
     """The same, with the guest's lock held already."""
     try:
         for attempt in range(_ATTEMPTS):
             try:
-                return _publish(store, item, vmid, fmt, name)
+                return _publish(store, call, item, vmid, fmt, name)
             except FileNotFoundError:  # what knows no locks of ours removed the folder while it was empty
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -81,11 +84,11 @@ def publish_image_locked(store: Store, item: Building, vmid: int, fmt: str, name
     raise AssertionError("the last attempt returns or raises")
 
 
-def _publish(store: Store, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
+def _publish(store: Store, call: Call, item: Building, vmid: int, fmt: str, name: str | None) -> VolumeName:
     with store.guest(vmid, create=True) as guest_fd:
         chosen = name or first_free_name(names_in(guest_fd), vmid, fmt, store.config.id)
         try:
-            item.publish(guest_fd, chosen)
+            item.publish(call, guest_fd, chosen)
         except FileExistsError:
             raise VolumeExists(volume=f"{vmid}/{chosen}", storage=store.config.id) from None
     return VolumeName(vmid, chosen)
@@ -122,7 +125,7 @@ def free_image(store: Store, call: Call, volume: VolumeName) -> None:
 
     Raises VolumeMissing, BaseInUse.
     """
-    with exclusive(store, call, volume.vmid):
+    with exclusive(store, call, volume.vmid, freeing=volume):
         with store.guest_of(volume) as guest_fd:
             require_present(store, guest_fd, volume)
             if volume.is_base:
@@ -133,6 +136,7 @@ def free_image(store: Store, call: Call, volume: VolumeName) -> None:
             # that are nobody's, or a template that is not immutable.
             many = snapshots or volume.is_base
             with intent(store, volume.vmid, plan, even_if_full=True) if many else nullcontext():
+                call.check()
                 if volume.is_base:
                     unprotect(store, guest_fd, volume)
                     reach("free.unprotected")
@@ -169,7 +173,7 @@ def resize_image(store: Store, call: Call, volume: VolumeName, size: int) -> Non
             detail=f"A {volume.format} image cannot be resized. Convert it to raw first ('qm disk move')"
         )
     check_capacity(store, size)
-    with exclusive(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+    with exclusive(store, call, volume.vmid), store.guest_of(volume) as guest_fd:
         info = info_of(store, volume)
         refuse_invalid(info)
         current = info.size
@@ -177,17 +181,23 @@ def resize_image(store: Store, call: Call, volume: VolumeName, size: int) -> Non
             raise ShrinkRefused(volume=volume, current=current, wanted=size)
         if size == current:
             return
+        if volume.format == "qcow2":
+            mode = store.config.preallocation or "metadata"
+            change_qcow2(
+                store,
+                call,
+                guest_fd,
+                volume,
+                lambda folder, name: qemu_img.resize_qcow2(folder, name, size, mode, call),
+            )
+            return
         with store.image(guest_fd, volume, os.O_RDWR) as fd:
-            if volume.format == "raw":
-                _grow_raw(store, fd, current, size)
-            else:
-                mode = store.config.preallocation or "metadata"
-                qemu_img.resize_qcow2(guest_fd, volume.name, size, mode, call, lock_fds)
+            _grow_raw(store, call, fd, current, size)
             reach("resize.grown")
             native.fsync(fd, str(volume))
 
 
-def _grow_raw(store: Store, fd: int, current: int, size: int) -> None:
+def _grow_raw(store: Store, call: Call, fd: int, current: int, size: int) -> None:
     if store.config.preallocation in ("falloc", "full"):
         try:
             native.fallocate(fd, current, size - current, keep_size=True)
@@ -195,4 +205,5 @@ def _grow_raw(store: Store, fd: int, current: int, size: int) -> None:
             native.punch_hole(fd, current, size - current)  # what was reserved before the file system was full
             raise
         reach("resize.reserved")
+    call.check()
     os.ftruncate(fd, size)

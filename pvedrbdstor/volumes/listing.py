@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -9,13 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import BadImage, BadName, WrongMount
+from pvedrbdstor.errors import BadImage, BadName, SystemCallFailed, WrongMount
 from pvedrbdstor.volumes import qcow2, vmdk
 from pvedrbdstor.volumes.names import ImageFile, VolumeName, format_of, is_image_file, parent_image, parse_volume
 from pvedrbdstor.volumes.store import Store
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SECTOR = 512
+_UNREADABLE = (errno.EIO, errno.ESTALE, errno.EACCES)  # one bad image does not hide the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,10 @@ def images_of(store: Store, call: Call, guests: Iterable[int]) -> Iterator[Image
                     info = image_info(guest_fd, ImageFile(vmid, name))
                 except FileNotFoundError:
                     continue
+                except OSError as error:
+                    if error.errno not in _UNREADABLE:
+                        raise
+                    continue
                 if info is not None:
                     yield info
 
@@ -121,7 +127,7 @@ def image_info(guest_fd: int, file: ImageFile) -> ImageInfo | None:
         return ImageInfo(file, "raw", raw_size, used, ctime)
     try:
         size, parent = _header(guest_fd, file, fmt)
-    except BadImage:
+    except (BadImage, SystemCallFailed):
         return ImageInfo(file, "invalid", raw_size, used, ctime)
     return ImageInfo(file, fmt, size, used, ctime, parent)
 
@@ -198,6 +204,9 @@ def _backing_of(guest_fd: int, file: ImageFile) -> str | None:
             return _header(guest_fd, file, "qcow2")[1]
     except (BadImage, FileNotFoundError):
         pass
+    except (SystemCallFailed, OSError) as error:
+        detail = f"it cannot be read ({error}), so what it is backed by is not known. Look at 'dmesg', and restore or remove it"
+        raise BadImage(volume=file, format="qcow2", detail=detail) from error
     return None
 
 

@@ -9,19 +9,23 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 import time
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
 
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import LockTimeout
+from pvedrbdstor.errors import ImageInUse, LockTimeout
 from pvedrbdstor.volumes.store import Store
 
 WAIT_SECONDS = 5.0
 SPARE, REFLINK = "spare", "reflink"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _LOCK_FILE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
 _RECORD = 200
+_F_OFD_SETLK = 37  # fcntl.h
+_FLOCK = struct.Struct("@hhqqi4x")
 
 
 @contextmanager
@@ -54,7 +58,7 @@ def _lock(
     store: Store, call: Call, name: str, what: str, held: Container[int] = (), wait: float | None = None
 ) -> Iterator[int]:
     """Hold one lock file; one whose inode is in ``held`` is held already."""
-    fd = _open(store.locks(), name)
+    fd = open_lock(store, name)
     try:
         if os.fstat(fd).st_ino not in held:
             _acquire(fd, call, what, WAIT_SECONDS if wait is None else wait)
@@ -64,20 +68,32 @@ def _lock(
         os.close(fd)
 
 
-def _open(locks_fd: int, name: str) -> int:
-    """Open a lock file, making it first if need be; where there is no room for a file, as a second name of the spare one.
+def open_lock(store: Store, name: str) -> int:
+    """Open a lock file, making it first if need be; where there is no room for a file, as a second name of the spare one,
+    and where there is no room for even that, the images' folder stands in.
 
-    Locks that share the spare file wait for each other, which is slow but right: a full storage must let go of images.
+    Locks that share a file wait for each other, which is slow but right: a full storage must let go of images.
     """
+    try:
+        return _open_file(store.locks(), name)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+    return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=store.images())
+
+
+def _open_file(locks_fd: int, name: str) -> int:
     try:
         return os.open(name, _LOCK_FILE | os.O_CREAT, 0o600, dir_fd=locks_fd)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in NO_ROOM:
             raise
     try:
         os.link(SPARE, name, src_dir_fd=locks_fd, dst_dir_fd=locks_fd, follow_symlinks=False)
     except FileExistsError:
         pass
+    except FileNotFoundError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
     return os.open(name, _LOCK_FILE, dir_fd=locks_fd)
 
 
@@ -118,7 +134,7 @@ def _leave_name(fd: int, call: Call) -> None:
     try:
         os.pwrite(fd, _describe_self(call), 0)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (*NO_ROOM, errno.EBADF, errno.EISDIR):
             raise
 
 
@@ -127,8 +143,26 @@ def _describe_self(call: Call) -> bytes:
     return text.encode(errors="replace")[:_RECORD].ljust(_RECORD) + b"\n"
 
 
+def hold_image(fd: int, volume: object) -> None:
+    """Keep QEMU on this node from opening an image until ``fd``, open for writing, is closed. Raises ImageInUse.
+
+    QEMU locks bytes from 100 and 200 on of its images (block/file-posix.c, RAW_LOCK_PERM_BASE and _SHARED_BASE) with
+    open file description locks, which OCFS2 keeps to one node.
+    """
+    lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 100, 200, 0)
+    try:
+        fcntl.fcntl(fd, _F_OFD_SETLK, lock)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise ImageInUse(volume=volume, node=socket.gethostname()) from None
+        raise
+
+
 def _holder(fd: int) -> str:
     """What the holder wrote about itself; the file is plain text that anyone may have damaged."""
-    text = os.pread(fd, _RECORD, 0).decode(errors="replace")
+    try:
+        text = os.pread(fd, _RECORD, 0).decode(errors="replace")
+    except IsADirectoryError:
+        text = ""
     printable = "".join(c for c in text if c.isprintable()).strip()
     return f"held by {printable}" if printable else "held by a process that left no name"

@@ -13,6 +13,7 @@ from pvedrbdstor.errors import BadName, BadSize, FormatNotOffered, NoFreeName
 
 FORMATS = ("raw", "qcow2", "vmdk", "subvol")
 OFFERED_FORMATS = ("raw", "qcow2")
+MADE_FORMATS = (*OFFERED_FORMATS, "vmdk")  # the last only where PVE asks for it, to unpack an OVA
 MAX_DISKS_PER_GUEST = 1024  # PVE::Storage::Plugin::MAX_VOLUMES_PER_GUEST
 MAX_VMID = 999_999_999
 _NAME_MAX = 255  # bytes, of every file system in question
@@ -138,7 +139,7 @@ def check_new_name(name: object, vmid: int, fmt: str, *, base: bool = False) -> 
 
 def check_format(fmt: object, storage: str) -> str:
     """A format that can be allocated here. Raises FormatNotOffered."""
-    if fmt not in OFFERED_FORMATS:
+    if fmt not in MADE_FORMATS:
         raise FormatNotOffered(format=_shown(fmt), storage=storage, offered=" or ".join(OFFERED_FORMATS))
     return str(fmt)
 

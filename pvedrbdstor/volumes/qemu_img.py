@@ -19,15 +19,20 @@ def create_qcow2(folder_fd: int, name: str, size: int, preallocation: str, call:
     _run(folder_fd, ["create", "-q", "-f", "qcow2", "-o", options, f"./{name}", str(size)], call)
 
 
-def resize_qcow2(folder_fd: int, name: str, size: int, preallocation: str, call: Call, keep_fds: Sequence[int]) -> None:
+def resize_qcow2(folder_fd: int, name: str, size: int, preallocation: str, call: Call) -> None:
     """Grow a qcow2 image to ``size`` bytes."""
     argv = ["resize", "-q", "-f", "qcow2", f"--preallocation={preallocation}", f"./{name}", str(size)]
-    _run(folder_fd, argv, call, keep_fds)
+    _run(folder_fd, argv, call)
 
 
-def snapshot_qcow2(folder_fd: int, name: str, action: str, snap: str, call: Call, keep_fds: Sequence[int]) -> None:
+def snapshot_qcow2(folder_fd: int, name: str, action: str, snap: str, call: Call) -> None:
     """Internal snapshots: ``action`` is -c (create), -a (apply) or -d (delete)."""
-    _run(folder_fd, ["snapshot", "-q", action, snap, f"./{name}"], call, keep_fds)
+    _run(folder_fd, ["snapshot", "-q", action, snap, f"./{name}"], call)
+
+
+def create_vmdk(folder_fd: int, name: str, size: int, call: Call) -> None:
+    """Make an existing empty file a vmdk image; PVE wants one to unpack an OVA into."""
+    _run(folder_fd, ["create", "-q", "-f", "vmdk", f"./{name}", str(size)], call)
 
 
 def convert_to_raw(folder_fd: int, name: str, target: str, snap: str | None, call: Call) -> None:
@@ -45,9 +50,7 @@ def damage_in_qcow2(folder_fd: int, name: str, call: Call) -> str | None:
     return lines[0].strip()[:200]
 
 
-def _run(
-    folder_fd: int, arguments: Sequence[str], call: Call, keep_fds: Sequence[int] = (), *, check: bool = True
-) -> Result:
+def _run(folder_fd: int, arguments: Sequence[str], call: Call, *, check: bool = True) -> Result:
     """Run in the opened folder itself, so that no path is looked up again and backing files are found beside it.
 
     A full file system is an OSError (ENOSPC), as it is where we write ourselves.
@@ -58,7 +61,6 @@ def _run(
             ["/usr/bin/qemu-img", *arguments],
             timeout=call.seconds_left(),
             cwd=f"/proc/self/fd/{folder_fd}",
-            keep_fds=keep_fds,
             check=check,
             poll=call.check,
         )

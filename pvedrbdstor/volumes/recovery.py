@@ -47,7 +47,7 @@ def recover(store: Store, call: Call) -> dict[str, int]:
             continue
         kind, vmid = parsed
         if kind == TRASH:
-            purge_later(store, call, entry)
+            purge_later(store, call)
             _tidy(store, call, vmid)
             report.removed += 1
         elif _deal_with(store, call, work_fd, entry, report):
@@ -55,17 +55,17 @@ def recover(store: Store, call: Call) -> dict[str, int]:
     return asdict(report)
 
 
-def pending(store: Store, vmids: Collection[int]) -> list[str]:
-    """The intents that concern one of these guests. With the guests' locks held, they are dead ones."""
+def pending(store: Store, vmids: Collection[int], volume: VolumeName | None = None) -> list[str]:
+    """The intents that concern one of these guests, or only this volume. With the guests' locks held, they are dead ones."""
     try:
         work_fd = store.folder(f"{INTERNAL}/work")
     except FileNotFoundError:
         return []
     entries = [entry for entry in os.listdir(work_fd) if (parse_entry(entry) or ("", 0))[0] == INTENT]
-    return [entry for entry in entries if _concerns(work_fd, entry, vmids)]
+    return [entry for entry in entries if _concerns(work_fd, entry, vmids, volume)]
 
 
-def _concerns(work_fd: int, entry: str, vmids: Collection[int]) -> bool:
+def _concerns(work_fd: int, entry: str, vmids: Collection[int], volume: VolumeName | None) -> bool:
     try:
         fd = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=work_fd)
     except FileNotFoundError:
@@ -74,7 +74,12 @@ def _concerns(work_fd: int, entry: str, vmids: Collection[int]) -> bool:
         plan = _parse(os.pread(fd, _PLAN_LIMIT, 0))
     finally:
         os.close(fd)
-    return plan is not None and any(plan.get(key) in vmids for key in ("vmid", "target_vmid"))
+    if plan is None:
+        return False
+    if volume is not None:
+        named = {(plan.get("vmid"), plan.get("name")), (plan.get("target_vmid"), plan.get("target_name"))}
+        return (volume.vmid, volume.name) in named
+    return any(plan.get(key) in vmids for key in ("vmid", "target_vmid"))
 
 
 def _deal_with(store: Store, call: Call, work_fd: int, entry: str, report: Report) -> bool:
@@ -95,6 +100,7 @@ def _deal_with(store: Store, call: Call, work_fd: int, entry: str, report: Repor
         if not try_lock(fd) or os.fstat(fd).st_nlink == 0:
             return False
         if entry.startswith(NEW):
+            _remove_shown(store, entry)
             outcome = "removed"
         else:
             outcome = "finished" if _carry_out(store, call, os.pread(fd, _PLAN_LIMIT, 0)) else "undone"
@@ -108,6 +114,18 @@ def _deal_with(store: Store, call: Call, work_fd: int, entry: str, report: Repor
         os.close(fd)
     setattr(report, outcome, getattr(report, outcome) + 1)
     return True
+
+
+def _remove_shown(store: Store, entry: str) -> None:
+    """Remove the hidden second name that a file being built may have in its guest's folder."""
+    parsed = parse_entry(entry)
+    if parsed is None:
+        return
+    try:
+        with store.guest(parsed[1]) as guest_fd:
+            os.unlink(f".{entry}", dir_fd=guest_fd)
+    except FileNotFoundError:
+        pass
 
 
 def _tidy(store: Store, call: Call, vmid: int) -> None:

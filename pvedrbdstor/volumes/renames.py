@@ -14,7 +14,7 @@ from pvedrbdstor.volumes.images import require_present
 from pvedrbdstor.volumes.listing import names_in
 from pvedrbdstor.volumes.names import VolumeName, check_new_name, first_free_name
 from pvedrbdstor.volumes.steps import discard_snapshots, has_snapshot_folder, move_snapshots
-from pvedrbdstor.volumes.store import Store
+from pvedrbdstor.volumes.store import SNAPSHOTS, Store, make_folder
 from pvedrbdstor.volumes.tidy import remove_empty_folders
 from pvedrbdstor.volumes.work import intent
 
@@ -79,10 +79,19 @@ def _move(store: Store, call: Call, source_fd: int, volume: VolumeName, target: 
     with intent(store, volume.vmid, plan), store.guest(target.vmid, create=True) as target_fd:
         if has_snapshot_folder(store, target_fd, target.name):
             discard_snapshots(store, call, target.vmid, target_fd, target.name)
+        if has_snapshot_folder(store, source_fd, volume.name):
+            make_folder(target_fd, SNAPSHOTS, 0o755)  # now, while a full file system does no harm
         reach("rename.prepared")
+        call.check()
         os.rename(volume.name, target.name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
-        reach("rename.image-moved")
-        move_snapshots(store, source_fd, target_fd, volume.name, target.name)
-        reach("rename.snapshots-moved")
-        native.fsync(target_fd, str(target))
-        native.fsync(source_fd, str(volume))
+        try:
+            reach("rename.image-moved")
+            move_snapshots(store, source_fd, target_fd, volume.name, target.name)
+            reach("rename.snapshots-moved")
+            native.fsync(target_fd, str(target))
+            native.fsync(source_fd, str(volume))
+            call.check()
+        except BaseException:
+            move_snapshots(store, target_fd, source_fd, target.name, volume.name)
+            os.rename(target.name, volume.name, src_dir_fd=target_fd, dst_dir_fd=source_fd)
+            raise

@@ -11,7 +11,9 @@ from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qcow2, qemu_img, snapshot_files
 from pvedrbdstor.volumes.exclusive import exclusive
 from pvedrbdstor.volumes.identity import ensure_image_id, image_id, mark_snapshot, set_image_id
+from pvedrbdstor.volumes.locks import hold_image
 from pvedrbdstor.volumes.names import VolumeName
+from pvedrbdstor.volumes.qcow2_changes import change_qcow2
 from pvedrbdstor.volumes.store import SNAPSHOTS, Store
 from pvedrbdstor.volumes.tidy import remove_empty_folders
 from pvedrbdstor.volumes.work import discard, keep_for_removal, reflinking
@@ -27,10 +29,10 @@ def create_snapshot(store: Store, call: Call, volume: VolumeName, snap: str) -> 
     _require_snapshots(volume)
     if volume.is_base:
         raise ReadOnlyVolume(volume=volume)
-    with exclusive(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+    with exclusive(store, call, volume.vmid), store.guest_of(volume) as guest_fd:
         _require_snapshot(store, guest_fd, volume, snap, wanted=False)
         if volume.format == "qcow2":
-            qemu_img.snapshot_qcow2(guest_fd, volume.name, "-c", snap, call, lock_fds)
+            _snapshot_qcow2(store, call, guest_fd, volume, "-c", snap)
             return
         with store.image(guest_fd, volume) as image_fd:
             _snapshot_raw(store, call, guest_fd, image_fd, volume, snap)
@@ -45,7 +47,7 @@ def _snapshot_raw(store: Store, call: Call, guest_fd: int, image_fd: int, volume
             reach("snapshot.marked")
             with snapshot_files.folder(store, guest_fd, volume.name, create=True) as folder_fd:
                 _make_way(store, call, volume, folder_fd, snap, owner)
-                item.publish(folder_fd, snapshot_files.file_of(snap))
+                item.publish(call, folder_fd, snapshot_files.file_of(snap))
         native.fsync(guest_fd, str(volume))
     except BaseException:
         remove_empty_folders(store, volume.vmid)
@@ -75,12 +77,13 @@ def _make_way(store: Store, call: Call, volume: VolumeName, folder_fd: int, snap
 def delete_snapshot(store: Store, call: Call, volume: VolumeName, snap: str) -> None:
     """Remove a snapshot; any one, in any order. Raises SnapshotMissing, VolumeMissing."""
     _require_snapshots(volume)
-    with exclusive(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+    with exclusive(store, call, volume.vmid), store.guest_of(volume) as guest_fd:
         _require_snapshot(store, guest_fd, volume, snap, wanted=True)
         if volume.format == "qcow2":
-            qemu_img.snapshot_qcow2(guest_fd, volume.name, "-d", snap, call, lock_fds)
+            _snapshot_qcow2(store, call, guest_fd, volume, "-d", snap)
             return
         with snapshot_files.folder(store, guest_fd, volume.name) as folder_fd:
+            call.check()
             discard(store, call, volume.vmid, folder_fd, snapshot_files.file_of(snap))
             reach("snapshot-delete.gone")
             native.fsync(folder_fd, str(volume))
@@ -90,15 +93,16 @@ def delete_snapshot(store: Store, call: Call, volume: VolumeName, snap: str) -> 
 def rollback(store: Store, call: Call, volume: VolumeName, snap: str) -> None:
     """Make the image what it was when the snapshot was taken, its size too; the snapshot stays.
 
-    The guest is stopped (PVE sees to that). Raises SnapshotMissing, VolumeMissing.
+    The guest is stopped (PVE sees to that). Raises SnapshotMissing, VolumeMissing, ImageInUse.
     """
     _require_snapshots(volume)
-    with exclusive(store, call, volume.vmid) as lock_fds, store.guest_of(volume) as guest_fd:
+    with exclusive(store, call, volume.vmid), store.guest_of(volume) as guest_fd:
         _require_snapshot(store, guest_fd, volume, snap, wanted=True)
         if volume.format == "qcow2":
-            qemu_img.snapshot_qcow2(guest_fd, volume.name, "-a", snap, call, lock_fds)
+            _snapshot_qcow2(store, call, guest_fd, volume, "-a", snap)
             return
-        with store.image(guest_fd, volume) as image_fd:
+        with store.image(guest_fd, volume, os.O_RDWR) as image_fd:
+            hold_image(image_fd, volume)
             owner = ensure_image_id(image_fd)
             with snapshot_files.opened(store, guest_fd, volume, snap, owner) as source_fd:
                 _replace_by(store, call, guest_fd, source_fd, volume, owner)
@@ -108,9 +112,15 @@ def _replace_by(store: Store, call: Call, guest_fd: int, source_fd: int, volume:
     with reflinking(store, call, volume.vmid, source_fd, str(volume)) as item:
         set_image_id(item.fd, owner)
         reach("rollback.copied")
-        keep_for_removal(store, call, volume.vmid, guest_fd, volume.name)
+        old = keep_for_removal(store, call, volume.vmid, guest_fd, volume.name)
         reach("rollback.old-kept")
-        item.replace(guest_fd, volume.name)
+        item.replace(call, guest_fd, volume.name, old)
+
+
+def _snapshot_qcow2(store: Store, call: Call, guest_fd: int, volume: VolumeName, action: str, snap: str) -> None:
+    change_qcow2(
+        store, call, guest_fd, volume, lambda folder, name: qemu_img.snapshot_qcow2(folder, name, action, snap, call)
+    )
 
 
 def snapshot_info(store: Store, call: Call, volume: VolumeName) -> dict[str, dict[str, object]]:

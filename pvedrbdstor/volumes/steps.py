@@ -12,7 +12,7 @@ from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import snapshot_files
 from pvedrbdstor.volumes.names import VolumeName
 from pvedrbdstor.volumes.store import Store
-from pvedrbdstor.volumes.work import discard
+from pvedrbdstor.volumes.work import IMAGE_MODE, discard
 
 _TEMPLATE_MODE = 0o444
 
@@ -33,10 +33,12 @@ def protect(store: Store, guest_fd: int, base: VolumeName) -> None:
 
 
 def unprotect(store: Store, guest_fd: int, volume: VolumeName) -> None:
-    """Take the immutable flag from a template's image; a link or folder of that name has none of ours."""
+    """Make a template's image an ordinary one again; a link or folder of that name has no protection of ours."""
     if stat.S_ISREG(os.stat(volume.name, dir_fd=guest_fd, follow_symlinks=False).st_mode):
         with store.image(guest_fd, volume) as fd:
-            native.set_immutable(fd, False, str(volume))
+            if native.inode_flags(fd, str(volume)) & native.FS_IMMUTABLE_FL:
+                native.set_immutable(fd, False, str(volume))
+            os.fchmod(fd, IMAGE_MODE)
 
 
 def has_snapshot_folder(store: Store, guest_fd: int, name: str) -> bool:

@@ -174,11 +174,16 @@ class Store:
 
 
 def make_folder(parent: int, name: str, mode: int) -> None:
-    """mkdir unless something of that name is there already."""
+    """mkdir, whatever the umask, unless something of that name is there already."""
     try:
         os.mkdir(name, mode, dir_fd=parent)
     except FileExistsError:
-        pass
+        return
+    fd = os.open(name, _FOLDER, dir_fd=parent)
+    try:
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
 
 
 def remove_folder_if_empty(parent: int, name: str) -> None:

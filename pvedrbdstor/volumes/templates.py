@@ -11,13 +11,14 @@ from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BadName, HasSnapshots, NotSupported, VolumeExists
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes import qcow2, snapshot_files
+from pvedrbdstor.volumes.chain import refuse_foreign_chain
 from pvedrbdstor.volumes.exclusive import exclusive
 from pvedrbdstor.volumes.identity import image_id, new_id, set_image_id
 from pvedrbdstor.volumes.images import publish_image_locked, require_present
 from pvedrbdstor.volumes.listing import info_of
 from pvedrbdstor.volumes.names import VolumeName, parent_image
 from pvedrbdstor.volumes.references import refuse_foreign_references
-from pvedrbdstor.volumes.steps import protect
+from pvedrbdstor.volumes.steps import protect, unprotect
 from pvedrbdstor.volumes.store import Store
 from pvedrbdstor.volumes.work import intent, reflinking
 
@@ -32,12 +33,27 @@ def create_base(store: Store, call: Call, volume: VolumeName) -> VolumeName:
         require_present(store, guest_fd, volume)
         _refuse_snapshots(store, guest_fd, volume)
         _refuse_existing(store, guest_fd, base)
+        _refuse_foreign(store, guest_fd, volume)
         with intent(store, volume.vmid, plan):
+            call.check()
             os.rename(volume.name, base.name, src_dir_fd=guest_fd, dst_dir_fd=guest_fd)
-            reach("template.renamed")
-            protect(store, guest_fd, base)
-            native.fsync(guest_fd, str(base))
+            try:
+                reach("template.renamed")
+                protect(store, guest_fd, base)
+                native.fsync(guest_fd, str(base))
+                call.check()
+            except BaseException:
+                unprotect(store, guest_fd, base)
+                os.rename(base.name, volume.name, src_dir_fd=guest_fd, dst_dir_fd=guest_fd)
+                raise
     return base
+
+
+def _refuse_foreign(store: Store, guest_fd: int, volume: VolumeName) -> None:
+    """All clones of a template would read from wherever it reads from. Raises BadImage."""
+    if volume.format == "qcow2":
+        with store.image(guest_fd, volume) as fd:
+            refuse_foreign_chain(store, volume, fd)
 
 
 def _refuse_snapshots(store: Store, guest_fd: int, volume: VolumeName) -> None:
@@ -79,7 +95,7 @@ def clone_image(store: Store, call: Call, volume: VolumeName, vmid: int, snap: s
         if volume.format == "raw":
             set_image_id(item.fd, new_id())
         reach("clone.copied")
-        clone = publish_image_locked(store, item, vmid, volume.format, None)
+        clone = publish_image_locked(store, call, item, vmid, volume.format, None)
     return info_of(store, clone).volume
 
 

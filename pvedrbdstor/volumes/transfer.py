@@ -150,10 +150,10 @@ def _publish(store: Store, call: Call, item: Building, volume: VolumeName, name:
     """Give the image its name; a template that PVE sends over is one here too, and protected as such."""
     with exclusive(store, call, volume.vmid):
         if name is None or not volume.is_base:
-            return publish_image_locked(store, item, volume.vmid, volume.format, name)
+            return publish_image_locked(store, call, item, volume.vmid, volume.format, name)
         plan: dict[str, object] = {"do": "template", "vmid": volume.vmid, "name": name}
         with intent(store, volume.vmid, plan):
-            made = publish_image_locked(store, item, volume.vmid, volume.format, name)
+            made = publish_image_locked(store, call, item, volume.vmid, volume.format, name)
             reach("import.published")
             with store.guest_of(made) as guest_fd:
                 protect(store, guest_fd, made)

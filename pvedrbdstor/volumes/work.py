@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.faultpoints import reach
-from pvedrbdstor.volumes.locks import reflink_lock, try_lock
+from pvedrbdstor.volumes.locks import open_lock, reflink_lock, try_lock
 from pvedrbdstor.volumes.store import Store
 
 NEW, TRASH, INTENT = "new", "trash", "intent"
@@ -34,23 +34,52 @@ class Building:
         self.entry = entry
         self._work = store.work()
 
-    def publish(self, folder_fd: int, name: str) -> None:
-        """Give the synced file its name; atomic, and FileExistsError where the name is taken, also by another node."""
+    def publish(self, call: Call, folder_fd: int, name: str) -> None:
+        """Give the synced file its name; atomic, and FileExistsError where the name is taken, also by another node.
+
+        Whoever was told of a failure finds nothing of that name: a call that ends before this is over takes it back.
+        """
         native.fsync(self.fd, name)
         reach("publish.synced")
+        call.check()
         os.link(self.entry, name, src_dir_fd=self._work, dst_dir_fd=folder_fd, follow_symlinks=False)
-        reach("publish.linked")
-        os.unlink(self.entry, dir_fd=self._work)
-        reach("publish.unlinked")
-        native.fsync(folder_fd, name)
+        try:
+            reach("publish.linked")
+            os.unlink(self.entry, dir_fd=self._work)
+            reach("publish.unlinked")
+            native.fsync(folder_fd, name)
+            call.check()
+        except BaseException:
+            _unlink_quietly(name, folder_fd)
+            raise
 
-    def replace(self, folder_fd: int, name: str) -> None:
-        """Put the synced file in the place of an existing one; atomic."""
+    def replace(self, call: Call, folder_fd: int, name: str, old: str) -> None:
+        """Put the synced file in the place of an existing one, which is kept as the entry ``old``; atomic.
+
+        A call that has ended by then changes nothing: its caller was told so, and may have a guest use the old file.
+        """
         native.fsync(self.fd, name)
         reach("replace.synced")
+        call.check()
         os.rename(self.entry, name, src_dir_fd=self._work, dst_dir_fd=folder_fd)
+        try:
+            call.check()  # the rename itself may have waited for the file system
+        except BaseException:
+            os.rename(old, name, src_dir_fd=self._work, dst_dir_fd=folder_fd)
+            raise
         reach("replace.renamed")
         native.fsync(folder_fd, name)
+
+    @contextmanager
+    def shown_in(self, folder_fd: int) -> Iterator[str]:
+        """A hidden second name in a guest's folder for as long as the block runs: there it finds what it is backed by."""
+        name = f".{self.entry}"
+        os.link(self.entry, name, src_dir_fd=self._work, dst_dir_fd=folder_fd, follow_symlinks=False)
+        try:
+            reach("building.shown")
+            yield name
+        finally:
+            _unlink_quietly(name, folder_fd)
 
     def discard(self) -> None:
         """Remove what was not published; nothing happens when it was."""
@@ -91,8 +120,12 @@ def _locked(make: Callable[[], tuple[str, int]]) -> tuple[str, int]:
     """Make a file and lock it; again if a cleaner took it for a dead one in the moment between."""
     while True:
         entry, fd = make()
-        if try_lock(fd) and os.fstat(fd).st_nlink:
-            return entry, fd
+        try:
+            if try_lock(fd) and os.fstat(fd).st_nlink:
+                return entry, fd
+        except BaseException:
+            os.close(fd)
+            raise
         os.close(fd)
 
 
@@ -125,27 +158,43 @@ def discard(store: Store, call: Call, vmid: int, folder_fd: int, name: str) -> N
             raise
         remove_tree(folder_fd, name)
     else:
-        purge_later(store, call, entry)
+        purge_later(store, call)
 
 
-def keep_for_removal(store: Store, call: Call, vmid: int, folder_fd: int, name: str) -> None:
+def keep_for_removal(store: Store, call: Call, vmid: int, folder_fd: int, name: str) -> str:
     """Give a file that is about to be replaced a second name in the trash, so that replacing it frees no blocks at once."""
     entry = _entry(TRASH, vmid)
     os.link(name, entry, src_dir_fd=folder_fd, dst_dir_fd=store.work(), follow_symlinks=False)
-    purge_later(store, call, entry)
+    purge_later(store, call)
+    return entry
 
 
-def purge_later(store: Store, call: Call, entry: str) -> None:
-    """Remove a trash entry once the answer was sent."""
-    work_fd = os.dup(store.work())
+def purge_later(store: Store, call: Call) -> None:
+    """Empty the trash once the answer was sent. One process in the whole cluster does so at a time, for all others."""
+    if any(isinstance(task, _Purge) for task in call.after):
+        return
+    call.after.append(_Purge(os.dup(store.work()), open_lock(store, "purge")))
 
-    def purge() -> None:
+
+class _Purge:
+    """Removes what lies in the trash until nothing does, unless somebody is at it already."""
+
+    def __init__(self, work_fd: int, lock_fd: int) -> None:
+        self._work_fd = work_fd
+        self._lock_fd = lock_fd
+
+    def __call__(self) -> None:
         try:
-            remove_tree(work_fd, entry)
+            while try_lock(self._lock_fd) and (found := _trash(self._work_fd)):
+                for entry in found:
+                    remove_tree(self._work_fd, entry)
         finally:
-            os.close(work_fd)
+            os.close(self._lock_fd)
+            os.close(self._work_fd)
 
-    call.after.append(purge)
+
+def _trash(work_fd: int) -> list[str]:
+    return [entry for entry in os.listdir(work_fd) if (parse_entry(entry) or ("", 0))[0] == TRASH]
 
 
 def remove_tree(parent: int, name: str) -> None:

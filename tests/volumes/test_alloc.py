@@ -18,7 +18,6 @@ from pvedrbdstor.errors import (
     CommandTimeout,
     DeadlineExceeded,
     Error,
-    FormatNotOffered,
     NotSupported,
     VolumeExists,
 )
@@ -105,7 +104,6 @@ def test_a_name_is_given_once(area: Area) -> None:
         ("raw", "base-100-disk-0.raw", BadName),
         ("raw", "x" * 300 + ".raw", BadName),
         ("raw", "../escape.raw", BadName),
-        ("vmdk", None, FormatNotOffered),
         ("subvol", None, NotSupported),
     ],
 )
@@ -215,10 +213,10 @@ def test_a_guest_folder_that_is_removed_at_that_moment_is_made_again(
             pending.pop().rmdir()
         return open_folder(store, parent, name)
 
-    def removed_before_the_link(item: work.Building, folder_fd: int, name: str) -> None:
+    def removed_before_the_link(item: work.Building, call: Call, folder_fd: int, name: str) -> None:
         if pending and moment == "link":
             pending.pop().rmdir()
-        publish(item, folder_fd, name)
+        publish(item, call, folder_fd, name)
 
     monkeypatch.setattr(Store, "open_folder", removed_before_it_is_opened)
     monkeypatch.setattr(work.Building, "publish", removed_before_the_link)
@@ -233,3 +231,9 @@ def test_an_image_that_a_call_makes_can_be_read_by_the_name_it_returns(area: Are
     with area.store() as store:
         volume = images.alloc_image(store, Call("alloc_image", "ha"), 100, "raw", None, MIB)
     assert area.do(listing.size_info, parse_volume(str(volume)))["size"] == MIB
+
+
+def test_a_vmdk_image_is_made_for_pve_to_unpack_an_ova_into(area: Area) -> None:
+    volume = area.alloc(fmt="vmdk", size=8 * MIB)
+    info = area.do(listing.size_info, volume)
+    assert (str(volume), info["format"], info["size"]) == ("100/vm-100-disk-0.vmdk", "vmdk", 8 * MIB)

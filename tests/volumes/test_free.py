@@ -12,7 +12,7 @@ import pytest
 
 from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BaseInUse, VolumeMissing
-from pvedrbdstor.volumes import activation, images, snapshots, templates, work
+from pvedrbdstor.volumes import activation, images, locks, snapshots, templates, work
 from pvedrbdstor.volumes.names import parse_volume
 from tests.loopback import fill
 from tests.volumes.support import MIB, Area, is_immutable, qemu_img, set_immutable
@@ -240,4 +240,17 @@ def test_an_image_is_removed_at_once_where_there_is_no_room_to_set_it_aside(
 
     monkeypatch.setattr(os, "rename", no_room)
     area.do(images.free_image, volume)
+    assert area.leftovers() == []
+
+
+def test_the_trash_is_emptied_by_one_process_at_a_time_and_by_it_for_all(area: Area) -> None:
+    """However many images are freed at once, and however long their blocks take, one process is enough."""
+    first, second = area.alloc(), area.alloc()
+    with area.store() as store:
+        busy = locks.open_lock(store, "purge")
+        assert locks.try_lock(busy)
+        area.do(images.free_image, first)
+        assert len(list((area.folder / ".drbdocfs2/work").iterdir())) == 1
+        os.close(busy)
+    area.do(images.free_image, second)
     assert area.leftovers() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import CallerGone, VolumeMissing
-from pvedrbdstor.volumes import listing
+from pvedrbdstor.errors import BadImage, CallerGone, VolumeMissing
+from pvedrbdstor.volumes import images, listing, templates
 from pvedrbdstor.volumes.names import parse_volume
 from tests.volumes.support import MIB, Area, qemu_img
 
@@ -233,3 +234,34 @@ def test_listing_writes_nothing(area: Area) -> None:
     assert len(area.volids()) == 1
     assert area.leftovers() == []
     assert not (area.folder / ".drbdocfs2").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_an_image_that_cannot_be_read_does_not_hide_the_others(
+    area: Area, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    good, bad = area.alloc(), area.alloc(fmt="qcow2")
+    real = os.pread
+
+    def broken(fd: int, length: int, offset: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(".qcow2"):
+            raise OSError(number, os.strerror(number))
+        return real(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", broken)
+    found = {entry["volid"]: entry["format"] for entry in area.do(listing.list_images)}
+    assert found == {f"ha:{good}": "raw", f"ha:{bad}": "invalid"}
+
+
+def test_a_template_is_not_freed_while_it_is_not_known_what_an_image_is_backed_by(
+    area: Area, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = area.do(templates.create_base, area.alloc())
+    area.alloc(200, "qcow2")
+
+    def broken(fd: int, length: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", broken)
+    with pytest.raises(BadImage, match=r"200/vm-200-disk-0\.qcow2"):
+        area.do(images.free_image, base)

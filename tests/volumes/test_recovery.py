@@ -60,7 +60,7 @@ def test_what_a_live_process_builds_is_left_alone(area: Area) -> None:
         os.write(item.fd, b"still at it")
         assert area.recover() == NOTHING
         with store.guest(100, create=True) as guest_fd:
-            item.publish(guest_fd, "vm-100-disk-0.raw")
+            item.publish(Call("alloc_image", "ha"), guest_fd, "vm-100-disk-0.raw")
     assert area.path("100/vm-100-disk-0.raw").read_bytes() == b"still at it"
 
 

@@ -23,7 +23,9 @@ def test_an_image_grows_and_keeps_its_contents(area: Area, fmt: str, mode: str |
     area.do(images.resize_image, volume, 8 * MIB)
     info = area.do(listing.size_info, volume)
     assert info["size"] == 8 * MIB
-    assert (info["used"] >= 8 * MIB) == (mode in ("falloc", "full"))
+    # XFS gives a reflink no unwritten blocks, which OCFS2 does: of a qcow2 image only what was added is reserved here.
+    reserved = 8 * MIB if fmt == "raw" else 6 * MIB
+    assert (info["used"] >= reserved) == (mode in ("falloc", "full"))
     if fmt == "raw":
         assert area.read(volume, 8 * MIB) == b"mine" + bytes(8 * MIB - 4)
     else:
