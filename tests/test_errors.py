@@ -34,7 +34,7 @@ FRAMED = {
     "ParseError",
 }
 ADVICE = re.compile(
-    r"\b(Is|Are|Do|Use|Check|Choose|Free|Lift|List|Run|Say|Look|Try|try|repeat|Reinstall|report|Clone|Mount|Move|enable|read|copy|"
+    r"\b(Is|Are|Do|Use|Check|Choose|Free|Lift|List|Run|Say|Look|Try|try|repeat|Reinstall|report|Clone|Mount|Move|Shut|enable|read|copy|"
     r"undone)\b|\{remedy\}"
 )
 
