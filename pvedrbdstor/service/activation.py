@@ -78,12 +78,12 @@ def notify(state: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.connect(address)
             sender.sendall(state.encode())
-        except OSError:
-            pass  # we work as well without anybody knowing
+    except OSError:
+        pass  # we work as well without anybody knowing
 
 
 def _refuse_unless_stale(path: str) -> None:

@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import enum
 import logging
-import os
-import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from pvedrbdstor.errors import InternalError, TooBusy
 from pvedrbdstor.service import channel, worker
+from pvedrbdstor.service.child import Child, State, spawn
 from pvedrbdstor.service.job import Job
 from pvedrbdstor.service.limits import Limits
-from pvedrbdstor.service.loop import HANGUP, READ, WRITE, Loop
+from pvedrbdstor.service.loop import HANGUP, READ, WRITE, Loop, Timer
 from pvedrbdstor.service.protocol import SupportsDispatch
 from pvedrbdstor.service.queue import Queue
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class _State(enum.Enum):
-    IDLE = enum.auto()
-    BUSY = enum.auto()
-    CLEARING = enum.auto()  # has answered, is still busy with what could wait
-    HUNG = enum.auto()  # did not answer in time; is told to end, and counts until it has
-    ENDING = enum.auto()
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A worker process as the server sees it."""
-
-    pid: int
-    pidfd: int
-    control: socket.socket
-    state: _State = _State.IDLE
-    job: Job | None = None
-    calls: int = 0
-    reader: channel.FrameReader = field(default_factory=channel.FrameReader)
-    unsent: bytearray = field(default_factory=bytearray)
-
-    @property
-    def storage(self) -> str | None:
-        return self.job.request.storage if self.job is not None else None
-
-    def close(self) -> None:
-        self.control.close()
-        os.close(self.pidfd)
 
 
 class Pool:
@@ -67,8 +33,9 @@ class Pool:
         self._dispatcher = dispatcher
         self._limits = limits
         self._close_inherited = close_inherited
-        self._workers: list[_Worker] = []
+        self._workers: list[Child] = []
         self._queue = Queue(limits)
+        self._retry: Timer | None = None
         self._ending = False
         self._when_drained: Callable[[], None] | None = None
 
@@ -98,7 +65,7 @@ class Pool:
         one = self._worker_of(job)
         if one is None:
             self._forget(job)
-        elif one.state is _State.BUSY:
+        elif one.state is State.BUSY:
             self._send(one, channel.frame(channel.GONE))
 
     def drain(self, when_drained: Callable[[], None]) -> None:
@@ -106,7 +73,7 @@ class Pool:
         self._ending = True
         self._when_drained = when_drained
         for one in self._workers:
-            if one.state is _State.IDLE:
+            if one.state is State.IDLE:
                 self._end(one)
         self._check_drained()
 
@@ -119,24 +86,24 @@ class Pool:
 
     def _start_waiting(self) -> None:
         """Give free workers to waiting jobs, as long as there are both."""
-        while (job := self._queue.next(self._jobs(_State.BUSY), self._jobs(_State.HUNG))) is not None:
+        while (job := self._queue.next(self._jobs(State.BUSY), self._jobs(State.HUNG))) is not None:
             free = self._free_worker()
             if free is None:
                 return
             self._queue.remove(job)
             self._assign(free, job)
 
-    def _jobs(self, state: _State) -> list[Job]:
+    def _jobs(self, state: State) -> list[Job]:
         return [one.job for one in self._workers if one.state is state and one.job is not None]
 
-    def _worker_of(self, job: Job) -> _Worker | None:
+    def _worker_of(self, job: Job) -> Child | None:
         return next((one for one in self._workers if one.job is job), None)
 
     def _hung(self, storage: str) -> int:
-        return sum(one.state is _State.HUNG and one.storage == storage for one in self._workers)
+        return sum(one.state is State.HUNG and one.storage == storage for one in self._workers)
 
-    def _assign(self, one: _Worker, job: Job) -> None:
-        one.state, one.job, one.calls = _State.BUSY, job, one.calls + 1
+    def _assign(self, one: Child, job: Job) -> None:
+        one.state, one.job, one.calls = State.BUSY, job, one.calls + 1
         self._send(one, channel.request_frame(job.came, job.line))
 
     def _deadline_passed(self, job: Job) -> None:
@@ -151,8 +118,8 @@ class Pool:
         one = self._worker_of(job)
         if one is None:
             self._forget(job)
-        elif one.state is _State.BUSY:
-            one.state = _State.HUNG
+        elif one.state is State.BUSY:
+            one.state = State.HUNG
             self._tell_to_end(one)
             self._refuse_waiting(job.request.storage)
             self._refill()
@@ -174,9 +141,9 @@ class Pool:
 
     # --- workers ---
 
-    def _free_worker(self) -> _Worker | None:
+    def _free_worker(self) -> Child | None:
         for one in self._workers:
-            if one.state is _State.IDLE:
+            if one.state is State.IDLE:
                 return one
         if len(self._workers) >= self._limits.processes:
             return None
@@ -184,55 +151,39 @@ class Pool:
 
     def _refill(self) -> None:
         missing = self._limits.idle_workers - sum(
-            one.state in (_State.IDLE, _State.BUSY, _State.CLEARING) for one in self._workers
+            one.state in (State.IDLE, State.BUSY, State.CLEARING) for one in self._workers
         )
         for _ in range(0 if self._ending else missing):
-            if len(self._workers) < self._limits.processes:
-                self._fork()
+            if len(self._workers) >= self._limits.processes or self._fork() is None:
+                return
 
-    def _fork(self) -> _Worker | None:
-        ours, theirs = socket.socketpair()
-        # A signal that reaches the child before it has set up its own handling would wake the server, too.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    def _fork(self) -> Child | None:
         try:
-            pid = os.fork()
-            if pid == 0:
-                ours.close()
-                self._become_worker(theirs)
+            new = spawn(self._work)
         except OSError as error:
             log.error("No worker process can be started: %s", error)
-            ours.close()
-            self._loop.after(1, self._start_waiting)
+            self._retry = self._retry or self._loop.after(1, self._try_again)
             return None
-        finally:
-            theirs.close()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        ours.setblocking(False)
-        new = _Worker(pid, os.pidfd_open(pid), ours)
         self._workers.append(new)
-        self._loop.watch(ours.fileno(), READ, lambda events: self._worker_ready(new, events))
+        self._loop.watch(new.control.fileno(), READ, lambda events: self._worker_ready(new, events))
         self._loop.watch(new.pidfd, READ, lambda _: self._worker_ended(new))
         return new
 
-    def _become_worker(self, control: socket.socket) -> None:
-        status = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            self._close_inherited()
-            worker.ignore_signals()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            worker.run(control, self._dispatcher)
-            status = 0
-        except BaseException:
-            log.exception("A worker process failed")
-        finally:
-            os._exit(status)
+    def _try_again(self) -> None:
+        self._retry = None
+        self._refill()
+        self._start_waiting()
 
-    def _send(self, one: _Worker, data: bytes) -> None:
+    def _work(self, control: socket.socket) -> None:
+        """In a new worker process: its whole life."""
+        self._close_inherited()
+        worker.run(control, self._dispatcher)
+
+    def _send(self, one: Child, data: bytes) -> None:
         one.unsent += data
         self._flush(one)
 
-    def _flush(self, one: _Worker) -> None:
+    def _flush(self, one: Child) -> None:
         try:
             sent = one.control.send(one.unsent)
             del one.unsent[:sent]
@@ -242,23 +193,23 @@ class Pool:
             one.unsent.clear()  # it has just died: its pidfd says so, too
         self._watch(one)
 
-    def _watch(self, one: _Worker) -> None:
+    def _watch(self, one: Child) -> None:
         events = READ | (WRITE if one.unsent else 0)
         self._loop.watch(one.control.fileno(), events, lambda events: self._worker_ready(one, events))
 
-    def _worker_ready(self, one: _Worker, events: int) -> None:
+    def _worker_ready(self, one: Child, events: int) -> None:
         if events & WRITE:
             self._flush(one)
         if events & ~WRITE and not self._receive(one) and events & HANGUP:
             self._loop.unwatch(one.control.fileno())  # its pidfd tells of its end
 
-    def _receive(self, one: _Worker) -> bool:
+    def _receive(self, one: Child) -> bool:
         """Take what the worker has sent. False when there is nothing (more)."""
         try:
             data = one.control.recv(_CHUNK)
         except OSError:
             return False
-        if one.state is not _State.HUNG:  # from that one, whatever comes comes too late
+        if one.state is not State.HUNG:  # from that one, whatever comes comes too late
             one.reader.feed(data)
         for kind, payload in one.reader.frames():
             if kind == channel.ANSWER:
@@ -267,28 +218,28 @@ class Pool:
                 self._now_idle(one)
         return bool(data)
 
-    def _answered(self, one: _Worker, response: bytes) -> None:
+    def _answered(self, one: Child, response: bytes) -> None:
         assert one.job is not None
-        one.state = _State.CLEARING
+        one.state = State.CLEARING
         one.job.settle()
         one.job.reply(response)
 
-    def _now_idle(self, one: _Worker) -> None:
-        one.state, one.job = _State.IDLE, None
-        idle = sum(other.state is _State.IDLE for other in self._workers)
+    def _now_idle(self, one: Child) -> None:
+        one.state, one.job = State.IDLE, None
+        idle = sum(other.state is State.IDLE for other in self._workers)
         if one.calls >= self._limits.recycle:
             self._end(one)
             self._refill()
         self._start_waiting()
-        if one.state is _State.IDLE and (self._ending or idle > self._limits.max_idle_workers):
+        if one.state is State.IDLE and (self._ending or idle > self._limits.max_idle_workers):
             self._end(one)
         self._check_drained()
 
-    def _end(self, one: _Worker) -> None:
-        one.state = _State.ENDING
+    def _end(self, one: Child) -> None:
+        one.state = State.ENDING
         self._tell_to_end(one)
 
-    def _tell_to_end(self, one: _Worker) -> None:
+    def _tell_to_end(self, one: Child) -> None:
         one.unsent.clear()
         try:
             one.control.shutdown(socket.SHUT_WR)
@@ -296,25 +247,21 @@ class Pool:
             pass  # it has just died
         self._watch(one)
 
-    def _worker_ended(self, one: _Worker) -> None:
+    def _worker_ended(self, one: Child) -> None:
         while self._receive(one):  # an answer may have come just before the end
             pass
         self._loop.unwatch(one.control.fileno())
         self._loop.unwatch(one.pidfd)
-        _, status = os.waitpid(one.pid, 0)
+        how = one.reap()
         self._workers.remove(one)
         one.close()
-        if one.state is _State.HUNG:
+        if one.state is State.HUNG:
             log.warning("A call to storage '%s' that hung has ended", one.storage)
-        elif one.state is not _State.ENDING:
-            log.error("Worker process %d ended unexpectedly (%s)", one.pid, _describe(status))
+        elif one.state is not State.ENDING:
+            log.error("Worker process %d ended unexpectedly (%s)", one.pid, how)
         if one.job is not None:
             one.job.settle()
-            one.job.fail(
-                InternalError(
-                    where=f"'{one.job.request.method}'", detail=f"its worker process ended ({_describe(status)})"
-                )
-            )
+            one.job.fail(InternalError(where=f"'{one.job.request.method}'", detail=f"its worker process ended ({how})"))
         self._refill()
         self._start_waiting()
         self._check_drained()
@@ -322,11 +269,6 @@ class Pool:
     def _check_drained(self) -> None:
         if self._when_drained is None or self._queue:
             return
-        if all(one.state is _State.HUNG for one in self._workers):
+        if all(one.state is State.HUNG for one in self._workers):
             when_drained, self._when_drained = self._when_drained, None
             when_drained()
-
-
-def _describe(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -394,6 +395,33 @@ def test_two_hundred_calls_at_once_are_all_answered_and_leave_nothing_behind(sta
     eventually(lambda: len(workers(backend)) <= 4)
     eventually(lambda: descriptors(backend) == before + 2 * (len(workers(backend)) - 2))
     assert not [pid for pid in workers(backend) if "Z (zombie)" in Path(f"/proc/{pid}/status").read_text()]
+
+
+@pytest.mark.parametrize("spare", [0, 1, 2], ids=["no-socket", "half-a-pair", "no-pidfd"])
+def test_without_descriptors_for_a_worker_a_call_waits_and_nothing_is_left_of_the_attempt(
+    start: Start, gates: Gates, spare: int
+) -> None:
+    backend = start(idle_workers=1)
+    busy = backend.send("gate", started="started", gate="gate", storage=HA)
+    gates.wait("started")
+    before, children = descriptors(backend), workers(backend)
+    allowed = resource.prlimit(backend.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(backend.pid, resource.RLIMIT_NOFILE, (_limit_that_leaves(backend, 1 + spare), allowed[1]))
+    waiting = backend.send("echo", storage=HA)
+    eventually(lambda: "No worker process can be started" in backend.log.read_text())
+    assert workers(backend) == children, "no zombie, nor a worker nobody knows"
+    eventually(lambda: descriptors(backend) == before + 1)
+    resource.prlimit(backend.pid, resource.RLIMIT_NOFILE, allowed)
+    assert isinstance(result(read_response(waiting)), dict)
+    gates.open("gate", "done")
+    assert result(read_response(busy)) == "done"
+
+
+def _limit_that_leaves(backend: Backend, count: int) -> int:
+    """The RLIMIT_NOFILE under which the server can open ``count`` descriptors more."""
+    used = {int(name) for name in os.listdir(f"/proc/{backend.pid}/fd")}
+    free = [number for number in range(max(used) + count + 2) if number not in used]
+    return free[count]
 
 
 # --- the end ---
