@@ -324,3 +324,10 @@ class CommandTimeout(Error):
 
     code = 65
     exit_status = 75
+
+
+class ServiceStopped(Error):
+    """The pvedrbdstor service was stopped or restarted before '{method}' on storage '{storage}' had finished; what had been begun is undone, or finished where it is nearly done. Look at what is there ('pvesm list {storage}'), then try again."""
+
+    code = 66
+    exit_status = 75

@@ -6,7 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from pvedrbdstor.errors import InternalError, TooBusy
+from pvedrbdstor.errors import InternalError, ServiceStopped, TooBusy
 from pvedrbdstor.service import channel, worker
 from pvedrbdstor.service.child import Child, State, spawn
 from pvedrbdstor.service.job import Job
@@ -76,6 +76,12 @@ class Pool:
             if one.state is State.IDLE:
                 self._end(one)
         self._check_drained()
+
+    def abandon(self) -> None:
+        """Answer all that is not done. Its workers take the server's end for their callers', and undo long work."""
+        for job in [*self._jobs(State.BUSY), *self._queue.jobs()]:
+            job.settle()
+            job.fail(ServiceStopped(method=job.request.method, storage=job.request.storage))
 
     def close(self) -> None:
         """Close what this object has open. Workers still alive end by themselves."""

@@ -44,6 +44,10 @@ class Queue:
             if not jobs:
                 del self._lanes[lane]
 
+    def jobs(self) -> list[Job]:
+        """All that wait, in no order."""
+        return [job for jobs in self._lanes.values() for job in jobs]
+
     def take_all(self, storage: str) -> list[Job]:
         """Every job that waits for ``storage``, in no order; none waits any more."""
         return [job for long in (False, True) for job in self._lanes.pop(_Lane(storage, long), ())]

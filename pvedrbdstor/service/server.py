@@ -249,7 +249,9 @@ class Server:
         self.pool.drain(self._all_done)
 
     def _grace_over(self) -> None:
-        log.warning("Calls still in progress after %g s are left to themselves", self.limits.grace)
+        """An error is short: it is in the client's socket as soon as it is sent, and there when we are not any more."""
+        log.warning("Calls still in progress after %g s are answered with an error", self.limits.grace)
+        self.pool.abandon()
         self.loop.stop()
 
     def _all_done(self) -> None:

@@ -463,6 +463,23 @@ def test_sigterm_waits_no_longer_than_the_grace_period(start: Start, gates: Gate
     eventually(lambda: not os.path.exists(f"/proc/{worker}") or _is_zombie(worker))
 
 
+def test_what_is_not_done_after_the_grace_period_is_answered_and_its_worker_undoes_it(
+    start: Start, gates: Gates
+) -> None:
+    backend = start(grace=0.2, storage_busy=1)
+    running = backend.send("until_gone", storage=HA, timeout=1800)
+    gates.wait("started")
+    waiting = backend.send("echo", storage=HA, timeout=1800)
+    result(backend.call("echo", storage=LOCAL))
+    backend.terminate()
+    for client in (running, waiting):
+        response = read_response(client)
+        assert kind(response) == "ServiceStopped", response
+        assert "pvesm list ha" in json.dumps(response)
+    assert gates.wait("gone") == "False True"
+    assert backend.wait() == 0
+
+
 def _is_zombie(pid: int) -> bool:
     try:
         return "Z (zombie)" in Path(f"/proc/{pid}/status").read_text()
