@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig, relative_dir
+from pvedrbdstor.errors import VolumeMissing
 from pvedrbdstor.mirror.mount import open_store as open_verified_mount
 from pvedrbdstor.mirror.status import identity
 from pvedrbdstor.service.params import Params
@@ -65,8 +66,16 @@ def _alloc_image(store: Store, call: Call, params: Params) -> str:
     return str(images.alloc_image(store, call, params.vmid(), params.text("format"), name, size))
 
 
-def _free_image(store: Store, call: Call, params: Params) -> None:
-    images.free_image(store, call, params.volume())
+def _free_image(store: Store, call: Call, params: Params) -> bool:
+    """Whether there was something to free; with `missing_ok`, nothing to free is no error."""
+    volume, missing_ok = params.volume(), params.flag("missing_ok")
+    try:
+        images.free_image(store, call, volume)
+    except VolumeMissing:
+        if not missing_ok:
+            raise
+        return False
+    return True
 
 
 def _list_images(store: Store, call: Call, params: Params) -> object:

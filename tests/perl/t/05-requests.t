@@ -79,13 +79,36 @@ asks(
 );
 asks(
     'free_image', sub { $plugin->free_image('ha', $scfg, $raw, undef, 'raw') },
-    'free_image', { volname => $raw, is_base => JSON::false }, undef, []
+    'free_image', { volname => $raw, is_base => JSON::false, missing_ok => JSON::true },
+    JSON::true, []
 );
 asks(
     'free_image of a base',
     sub { $plugin->free_image('ha', $scfg, '100/base-100-disk-0.raw', 'base-') },
-    'free_image', { volname => '100/base-100-disk-0.raw', is_base => JSON::true }, undef, []
+    'free_image',
+    {
+        volname => '100/base-100-disk-0.raw',
+        is_base => JSON::true,
+        missing_ok => JSON::true,
+    },
+    JSON::true, []
 );
+# PVE::Storage::Plugin::free_image: "disk image '$path' does not exist", and undef.
+subtest 'free_image of what does not exist warns and succeeds, as with PVE\'s base class' => sub {
+    for my $case (
+        [JSON::false, ["disk image '/mnt/pve/ha/images/100/vm-100-disk-0.raw' does not exist\n"]],
+        [JSON::true, []],
+        [undef, []], # what a backend from before an upgrade answers
+    ) {
+        my ($answer, $expected) = @{$case};
+        my $backend = backend(free_image => $answer);
+        my @warnings;
+        local $SIG{__WARN__} = sub { push @warnings, @_ };
+        my $result = $plugin->free_image('ha', $scfg, $raw, undef, 'raw');
+        is($result, undef, 'undef: PVE has nothing to clean up');
+        is_deeply(\@warnings, $expected, 'warnings after ' . ($answer // 'null'));
+    }
+};
 asks(
     'volume_size_info in list context', sub { $plugin->volume_size_info($scfg, 'ha', $raw, 5) },
     'volume_size_info', { volname => $raw },

@@ -250,6 +250,8 @@ sub alloc_image {
     );
 }
 
+# Like PVE's base class, no more than a warning where there is no such image: a guest's 'unused0' that
+# names one could not be removed otherwise.
 sub free_image {
     my ($class, $storeid, $scfg, $volname, $is_base, $format) = @_;
 
@@ -257,11 +259,14 @@ sub free_image {
         if !$class->_is_image($volname);
     die "cannot remove protected volume '$volname' on '$storeid'\n"
         if $class->get_volume_attribute($scfg, $storeid, $volname, 'protected');
-    _rpc(
+    my $freed = _rpc(
         $storeid, $scfg, 'free_image', $DEADLINE{locked},
         volname => $volname,
         is_base => _boolean($is_base),
+        missing_ok => _boolean(1),
     );
+    warn "disk image '" . $class->path($scfg, $volname, $storeid) . "' does not exist\n"
+        if defined($freed) && !$freed; # a backend from before an upgrade answers null
     return;
 }
 
