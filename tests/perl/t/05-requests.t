@@ -78,6 +78,12 @@ asks(
     '100/vm-100-cloudinit.qcow2', ['100/vm-100-cloudinit.qcow2']
 );
 asks(
+    'alloc_image of a VMDK, as PVE::GuestImport does for a disk of an OVA',
+    sub { $plugin->alloc_image('ha', $scfg, '100', 'vmdk', undef, 1024) },
+    'alloc_image', { vmid => 100, format => 'vmdk', name => undef, size_kib => 1024 },
+    '100/vm-100-disk-0.vmdk', ['100/vm-100-disk-0.vmdk']
+);
+asks(
     'free_image', sub { $plugin->free_image('ha', $scfg, $raw, undef, 'raw') },
     'free_image', { volname => $raw, is_base => JSON::false, missing_ok => JSON::true },
     JSON::true, []

@@ -160,6 +160,21 @@ subtest 'export and import' => sub {
     is_deeply(volids(), [], 'nothing is left');
 };
 
+# PVE::GuestImport: the name is reserved by an allocation, the extracted file renamed over it.
+subtest 'a VMDK from an OVA' => sub {
+    my $volid = PVE::Storage::vdisk_alloc($cfg, 'ha', 107, 'vmdk', undef, 1024);
+    is($volid, 'ha:107/vm-107-disk-0.vmdk', 'reserved');
+    my $extracted = "$where->{path}/images/107/extracted";
+    open(my $fh, '>', $extracted) or die "cannot write $extracted: $!";
+    print {$fh} '# Disk DescriptorFile';
+    close($fh) or die "cannot write $extracted: $!";
+    rename($extracted, path_of($volid)) or die "cannot rename $extracted: $!";
+    is(get(path_of($volid), 6), '# Disk', 'replaced by what was extracted');
+    is_deeply(volids(), [$volid], 'listed');
+    PVE::Storage::vdisk_free($cfg, $volid);
+    is_deeply(volids(), [], 'and freed once it has been copied');
+};
+
 # The warnings of $code, which must not die, in one text.
 sub warns {
     my ($code) = @_;
@@ -188,8 +203,8 @@ subtest 'errors come from the bottom, in words' => sub {
         'snapshot'
     );
     like(
-        dies(sub { PVE::Storage::vdisk_alloc($cfg, 'ha', 100, 'vmdk', undef, 4) }),
-        qr/raw or qcow2/, 'format'
+        dies(sub { PVE::Storage::vdisk_alloc($cfg, 'ha', 100, 'qed', undef, 4) }),
+        qr/Format 'qed' is not offered/, 'format'
     );
     like(
         dies(sub { PVE::Storage::vdisk_alloc($cfg, 'ha', 100, 'raw', undef, 0) }), qr/above zero/,
