@@ -226,7 +226,7 @@ class ImageInUse(Error):
 
 
 class NotMounted(Error):
-    """Storage '{storage}': nothing is mounted on {path}. Mount the OCFS2 file system of DRBD resource '{resource}' there first."""
+    """Storage '{storage}': nothing is mounted on {path}. Run 'pvedrbdstor mirror up {storage}', which brings DRBD resource '{resource}' and its file system up."""
 
     code = 40
     exit_status = 69
@@ -281,6 +281,27 @@ class LeftoversRemain(Error):
     exit_status = 75
 
 
+class BringUpRefused(Error):
+    """Storage '{storage}' is not brought up: {cause}. {remedy}."""
+
+    code = 48
+    exit_status = 69
+
+
+class BringUpFailed(Error):
+    """Bringing up storage '{storage}' failed at the step '{step}': {detail}. Look at 'dmesg', and try again with 'pvedrbdstor mirror up {storage}'."""
+
+    code = 49
+    exit_status = 74
+
+
+class CannotTakeDown(Error):
+    """Storage '{storage}' cannot be taken down: {cause}. {remedy}."""
+
+    code = 50
+    exit_status = 75
+
+
 # --- 60..79: time and others -------------------------------------------------------------------------------------
 
 
@@ -330,4 +351,11 @@ class ServiceStopped(Error):
     """The pvedrbdstor service was stopped or restarted before '{method}' on storage '{storage}' had finished; what had been begun is undone, or finished where it is nearly done. Look at what is there ('pvesm list {storage}'), then try again."""
 
     code = 66
+    exit_status = 75
+
+
+class StillComingUp(Error):
+    """Storage '{storage}' is still coming up ({step}, {seconds} s so far), which goes on by itself. Try again in a moment, or watch it with 'pvedrbdstor mirror status {storage}'."""
+
+    code = 67
     exit_status = 75

@@ -67,7 +67,7 @@ def test_the_mirror_is_taken(facts: MountFacts, config: StorageConfig) -> None:
     ],
 )
 def test_a_folder_that_is_no_mount_is_not_mounted(facts: MountFacts) -> None:
-    with pytest.raises(NotMounted, match=r"nothing is mounted on /mnt/pve/ha\. Mount .*'r0' there"):
+    with pytest.raises(NotMounted, match=r"nothing is mounted on /mnt/pve/ha\. Run 'pvedrbdstor mirror up ha', .*'r0'"):
         judge(facts, CONFIG)
 
 
