@@ -76,8 +76,8 @@ LIFE: list[tuple[str, dict[str, object], object]] = [
     ("rename_volume", {"volname": RAW, "target_vmid": 300, "target_name": None}, "300/vm-300-disk-0.raw"),
     ("create_base", {"volname": "300/vm-300-disk-0.raw"}, "300/base-300-disk-0.raw"),
     ("clone_image", {"volname": "300/base-300-disk-0.raw", "vmid": 400, "snap": None}, "400/vm-400-disk-0.raw"),
-    ("free_image", {"volname": "300/base-300-disk-0.raw", "is_base": True}, None),
-    ("free_image", {"volname": "400/vm-400-disk-0.raw", "is_base": 0}, None),
+    ("free_image", {"volname": "300/base-300-disk-0.raw", "is_base": True}, True),
+    ("free_image", {"volname": "400/vm-400-disk-0.raw", "is_base": 0}, True),
     ("recover", {}, {"removed": 0, "finished": 0, "undone": 0, "failed": 0}),
     ("deactivate_storage", {}, None),
 ]
