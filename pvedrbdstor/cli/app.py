@@ -23,6 +23,9 @@ _COMMANDS = {
     "completion": ("pvedrbdstor.cli.completion:completion", "Print the completion script for your shell."),
 }
 
+# For the package's scripts and units, not for people: they work, and are not listed.
+_HIDDEN = {"vendor-units": "pvedrbdstor.cli.vendor_units:vendor_units"}
+
 
 class Application(click.Group):
     """The root of the commands. Loads a command's module when the command is used, and turns errors into exit statuses."""
@@ -31,9 +34,10 @@ class Application(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        where = _COMMANDS[cmd_name][0] if cmd_name in _COMMANDS else _HIDDEN.get(cmd_name)
+        if where is None:
             return None
-        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        module, _, name = where.partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
 

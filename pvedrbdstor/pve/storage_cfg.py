@@ -45,6 +45,16 @@ def storage_ids(text: str) -> list[str]:
     return [section.id for section in parse(text).values() if section.type == STORAGE_TYPE]
 
 
+def storage_ids_on(text: str, node: str) -> list[str]:
+    """The ids of the `drbdocfs2` storages that are configured for a node, also of disabled ones."""
+    return [section.id for section in parse(text).values() if section.type == STORAGE_TYPE and _is_for(section, node)]
+
+
+def _is_for(section: Section, node: str) -> bool:
+    nodes = split_list(section.properties.get("nodes", ""))
+    return not nodes or node in nodes
+
+
 def find_storage(text: str, storage_id: str) -> Storage:
     """The `drbdocfs2` storage of that id. Raises BadConfig when there is none, or when it is not usable as it stands."""
     sections = parse(text)
