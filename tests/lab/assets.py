@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ CACHE = REPOSITORY / ".cache" / "lab"
 
 _CLUSTER_MODULES = ("drbd", "ocfs2", "ocfs2_stack_o2cb", "ocfs2_dlm", "ocfs2_dlmfs", "overlay", "loop", "ext4")
 _VIRTIO_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "9p", "9pnet_virtio")
+_GUEST_MODULES = ("virtio_pci", "virtio_blk")
 
 
 @dataclass(frozen=True)
@@ -67,22 +68,47 @@ def prepare_uml(cache: Path = CACHE) -> Assets:
 
 
 def prepare_tcg(cache: Path = CACHE) -> Assets:
-    """Debian's own kernel (not the cloud one, which has no ocfs2) as an ELF file, which qemu starts without a firmware.
+    """Debian's own kernel with what a node needs.
 
     Idempotent. Raises LabError.
     """
     with _locked(cache):
-        tree = _unpacked(_kernel_package(), cache)
-        modules_dir = _only(tree / "lib/modules")
-        if not (modules_dir / "modules.dep").exists():
-            _run(["depmod", "-b", str(tree), modules_dir.name])
-        vmlinux = tree / "vmlinux"
-        if not vmlinux.exists():
-            part = tree / "vmlinux.part"
-            part.write_bytes(_elf_kernel((tree / f"boot/vmlinuz-{modules_dir.name}").read_bytes()))
-            part.rename(vmlinux)
+        vmlinux, modules_dir = _distribution_kernel(cache)
         image = _initramfs(cache, "tcg", modules_dir, (*_VIRTIO_MODULES, *_CLUSTER_MODULES))
         return Assets(vmlinux, image, modules_dir)
+
+
+def prepare_guest(cache: Path = CACHE) -> Assets:
+    """What real guests boot: Debian's own kernel, and an initramfs that runs guests/counter.c.
+
+    Idempotent. Raises LabError.
+    """
+    with _locked(cache):
+        vmlinux, modules_dir = _distribution_kernel(cache)
+        source = HERE / "guests" / "counter.c"
+        counter = cache / f"counter-{_digest(source)}"
+        if not counter.exists():
+            warnings = ("-Wall", "-Wextra", "-Werror")
+            _run(["gcc", "-O2", *warnings, "-static", "-s", "-o", f"{counter}.part", str(source)])
+            os.rename(f"{counter}.part", counter)
+        init = HERE / "guests" / "init.sh"
+        image = _initramfs(cache, "guest", modules_dir, _GUEST_MODULES, init, {"bin/counter": counter})
+        return Assets(vmlinux, image, modules_dir)
+
+
+def _distribution_kernel(cache: Path) -> tuple[Path, Path]:
+    """Debian's kernel (not the cloud one, which has no ocfs2) as an ELF file, which qemu starts without a firmware, and its
+    modules' folder."""
+    tree = _unpacked(_kernel_package(), cache)
+    modules_dir = _only(tree / "lib/modules")
+    if not (modules_dir / "modules.dep").exists():
+        _run(["depmod", "-b", str(tree), modules_dir.name])
+    vmlinux = tree / "vmlinux"
+    if not vmlinux.exists():
+        part = tree / "vmlinux.part"
+        part.write_bytes(_elf_kernel((tree / f"boot/vmlinuz-{modules_dir.name}").read_bytes()))
+        part.rename(vmlinux)
+    return vmlinux, modules_dir
 
 
 @contextmanager
@@ -94,12 +120,20 @@ def _locked(cache: Path) -> Iterator[None]:
         yield
 
 
-def _initramfs(cache: Path, backend: str, modules_dir: Path, modules: Sequence[str]) -> Path:
-    init = HERE / "guest" / "init.sh"
-    recipe = f"{_digest(init)} {_digest(HERE / 'initramfs.py')} {modules_dir.name} {' '.join(modules)}"
-    target = cache / f"{backend}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.cpio"
+def _initramfs(
+    cache: Path,
+    kind: str,
+    modules_dir: Path,
+    modules: Sequence[str],
+    init: Path = HERE / "guest" / "init.sh",
+    programs: Mapping[str, Path] | None = None,
+) -> Path:
+    programs = programs or {}
+    sources = (init, HERE / "initramfs.py", *programs.values())
+    recipe = f"{' '.join(map(_digest, sources))} {modules_dir.name} {' '.join(modules)}"
+    target = cache / f"{kind}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.cpio"
     if not target.exists():
-        initramfs.build(modules_dir, modules, init, target)
+        initramfs.build(modules_dir, modules, init, target, programs)
     return target
 
 

@@ -10,7 +10,7 @@ import lzma
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.lab.errors import LabError
@@ -53,8 +53,12 @@ class Archive:
         self._data += b"\0" * (-len(self._data) % 4)
 
 
-def build(modules_dir: Path, wanted: Iterable[str], init: Path, target: Path) -> None:
+def build(
+    modules_dir: Path, wanted: Iterable[str], init: Path, target: Path, programs: Mapping[str, Path] | None = None
+) -> None:
     """Write the initramfs with ``init`` and the modules ``wanted`` (names; built-in ones are left out) to ``target``.
+
+    ``programs`` are more executables: name in the archive -> file.
 
     ``modules_dir`` is a kernel's /lib/modules/VERSION with its modules.dep. Raises LabError when a module is neither
     there nor built in, or when busybox is missing.
@@ -68,6 +72,8 @@ def build(modules_dir: Path, wanted: Iterable[str], init: Path, target: Path) ->
     archive.file("bin/busybox", Path(busybox).read_bytes(), 0o755)
     archive.symlink("bin/sh", "busybox")
     archive.file("init", init.read_bytes(), 0o755)
+    for name, program in (programs or {}).items():
+        archive.file(name, program.read_bytes(), 0o755)
     names = []
     for path in loading_order(modules_dir, wanted):
         content = (modules_dir / path).read_bytes()

@@ -13,16 +13,18 @@ from tests.lab.assets import REPOSITORY
 from tests.lab.errors import LabError
 from tests.lab.node import Node
 
+PROGRAM = "tests.lab.guest.ops"
 
-def ops_command(name: str, *arguments: object) -> str:
-    """The shell command that runs an operation."""
-    words = ["/usr/bin/python3", "-m", "tests.lab.guest.ops", name, *(str(argument) for argument in arguments)]
+
+def ops_command(name: str, *arguments: object, program: str = PROGRAM) -> str:
+    """The shell command that runs an operation of a program like guest/ops.py."""
+    words = ["/usr/bin/python3", "-m", program, name, *(str(argument) for argument in arguments)]
     return f"cd {REPOSITORY} && exec {shlex.join(words)}"
 
 
-def ops(node: Node, name: str, *arguments: object, timeout: float = 60) -> Any:
+def ops(node: Node, name: str, *arguments: object, timeout: float = 60, program: str = PROGRAM) -> Any:
     """Run an operation: its result, or {"errno": NAME} when a system call failed. Raises CommandFailed."""
-    return json.loads(node.run(ops_command(name, *arguments), timeout).splitlines()[-1])
+    return json.loads(node.run(ops_command(name, *arguments, program=program), timeout).splitlines()[-1])
 
 
 @contextmanager
