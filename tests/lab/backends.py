@@ -1,4 +1,4 @@
-"""How a node's machine is started: User Mode Linux, or qemu emulating a CPU (TCG) where UML cannot run."""
+"""How a node's machine is started: User Mode Linux, or qemu (by KVM, else emulating a CPU) where UML cannot run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from tests.lab.assets import CACHE, HERE, REPOSITORY, Assets, prepare_tcg, prepare_uml
 from tests.lab.errors import LabError
 
 _PROBE_SECONDS = 30
+_ACCELERATORS = {
+    "tcg": ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"),
+    # A hypervisor below ours may not let qemu write the MSR behind this feature, which ends qemu.
+    "kvm": ("-accel", "kvm", "-cpu", "host,-arch-capabilities"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,15 @@ class Backend(Protocol):
 
     @property
     def kind(self) -> str:
-        """The word for it: uml or tcg."""
+        """The word for it: uml, kvm or tcg."""
 
     @property
     def disk_device(self) -> str:
         """What the machine's disk is called in the guest."""
+
+    @property
+    def memory(self) -> int:
+        """How much memory a machine needs, in MiB."""
 
     def command(self, machine: Machine) -> list[str]:
         """The program that is the machine; it inherits the descriptors of ``machine``, its output is the console."""
@@ -81,6 +90,7 @@ class UserModeLinux:
     assets: Assets
     kind: str = "uml"
     disk_device: str = "/dev/ubda"
+    memory: int = 256
 
     def command(self, machine: Machine) -> list[str]:
         return [
@@ -100,18 +110,22 @@ class UserModeLinux:
 
 
 @dataclass(frozen=True)
-class QemuTcg:
-    """A whole machine emulated: runs anywhere, several times slower; the distribution's own kernel."""
+class Qemu:
+    """A whole machine with two CPUs and the distribution's own kernel.
+
+    Emulated (tcg) it runs anywhere, several times slower; by the host's CPU (kvm) where that really works.
+    """
 
     assets: Assets
-    kind: str = "tcg"
+    kind: Literal["tcg", "kvm"] = "tcg"
     disk_device: str = "/dev/vda"
+    memory: int = 384
 
     def command(self, machine: Machine) -> list[str]:
         append = ["console=ttyS0", "panic=-1", "mitigations=off", "nokaslr", "tsc=reliable", "no_timer_check", "quiet"]
         return [
             "qemu-system-x86_64",
-            *("-M", "q35,hpet=off", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max", "-smp", "1"),
+            *("-M", "q35,hpet=off", *_ACCELERATORS[self.kind], "-smp", "2"),
             *("-m", str(machine.memory), "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"),
             *("-serial", "stdio", "-kernel", str(self.assets.kernel), "-initrd", str(self.assets.initramfs)),
             *("-append", " ".join(append + boot_arguments(self.kind, self.assets, machine))),
@@ -132,48 +146,68 @@ class QemuTcg:
 
 
 def choose(kind: str | None = None, cache: Path = CACHE) -> Backend:
-    """The backend named (also by the environment variable LAB_BACKEND), else UML where it boots, else TCG.
+    """The backend named (also by the environment variable LAB_BACKEND), else UML or KVM where it boots, else TCG.
 
     Raises LabError.
     """
     kind = kind or os.environ.get("LAB_BACKEND")
-    if kind not in (None, "uml", "tcg"):
-        raise LabError(f"there is no backend {kind!r}: say uml or tcg")
-    if kind != "tcg":
+    if kind not in (None, "uml", "kvm", "tcg"):
+        raise LabError(f"there is no backend {kind!r}: say uml, kvm or tcg")
+    if kind in (None, "uml"):
         assets = prepare_uml(cache)
         if kind == "uml" or uml_boots(assets, cache):
             return UserModeLinux(assets)
     if shutil.which("qemu-system-x86_64") is None:
         raise LabError("the nodes need qemu here: install the packages of tests/lab/packages-tcg.txt")
-    return QemuTcg(prepare_tcg(cache))
+    assets = prepare_tcg(cache)
+    if kind == "kvm" or (kind is None and kvm_boots(assets, cache)):
+        return Qemu(assets, "kvm")
+    return Qemu(assets)
 
 
-def uml_boots(assets: Assets, cache: Path) -> bool:
+def uml_boots(assets: Assets, cache: Path = CACHE) -> bool:
     """Whether UML really boots here, tried once per boot of this host: ptrace may be forbidden, the CPU too new."""
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    memo = cache / f"uml-boots-{boot_id}"
-    if memo.exists():
-        return True
     with tempfile.TemporaryDirectory(prefix="drbdocfs2-probe-") as folder:
-        command = [str(assets.kernel), "mem=64M", f"initrd={assets.initramfs}", "con=null", "con0=null,fd:1"]
+        command = [str(assets.kernel), "mem=160M", f"initrd={assets.initramfs}", "con=null", "con0=null,fd:1"]
         command += [f"uml_dir={folder}", "umid=probe", "panic=-1", "LAB_KIND=probe"]
-        environment = {**os.environ, **UserModeLinux(assets).environment()}
-        try:
-            done = subprocess.run(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_PROBE_SECONDS,
-                start_new_session=True,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return False
-    boots = b"LAB-PROBE-OK" in done.stdout
-    if boots:
-        memo.touch()
-    return boots
+        return boots("uml", command, UserModeLinux(assets).environment(), cache)
+
+
+def kvm_boots(assets: Assets, cache: Path = CACHE) -> bool:
+    """Whether a machine really boots by KVM, tried once per boot of this host: /dev/kvm in a cloud may only be there."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    command = ["qemu-system-x86_64", "-M", "q35", *_ACCELERATORS["kvm"], "-m", "256", "-display", "none"]
+    command += ["-nodefaults", "-no-user-config", "-no-reboot", "-serial", "stdio", "-kernel", str(assets.kernel)]
+    command += ["-initrd", str(assets.initramfs), "-append", "console=ttyS0 panic=-1 quiet LAB_KIND=kvm-probe"]
+    return boots("kvm", command, {}, cache)
+
+
+def boots(kind: str, command: list[str], environment: dict[str, str], cache: Path) -> bool:
+    """Whether the machine gets as far as guest/init.sh; remembered until the host boots again, a failure too."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    memo = cache / f"{kind}-boots-{boot_id}"
+    if not memo.exists():
+        part = memo.with_name(f"{memo.name}.{os.getpid()}")
+        part.write_text("yes" if _probe(command, environment) else "no")
+        part.rename(memo)
+    return memo.read_text() != "no"
+
+
+def _probe(command: list[str], environment: dict[str, str]) -> bool:
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_SECONDS,
+            start_new_session=True,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"LAB-PROBE-OK" in done.stdout
 
 
 def scratch_root() -> Path:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,11 +29,18 @@ class Cluster:
     """A running pair of nodes a and b. Use as a context manager.
 
     folder holds disks, consoles and shared folders and is removed at the end, unless the environment variable LAB_KEEP
-    is set. uuid is the file system's, 32 upper case hex digits.
+    is set. uuid is the file system's, 32 upper case hex digits. memory is a node's, in MiB; without it, as much as the
+    backend needs.
     """
 
-    def __init__(self, backend: Backend | None = None, progress: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        backend: Backend | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+        memory: int | None = None,
+    ) -> None:
         self.backend = backend or choose()
+        self.memory = memory or self.backend.memory
         self.network = Network()
         self.uuid = uuid.uuid4().hex.upper()
         self._progress = progress
@@ -51,7 +59,7 @@ class Cluster:
             self.folder = stack.enter_context(_folder())
             stack.enter_context(self.network)
             self.a, self.b = (
-                Node(name, number, self.backend, self.network, self.folder / name)
+                Node(name, number, self.backend, self.network, self.folder / name, self.memory)
                 for number, name in enumerate("ab", start=1)
             )
             stack.callback(self._kill)
@@ -61,6 +69,17 @@ class Cluster:
 
     def __exit__(self, *exception: object) -> None:
         self._exit.close()
+
+    def rejoin(self, node: Node) -> float:
+        """Boot a node that was killed and bring it back: DRBD in sync, promoted, mounted. The seconds it took.
+
+        The service is not started (storage.install does that). Raises LabError.
+        """
+        started = time.monotonic()
+        node.start()
+        node.wait_ready()
+        formation.rejoin(node, self.nodes)
+        return time.monotonic() - started
 
     def _boot(self) -> None:
         formation.make_disks(self.nodes, _DISK_SIZE, self.uuid)

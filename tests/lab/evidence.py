@@ -1,4 +1,4 @@
-"""What a failure looked like from inside: consoles, kernel logs and states of the nodes, kept below artifacts/."""
+"""What a failure looked like from inside: consoles, kernel logs, DRBD's events and states of the nodes, in artifacts/."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import re
 import shutil
 from pathlib import Path
 
-from tests.lab import storage
+from tests.lab import formation, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.errors import LabError
 from tests.lab.node import Node
 
-ARTIFACTS = REPOSITORY / "artifacts"
+ARTIFACTS = REPOSITORY / "artifacts" / "lab"
+_KEPT = 10
 _STATES = {
     "dmesg.txt": "dmesg",
     "drbd.txt": "cat /proc/drbd; drbdsetup events2 --now --statistics",
@@ -24,16 +25,28 @@ _STATES = {
 
 
 def keep(cluster: Cluster, title: str) -> Path:
-    """Write everything to artifacts/TITLE and return that folder. Nodes that do not answer leave their console only."""
+    """Write everything to artifacts/lab/TITLE and return that folder; all but the last ten of those are removed.
+
+    Nodes that do not answer leave their console and DRBD's events only.
+    """
     target = ARTIFACTS / re.sub(r"[^A-Za-z0-9_.-]+", "_", title)
     for node in cluster.nodes:
         folder = target / node.name
         folder.mkdir(parents=True, exist_ok=True)
-        if node.console.exists():
-            shutil.copy(node.console, folder)
+        for file in (node.console, node.share / formation.EVENTS):
+            if file.exists():
+                shutil.copy(file, folder)
         if node.running:
             _ask(node, folder)
+    target.touch()
+    prune(ARTIFACTS, _KEPT)
     return target
+
+
+def prune(folder: Path, kept: int) -> None:
+    """Remove all but the ``kept`` folders that changed last."""
+    for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[kept:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _ask(node: Node, folder: Path) -> None:

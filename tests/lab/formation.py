@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.lab.errors import LabError
-from tests.lab.node import Node
+from tests.lab.node import GUEST_SHARE, Node
 
 STORAGE = "ha"
 MOUNT_POINT = f"/mnt/pve/{STORAGE}"
@@ -30,6 +30,8 @@ _FEATURES = (
 )
 _MOUNT_OPTIONS = "noatime,data=ordered,errors=remount-ro"
 _MOUNT_SECONDS = 90
+_RESYNC_SECONDS = 120
+EVENTS = "drbd-events.log"  # in a node's shared folder
 
 _T = TypeVar("_T")
 
@@ -57,11 +59,24 @@ def make_disks(nodes: Sequence[Node], size: int, uuid: str) -> None:
 
 def form(nodes: Sequence[Node]) -> None:
     """Bring freshly booted nodes with disks of make_disks() to the mounted file system. Raises CommandFailed."""
-    on_each(nodes, lambda node: _bring_up(node, nodes))
+    on_each(
+        nodes, lambda node: _bring_up(node, nodes, f"drbdadm create-md --force {RESOURCE} && drbdadm up {RESOURCE}")
+    )
     first = nodes[0]
     first.run(f"drbdadm new-current-uuid --clear-bitmap {RESOURCE}/0")
     on_each(nodes, _promote)
     on_each(nodes, mount)
+
+
+def rejoin(node: Node, nodes: Sequence[Node]) -> None:
+    """Bring a freshly booted node back to a cluster that went on without it. Raises LabError, CommandFailed.
+
+    It is promoted only when its own disk is in sync again, as an administrator would do it by hand.
+    """
+    _bring_up(node, nodes, f"drbdadm up {RESOURCE}")
+    node.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", _RESYNC_SECONDS)
+    _promote(node)
+    mount(node)
 
 
 def mount(node: Node) -> None:
@@ -69,8 +84,11 @@ def mount(node: Node) -> None:
     node.run(f"mkdir -p {MOUNT_POINT} && mount -t ocfs2 -o {_MOUNT_OPTIONS} /dev/drbd0 {MOUNT_POINT}", _MOUNT_SECONDS)
 
 
-def _bring_up(node: Node, nodes: Sequence[Node]) -> None:
-    """Configuration files, o2cb, new DRBD metadata, and a connection to the peer."""
+def _bring_up(node: Node, nodes: Sequence[Node], drbd_up: str) -> None:
+    """Configuration files, o2cb, DRBD by the command ``drbd_up``, and a connection to the peer.
+
+    DRBD's events go to a file on the host, so that they outlive the node.
+    """
     for path, content in _files(node, nodes).items():
         staged = node.share / path.strip("/").replace("/", "_")
         staged.write_text(content)
@@ -81,7 +99,7 @@ def _bring_up(node: Node, nodes: Sequence[Node]) -> None:
         f"""set -e
 {copies}
 mkdir -p /var/lib/drbd /run/drbd
-(drbdadm create-md --force {RESOURCE} && drbdadm up {RESOURCE}) >/run/drbd/up.log 2>&1 || {{ cat /run/drbd/up.log; exit 1; }} &
+({drbd_up}) >/run/drbd/up.log 2>&1 || {{ cat /run/drbd/up.log; exit 1; }} &
 mount -t configfs configfs /sys/kernel/config
 echo o2cb >/sys/fs/ocfs2/cluster_stack
 mkdir -p /dlm && mount -t ocfs2_dlmfs ocfs2_dlmfs /dlm
@@ -93,6 +111,7 @@ echo $O2CB_IDLE_TIMEOUT_MS >idle_timeout_ms
 echo $O2CB_KEEPALIVE_DELAY_MS >keepalive_delay_ms
 echo $O2CB_RECONNECT_DELAY_MS >reconnect_delay_ms
 wait %1
+drbdsetup events2 --statistics --timestamps >>{GUEST_SHARE}/{EVENTS} 2>&1 &
 drbdadm wait-connect {RESOURCE}
 """
     )

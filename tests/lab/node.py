@@ -42,9 +42,7 @@ class Node:
     boots counts how often the agent reported ready: a fence is a boot nobody asked for.
     """
 
-    def __init__(
-        self, name: str, number: int, backend: Backend, network: Network, folder: Path, memory: int = 256
-    ) -> None:
+    def __init__(self, name: str, number: int, backend: Backend, network: Network, folder: Path, memory: int) -> None:
         self.name = name
         self.number = number
         self.backend = backend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import leftovers
+from tests.lab import backends, evidence, formation, leftovers
 from tests.lab.__main__ import Control
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
@@ -136,3 +137,28 @@ def test_nodes_end_by_themselves_when_their_owner_is_killed_and_the_next_one_rem
         successor.stdin.close()
         assert successor.wait(30) == 0
     assert leftovers.find(other) == []
+
+
+def test_evidence_of_the_last_failures_only_is_kept(tmp_path: Path) -> None:
+    for age, name in enumerate(("newest", "newer", "old", "oldest")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "console.log").touch()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    evidence.prune(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["newer", "newest"]
+
+
+def test_events_of_drbd_are_written_to_the_host_as_they_come(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        wait_until(
+            lambda node=node: "role:Primary" in (node.share / formation.EVENTS).read_text(),  # type: ignore[misc]
+            "the promotion is in the events",
+        )
+
+
+def test_backend_that_did_not_boot_is_not_tried_again_before_the_host_boots(tmp_path: Path) -> None:
+    count = f"echo tried >>{tmp_path}/tries"
+    for _ in range(2):
+        assert not backends.boots("dead", ["sh", "-c", count], {}, tmp_path)
+        assert backends.boots("alive", ["sh", "-c", f"{count}; echo LAB-PROBE-OK"], {}, tmp_path)
+    assert (tmp_path / "tries").read_text() == "tried\n" * 2

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs first in a node: loads the modules, lays a tmpfs over the host's / (read-only), hands over to the agent.
-# From the kernel's command line: LAB_KIND (uml, tcg or probe), LAB_NODE, LAB_IP, LAB_SHARE, LAB_MODULES, LAB_CHECKOUT,
-# LAB_AGENT. Not "set -e": a step that fails says so on the console and the agent never answers.
+# From the kernel's command line: LAB_KIND (uml, kvm, tcg or a probe), LAB_NODE, LAB_IP, LAB_SHARE, LAB_MODULES,
+# LAB_CHECKOUT, LAB_AGENT. Not "set -e": a step that fails says so on the console and the agent never answers.
 /bin/busybox mkdir -p /bin /sbin /usr/bin /usr/sbin
 /bin/busybox --install -s
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
@@ -16,6 +16,10 @@ read -r command_line </proc/cmdline
 for word in $command_line; do
 	case $word in LAB_*) export "${word?}" ;; esac
 done
+if [ "$LAB_KIND" = kvm-probe ]; then
+	echo LAB-PROBE-OK
+	poweroff -f
+fi
 if [ "$LAB_KIND" = probe ]; then
 	mount -t hostfs none /ro -o / && [ -x /ro/bin/sh ] && chroot /ro /bin/sh -c 'echo LAB-PROBE-OK'
 	poweroff -f
