@@ -17,6 +17,7 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_LIMIT = 1 << 20
 _TAIL = 2000
 _LOOK = 0.25  # seconds between two calls of poll
+_SPAWN_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -45,22 +46,7 @@ def run(
     Raises CommandTimeout, and CommandFailed when ``check`` is set and the status is not 0.
     """
     deadline = time.monotonic() + timeout
-    env = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"}
-    try:
-        child = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-            env=env,
-            pass_fds=tuple(keep_fds),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise CommandFailed(
-            command=shlex.join(argv), status="not started", output=os.strerror(error.errno or 0)
-        ) from error
+    child = _start(argv, subprocess.PIPE, cwd, keep_fds)
     try:
         out, err = _collect(child, argv, deadline, timeout, poll)
     except BaseException:
@@ -71,6 +57,65 @@ def run(
         said = (result.stderr.strip() or result.stdout.strip() or "it said nothing")[-_TAIL:].rstrip(".")
         raise CommandFailed(command=shlex.join(argv), status=_describe(result.status), output=said)
     return result
+
+
+def start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a program that goes on until it is ended with stop(); its standard output is a pipe, the rest is dropped.
+
+    Raises CommandFailed where it cannot be started.
+    """
+    return _start(argv, subprocess.DEVNULL, None, ())
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """End a program of start(), with all that it started; one that is stuck in the kernel is left behind."""
+    _end(child)
+
+
+def _start(argv: Sequence[str], stderr: int, cwd: str | None, keep_fds: Sequence[int]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=cwd,
+            env={"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"},
+            pass_fds=tuple(keep_fds),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandFailed(
+            command=shlex.join(argv), status="not started", output=os.strerror(error.errno or 0)
+        ) from error
+
+
+def spawn(argv: Sequence[str], *, keep_fds: Sequence[int] = (), output: str = os.devnull) -> None:
+    """Start ``argv`` as a process that lives on without us, in a session of its own; what it prints replaces ``output``.
+
+    ``keep_fds`` stay open in it, under the same numbers. Raises CommandFailed when it cannot be started, OSError when
+    ``output`` cannot be written.
+    """
+    with open(output, "wb") as sink:
+        try:
+            child = subprocess.Popen(
+                ["setsid", "--fork", *argv],  # noqa: S607 - found in PATH, as all programs are
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                cwd="/",
+                env={"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"},
+                pass_fds=tuple(keep_fds),
+            )
+            status = child.wait(_SPAWN_SECONDS)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise CommandFailed(command=shlex.join(argv), status="not started", output=reason) from error
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise CommandTimeout(command=shlex.join(argv), seconds=_SPAWN_SECONDS) from None
+    if status != 0:
+        raise CommandFailed(command=shlex.join(argv), status=_describe(status), output=f"see {output}")
 
 
 def _collect(

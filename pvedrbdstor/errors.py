@@ -302,6 +302,20 @@ class CannotTakeDown(Error):
     exit_status = 75
 
 
+class NotUsable(Error):
+    """Storage '{storage}' is {verdict} on node {node}. {cause} {remedy}"""
+
+    code = 55
+    exit_status = 69
+
+
+class NotAdmitted(Error):
+    """Storage '{storage}' is {verdict} on node {node}: only guests that were running here when that began may use it, and volume '{volume}' was in use by none of them. {cause} {remedy}"""
+
+    code = 56
+    exit_status = 75
+
+
 # --- 60..79: time and others -------------------------------------------------------------------------------------
 
 

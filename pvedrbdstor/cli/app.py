@@ -20,6 +20,7 @@ _COMMANDS = {
     "volume": ("pvedrbdstor.cli.volume:volume", "Work on disk images: list, make, grow, snapshot, clone, free."),
     "rpc": ("pvedrbdstor.cli.wire_commands:rpc", "Answer one JSON-RPC request from standard input."),
     "serve": ("pvedrbdstor.cli.wire_commands:serve", "Run the service that Proxmox's plugin talks to."),
+    "monitor": ("pvedrbdstor.cli.monitor:monitor", "Watch the storages, as the service does."),
     "completion": ("pvedrbdstor.cli.completion:completion", "Print the completion script for your shell."),
 }
 

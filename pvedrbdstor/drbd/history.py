@@ -6,11 +6,15 @@ to its own copy ever since. Nothing in this file does I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 from pvedrbdstor.drbd.events2 import Event
 
 _ROLES = ("Primary", "Secondary")
+REJOIN_SECONDS = 8
+"""The shortest time in which a lost peer connects, becomes Primary, mounts (o2cb's heartbeat must become steady) and
+can be lost again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,26 @@ class History:
             if peer.connected:
                 peer.role = None
 
+    def to_json(self) -> list[dict[str, object]]:
+        """All that is known, for from_json() after a restart of the watcher; times stay those of the same clock."""
+        return [{"resource": name, "peer": peer, **asdict(known)} for (name, peer), known in self._peers.items()]
+
+    @classmethod
+    def from_json(cls, data: object, blind: float) -> History:
+        """What an earlier watcher knew, who stopped looking ``blind`` seconds ago; what does not fit is passed over.
+
+        In that time a lost peer may have come back, become Primary and been lost anew, if it was long enough for that.
+        """
+        history = cls()
+        for entry in data if isinstance(data, list) else ():
+            if isinstance(entry, Mapping) and (found := _peer_from(entry)) is not None:
+                name, number, peer = found
+                if blind > REJOIN_SECONDS and not peer.connected:
+                    peer.role = None
+                history._peers[name, number] = peer
+        history.interrupted()
+        return history
+
     def loss(self, resource: str, peer_node_id: int, now: float) -> Loss | None:
         """None for a peer that is connected, or was never heard of."""
         peer = self._peers.get((resource, peer_node_id))
@@ -87,3 +111,23 @@ class History:
                 peer.lost_at, peer.split_brain = None, False
         elif peer.connected:
             peer.connected, peer.lost_at = False, now
+
+
+def _peer_from(entry: Mapping[str, object]) -> tuple[str, int, _Peer] | None:
+    """One entry of to_json(); None for what is none."""
+    name, number = entry.get("resource"), entry.get("peer")
+    state, role = entry.get("state"), entry.get("role")
+    lost_at, split_brain = entry.get("lost_at"), entry.get("split_brain")
+    if not isinstance(name, str) or not isinstance(number, int) or split_brain not in (None, True, False):
+        return None
+    return (
+        name,
+        number,
+        _Peer(
+            state=state if isinstance(state, str) else None,
+            connected=entry.get("connected") is True,
+            role=role if role in _ROLES and isinstance(role, str) else None,
+            lost_at=float(lost_at) if isinstance(lost_at, int | float) else None,
+            split_brain=None if split_brain is None else bool(split_brain),
+        ),
+    )

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig, relative_dir
 from pvedrbdstor.errors import VolumeMissing
+from pvedrbdstor.mirror.live import gate
 from pvedrbdstor.mirror.mount import open_store as open_verified_mount
 from pvedrbdstor.mirror.status import identity
 from pvedrbdstor.service.params import Params
@@ -35,6 +36,9 @@ class Dispatcher:
         elif method not in METHODS:
             raise MethodNotFound(method=method)
         config = StorageConfig.from_wire(params.get("storage"))
+        if method == "status" and (seen := gate.status(config)) is not None:
+            return seen
+        gate.refuse_hopeless(config, method)
         try:
             with self._open_store(config) as store:
                 if stream is not None and method in STREAM_METHODS:
@@ -125,7 +129,10 @@ def _volume_snapshot_info(store: Store, call: Call, params: Params) -> object:
 
 
 def _activate_volume(store: Store, call: Call, params: Params) -> None:
-    activation.activate_volume(store, call, params.volume(), params.optional_snapshot())
+    volume = params.volume()
+    activation.activate_volume(store, call, volume, params.optional_snapshot())
+    with store.guest_of(volume) as guest_fd, store.image(guest_fd, volume) as fd:
+        gate.refuse_newcomer(store.config, volume, gate.inode_of(fd))
 
 
 def _volume_export(store: Store, call: Call, params: Params, stream: int) -> None:

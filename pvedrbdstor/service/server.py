@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pvedrbdstor.service import activation
 from pvedrbdstor.service.job import Job
@@ -24,6 +24,7 @@ from pvedrbdstor.service.protocol import (
     encode_error,
     parse_request,
 )
+from pvedrbdstor.service.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -173,10 +174,17 @@ class Connection:
 class Server:
     """The listening socket, its connections and the pool of workers."""
 
-    def __init__(self, listener: socket.socket, dispatcher: SupportsDispatch, limits: Limits) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        dispatcher: SupportsDispatch,
+        limits: Limits,
+        companion: Sequence[str] | None = None,
+    ) -> None:
         self.limits = limits
         self.loop = Loop()
         self.pool = Pool(self.loop, dispatcher, limits, self._close_inherited)
+        self._companion = None if companion is None else Supervisor(self.loop, companion)
         self._listener = listener
         self._connections: set[Connection] = set()
         self._wakeup_in, self._wakeup_out = socket.socketpair()
@@ -194,6 +202,8 @@ class Server:
             gc.collect()
             gc.freeze()  # the memory of what is loaded by now stays shared with the workers
             self.pool.start()
+            if self._companion is not None:
+                self._companion.start()
             self._listen()
             activation.notify("READY=1")
             self.loop.run()
@@ -240,6 +250,8 @@ class Server:
             return
         self._stopping = True
         activation.notify("STOPPING=1")
+        if self._companion is not None:
+            self._companion.stop()
         self.loop.unwatch(self._listener.fileno())
         self._listener.close()  # where it is systemd's, clients wait in its backlog for the next server
         for connection in list(self._connections):
@@ -270,26 +282,33 @@ class Server:
         self._wakeup_in.close()
         self._wakeup_out.close()
         self.pool.close()
+        if self._companion is not None:
+            self._companion.close_inherited()
         for connection in self._connections:
             connection.close_inherited()
 
 
-def serve(dispatcher: SupportsDispatch, socket_path: str | None = None, limits: Limits | None = None) -> int:
+def serve(
+    dispatcher: SupportsDispatch,
+    socket_path: str | None = None,
+    limits: Limits | None = None,
+    companion: Sequence[str] | None = None,
+) -> int:
     """Serve on ``socket_path``, or on systemd's socket where it is None. Returns the exit status 0 after SIGTERM.
 
     Raises SystemCallFailed when there is nothing to listen on. Whatever ``dispatcher`` needs should be imported before:
-    the workers are forked from this process.
+    the workers are forked from this process. ``companion``: a program to keep running meanwhile.
     """
     limits = limits or Limits()
     if socket_path is not None:
         own = activation.OwnSocket(socket_path)
         try:
-            Server(own.listener, dispatcher, limits).run()
+            Server(own.listener, dispatcher, limits, companion).run()
         finally:
             own.remove()
         return 0
     listener = activation.inherited_socket()
     if listener is None:
         raise activation.failed("the socket", "systemd passed none", "Name one with --socket")
-    Server(listener, dispatcher, limits).run()
+    Server(listener, dispatcher, limits, companion).run()
     return 0
