@@ -10,8 +10,15 @@ import pytest
 
 from tests.lab import evidence, storage
 from tests.lab.cluster import Cluster
+from tests.lab.results import Results
 
 _vmids = itertools.count(1000, 2)
+
+
+@pytest.fixture(scope="session")
+def results() -> Results:
+    """Where measured numbers go: into the tables of docs/lab-results.md when `./dev soak` runs."""
+    return Results()
 
 
 @pytest.fixture(scope="session")

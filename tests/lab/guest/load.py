@@ -30,6 +30,10 @@ class Died(Exception):
     """A PVE::Storage function died."""
 
 
+class NothingSuits(Exception):
+    """We have no volume that the operation could be done with; nothing was done."""
+
+
 class Volume:
     """A volume of ours: its content's tag, its size in bytes, its snapshots' tags."""
 
@@ -75,6 +79,8 @@ class Load:
             try:
                 operation()
                 self.counts[operation.__name__] += 1
+            except NothingSuits:
+                pass
             except (Died, OSError, AssertionError) as error:
                 self.errors.append(f"{operation.__name__}: {error}")
         return {
@@ -117,8 +123,6 @@ class Load:
 
     def snapshot(self) -> None:
         volume = self._pick(lambda volume: not volume.is_base and len(volume.snapshots) < _MOST_SNAPSHOTS)
-        if volume is None:
-            return
         self.made += 1
         name = f"snap{self.made}"
         self.call("volume_snapshot", volume.volid, name)
@@ -127,8 +131,6 @@ class Load:
 
     def rollback(self) -> None:
         volume = self._pick(lambda volume: not volume.is_base and bool(volume.snapshots))
-        if volume is None:
-            return
         name = self.random.choice(list(volume.snapshots))
         self.call("volume_snapshot_rollback", volume.volid, name)
         volume.tag = volume.snapshots[name]
@@ -137,31 +139,23 @@ class Load:
 
     def snapshot_delete(self) -> None:
         volume = self._pick(lambda volume: bool(volume.snapshots))
-        if volume is None:
-            return
         name = self.random.choice(list(volume.snapshots))
         self.call("volume_snapshot_delete", volume.volid, name, False)
         del volume.snapshots[name]
 
     def rename(self) -> None:
         volume = self._pick(lambda volume: not volume.is_base)
-        if volume is None:
-            return
         volume.volid = self.call("rename_volume", volume.volid, self.random.choice(self.vmids), None)
         self._check(volume)
 
     def resize(self) -> None:
         volume = self._pick(lambda volume: not volume.is_base and volume.size < 32 * _MIB)
-        if volume is None:
-            return
         self.call("volume_resize", volume.volid, volume.size + _MIB, False)
         volume.size += _MIB
         self._check(volume)
 
     def template(self) -> None:
         volume = self._pick(lambda volume: not volume.is_base and not volume.snapshots)
-        if volume is None:
-            return
         volume.volid = self.call("vdisk_create_base", volume.volid)
         self._check(volume)
 
@@ -171,9 +165,12 @@ class Load:
         self.call("vdisk_free", volume.volid)
         self.volumes.remove(volume)
 
-    def _pick(self, suits: Callable[[Volume], bool]) -> Volume | None:
+    def _pick(self, suits: Callable[[Volume], bool]) -> Volume:
+        """One of our volumes that suits the operation. Raises NothingSuits."""
         suitable = [volume for volume in self.volumes if suits(volume)]
-        return self.random.choice(suitable) if suitable else None
+        if not suitable:
+            raise NothingSuits
+        return self.random.choice(suitable)
 
     def _mark(self, volume: Volume) -> None:
         """Write a new tag, as a guest would write."""

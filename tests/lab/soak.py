@@ -1,0 +1,137 @@
+"""`./dev soak`: every long scenario, several clusters side by side, and the tables of docs/lab-results.md.
+
+Arguments are passed to pytest as what to choose from: files, or `-k WORDS`. Nodes mostly wait for time-outs, so that more
+clusters run than there are processors, as memory allows. What needs the machine for itself runs afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.machine import facts
+from bench.report import replace_between
+from tests.lab import results
+from tests.lab.assets import REPOSITORY
+from tests.lab.errors import LabError
+
+PAGE = REPOSITORY / "docs" / "lab-results.md"
+LOGS = REPOSITORY / "artifacts" / "soak"
+_PYTEST = ("/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+_MEMORY_OF_A_CLUSTER = 3 << 30  # two nodes and their disks, which lie in memory
+_CASES = 3  # of one module on one cluster: those of a long module are shared among several clusters
+_SECONDS = 3600
+_NOTHING_COLLECTED = 5  # pytest's exit status
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Test cases that use one cluster, one after the other."""
+
+    number: int
+    cases: list[str]
+
+    @property
+    def rows(self) -> Path:
+        return LOGS / f"{self.number:02d}.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return LOGS / f"{self.number:02d}.log"
+
+    @property
+    def title(self) -> str:
+        return f"{Path(self.cases[0].partition('::')[0]).stem}, {len(self.cases)} cases"
+
+
+def collect(marks: str, chosen: Sequence[str]) -> list[str]:
+    """The names of the test cases with these marks. Raises LabError."""
+    files = [] if any(not word.startswith("-") and "tests/lab" in word for word in chosen) else ["tests/lab"]
+    command = [*_PYTEST, "--collect-only", "-m", marks, *files, *chosen]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, _NOTHING_COLLECTED):
+        raise LabError(f"pytest cannot collect the tests:\n{done.stdout}{done.stderr}")
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+def batches(cases: Sequence[str], first: int = 1) -> list[Batch]:
+    """Cases of one module in batches of equal size, numbered from ``first`` on."""
+    found: list[list[str]] = []
+    for _, group in itertools.groupby(cases, key=lambda case: case.partition("::")[0]):
+        module = list(group)
+        count = -(-len(module) // _CASES)
+        found += [module[start::count] for start in range(count)]
+    return [Batch(number, group) for number, group in enumerate(found, start=first)]
+
+
+def side_by_side(cores: int, free: int) -> int:
+    """How many clusters may run at once with this many processors and bytes of memory."""
+    return max(1, min(cores + 1, free // _MEMORY_OF_A_CLUSTER))
+
+
+def run(batch: Batch) -> bool:
+    """Run a batch, its output in its log; whether all of it passed."""
+    started = time.monotonic()
+    environment = {**os.environ, results.FILE: str(batch.rows)}
+    command = [*_PYTEST, "-s", "-m", "soak", *batch.cases]
+    with batch.log.open("w") as log:
+        try:
+            done = subprocess.run(
+                command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, timeout=_SECONDS, check=False
+            )
+            passed = done.returncode == 0
+        except subprocess.TimeoutExpired:
+            passed = False
+    outcome = "passed" if passed else f"FAILED, see {batch.log.relative_to(REPOSITORY)}"
+    print(f"{batch.title}: {outcome}, {time.monotonic() - started:.0f} s", flush=True)
+    return passed
+
+
+def page(text: str, tables: str, command: str, minutes: float) -> str:
+    """The page ``text`` with new tables between its markers."""
+    machine = ", ".join(f"{name} {value}" for name, value in facts().items())
+    made = f"Made by `{command}` in {minutes:.0f} min; {machine}."
+    return replace_between(text, "lab", f"{made}\n\n{tables}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status 0 when everything passed; only then, and when nothing was left out, the page is written."""
+    started = time.monotonic()
+    try:
+        shared = batches(collect("soak and not alone", arguments))
+        alone = batches(collect("soak and alone", arguments), first=len(shared) + 1)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not shared + alone:
+        print("no test was chosen", file=sys.stderr)
+        return 1
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True)
+    width = side_by_side(os.cpu_count() or 1, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    print(f"{len(shared)} batches on {width} clusters at a time, then {len(alone)} alone", flush=True)
+    with ThreadPoolExecutor(width) as pool:
+        passed = list(pool.map(run, shared))
+    passed += [run(batch) for batch in alone]
+    tables = results.markdown([batch.rows for batch in shared + alone])
+    print(f"\n{tables}\n")
+    if not all(passed):
+        print(f"{passed.count(False)} of {len(passed)} batches failed; {PAGE.name} stays as it was", file=sys.stderr)
+        return 1
+    if not arguments:
+        minutes = (time.monotonic() - started) / 60
+        PAGE.write_text(page(PAGE.read_text(), tables, "./dev soak", minutes))
+        print(f"written: {PAGE.relative_to(REPOSITORY)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

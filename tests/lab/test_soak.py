@@ -1,0 +1,67 @@
+"""`./dev soak`: which tests go where, and what its page says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.lab import results, soak
+
+
+def test_cases_of_a_long_module_are_shared_among_batches_and_modules_never_mixed() -> None:
+    cases = [f"tests/lab/test_long.py::test_{number}" for number in range(7)] + ["tests/lab/test_short.py::test_it"]
+    made = soak.batches(cases, first=4)
+    assert [batch.number for batch in made] == [4, 5, 6, 7]
+    assert [len(batch.cases) for batch in made] == [3, 2, 2, 1]
+    assert sorted(case for batch in made for case in batch.cases) == cases
+    assert made[-1].title == "test_short, 1 cases"
+
+
+@pytest.mark.parametrize(
+    ("cores", "gibibytes", "clusters"), [(2, 24, 3), (2, 7, 2), (1, 24, 2), (16, 2, 1), (16, 64, 17)]
+)
+def test_memory_and_processors_limit_the_clusters_side_by_side(cores: int, gibibytes: int, clusters: int) -> None:
+    assert soak.side_by_side(cores, gibibytes << 30) == clusters
+
+
+def test_marked_tests_are_collected_by_their_marks_only() -> None:
+    alone = soak.collect("soak and alone", ["tests/lab/test_races.py"])
+    assert alone == ["tests/lab/test_races.py::test_operations_racing_for_a_minute_lose_and_double_nothing"]
+    assert soak.collect("soak and not alone", ["tests/lab/test_races.py"]) == []
+
+
+def test_rows_of_all_batches_become_tables_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    table = results.Results()
+    monkeypatch.setenv(results.FILE, str(second))
+    table.row("Stalls", operation="clone", after_the_kill="1.0 s")
+    table.row("Other", value=3)
+    monkeypatch.setenv(results.FILE, str(first))
+    table.row("Stalls", operation="alloc", stall="0.5 s")
+    assert results.markdown([first, second, tmp_path / "none"]) == (
+        "## Stalls\n\n"
+        "| operation | stall | after the kill |\n| --- | --- | --- |\n| alloc | 0.5 s |  |\n| clone |  | 1.0 s |\n\n"
+        "## Other\n\n| value |\n| --- |\n| 3 |"
+    )
+
+
+def test_page_names_the_command_and_keeps_the_rest() -> None:
+    text = soak.page("before\n<!-- lab -->\nold\n<!-- /lab -->\nafter\n", "new", "./dev soak", 12.4)
+    assert text.startswith("before\n<!-- lab -->\nMade by `./dev soak` in 12 min; cores ")
+    assert text.endswith("\n\nnew\n<!-- /lab -->\nafter\n")
+    assert "old" not in text
+
+
+def test_failed_batch_fails_the_soak_and_leaves_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "lab-results.md"
+    page.write_text("<!-- lab -->\nold\n<!-- /lab -->\n")
+    monkeypatch.setattr(soak, "PAGE", page)
+    monkeypatch.setattr(soak, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(soak, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(soak, "collect", lambda marks, _chosen: [] if "not" in marks else ["tests/none.py::test_none"])
+    assert soak.main([]) == 1
+    assert "1 of 1 batches failed" in capsys.readouterr().err
+    assert "old" in page.read_text()
