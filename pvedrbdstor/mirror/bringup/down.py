@@ -1,0 +1,98 @@
+"""Take a storage down on this node: unmount it, give the Primary role back, and keep it down until told otherwise."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from pvedrbdstor import command
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd import commands
+from pvedrbdstor.errors import CannotTakeDown, CommandFailed, CommandTimeout, NotMounted, WrongMount
+from pvedrbdstor.mirror.bringup import gather, holders, lock, mounting, paths
+from pvedrbdstor.mirror.mount import mirror
+
+_LOCK_SECONDS = 30.0
+_DEMOTE_SECONDS = 15.0
+_DOWN_SECONDS = 30.0
+_PAUSE = 0.5
+
+
+def take_down(config: StorageConfig, *, stop: bool, report: Callable[[str], None] = lambda _: None) -> None:
+    """Unmount and demote; with ``stop`` also take the DRBD resource down, which leaves the other node without a peer.
+
+    Nothing is done to a storage that is in use. Raises CannotTakeDown, CommandFailed, CommandTimeout, NotMounted, WrongMount.
+    """
+    held = lock.take(config.id, _LOCK_SECONDS)
+    if held is None:
+        remedy = f"Wait, or look at it with 'pvedrbdstor mirror status {config.id}'"
+        raise CannotTakeDown(storage=config.id, cause="it is just being brought up", remedy=remedy)
+    try:
+        hold(config.id)
+        try:
+            _unmount(config, report)
+        except BaseException:
+            release(config.id)  # it is still up
+            raise
+        _demote(config, report)
+        if stop:
+            report("taking DRBD down")
+            command.run(commands.down(config.resource), timeout=_DOWN_SECONDS)
+    finally:
+        os.close(held)
+
+
+def hold(storage: str) -> None:
+    """Keep Proxmox, which activates every storage every few seconds, from bringing it up again. Raises OSError."""
+    with open(paths.hold(storage), "w", encoding="utf-8"):
+        pass
+
+
+def release(storage: str) -> None:
+    """Let it be brought up again."""
+    with suppress(FileNotFoundError):
+        os.unlink(paths.hold(storage))
+
+
+def _unmount(config: StorageConfig, report: Callable[[str], None]) -> None:
+    try:
+        with mirror(config):
+            pass
+    except NotMounted:
+        return
+    except WrongMount as error:
+        remedy = f"Unmount that yourself if it is in the way ('umount {config.path}')"
+        cause = f"{config.path} holds {error.fields['found']}, which is not this storage"
+        raise CannotTakeDown(storage=config.id, cause=cause, remedy=remedy) from error
+    report("unmounting")
+    try:
+        mounting.unmount(config)
+    except CommandFailed as error:
+        users = holders.holders(config.path)
+        if not users:
+            raise
+        shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+        remedy = "Stop or move them (guests: 'qm shutdown', 'qm migrate'), then try again"
+        raise CannotTakeDown(storage=config.id, cause=f"it is in use by {shown}", remedy=remedy) from error
+
+
+def _demote(config: StorageConfig, report: Callable[[str], None]) -> None:
+    """The kernel may close the device a moment after the unmount."""
+    state = gather.drbd_state(config.resource)
+    if not any(found.name == config.resource and found.role == "Primary" for found in state.resources):
+        return
+    report("becoming Secondary")
+    deadline = time.monotonic() + _DEMOTE_SECONDS
+    while True:
+        try:
+            command.run(commands.secondary(config.resource), timeout=_DEMOTE_SECONDS)
+            return
+        except (CommandFailed, CommandTimeout) as error:
+            if time.monotonic() >= deadline or isinstance(error, CommandTimeout):
+                said = str(error.fields.get("output") or error.message).rstrip(".")
+                remedy = "Look for what has the device open: 'lsblk', 'fuser -v /dev/drbd*', 'losetup -a'"
+                cause = f"it is unmounted, but DRBD stays Primary ({said})"
+                raise CannotTakeDown(storage=config.id, cause=cause, remedy=remedy) from error
+        time.sleep(_PAUSE)

@@ -1,0 +1,122 @@
+"""Look, decide, act, until the mirror is mounted, refused or out of time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.errors import BringUpFailed, BringUpRefused, CommandFailed, Error
+from pvedrbdstor.mirror.bringup import execute, gather, plan
+from pvedrbdstor.mirror.bringup.decision import Action, Done, Refusal
+from pvedrbdstor.mirror.bringup.facts import Memory, Options, Situation, Step
+
+log = logging.getLogger(__name__)
+
+LIMIT_SECONDS = 300.0
+"""More than the longest of all steps together: a step that is taken again and again is no progress."""
+_PAUSE = 0.25
+_RETRIED = (Step.PROMOTE,)
+_WAITING = (Step.WAIT_PEER, Step.WAIT_COPIES)
+_LOOKING = "looking at this node"
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What the loop works with; tests put their own node here."""
+
+    look: Callable[[StorageConfig], Situation] = gather.gather
+    act: Callable[[Step, Situation, StorageConfig], None] = execute.execute
+    demote: Callable[[str], None] = execute.demote
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def bring_up(
+    config: StorageConfig, options: Options, report: Callable[[str], None], hands: Hands | None = None
+) -> None:
+    """Bring the storage up. ``report`` is told each step, in words, when it begins.
+
+    Raises BringUpRefused, BringUpFailed. A node that was made Primary for nothing is made Secondary again.
+    """
+    run = _Run(config, options, report, hands or Hands())
+    try:
+        run.until_up()
+    except BaseException:
+        run.give_back()
+        raise
+
+
+@dataclass
+class _Run:
+    config: StorageConfig
+    options: Options
+    report: Callable[[str], None]
+    hands: Hands
+    first: dict[Step, float] = field(default_factory=dict)
+    said: dict[Step, str] = field(default_factory=dict)
+    promoted: bool = False
+    step: Step | None = None
+
+    def until_up(self) -> None:
+        began = self.hands.clock()
+        while True:
+            now = self._looked()
+            decision = plan.next_step(now, self.config, self.options, self._memory())
+            match decision:
+                case Done():
+                    return
+                case Refusal(cause, remedy):
+                    raise BringUpRefused(storage=self.config.id, cause=cause, remedy=remedy)
+                case Action(step):
+                    if self.hands.clock() - began > LIMIT_SECONDS:
+                        raise self._failed(step.value, f"it is not done after {LIMIT_SECONDS:.0f} s")
+                    self._take(step, now)
+
+    def give_back(self) -> None:
+        """Undo a promotion that led to nothing; a device that is in use keeps its role."""
+        if not self.promoted:
+            return
+        try:
+            self.hands.demote(self.config.resource)
+        except Error as error:
+            log.warning("Storage '%s' was not brought up and stays Primary: %s", self.config.id, error)
+
+    def _looked(self) -> Situation:
+        try:
+            return self.hands.look(self.config)
+        except Error as error:
+            raise self._failed(_LOOKING, error.message) from error
+        except OSError as error:
+            raise self._failed(_LOOKING, f"{error.filename or ''}: {error.strerror}".lstrip(": ")) from error
+
+    def _memory(self) -> Memory:
+        now = self.hands.clock()
+        return Memory({step: now - first for step, first in self.first.items()}, dict(self.said))
+
+    def _take(self, step: Step, now: Situation) -> None:
+        self.first.setdefault(step, self.hands.clock())
+        if step is not self.step:
+            self.step = step
+            self.report(step.value)
+        if step in _WAITING:
+            self.hands.sleep(_PAUSE)
+            return
+        try:
+            self.hands.act(step, now, self.config)
+        except CommandFailed as error:
+            if step not in _RETRIED:
+                raise self._failed(step.value, error.message) from error
+            self.said[step] = str(error.fields["output"])
+            self.hands.sleep(_PAUSE)
+        except Error as error:
+            raise self._failed(step.value, error.message) from error
+        except OSError as error:
+            raise self._failed(step.value, f"{error.filename or ''}: {error.strerror}".lstrip(": ")) from error
+        else:
+            self.promoted = self.promoted or step is Step.PROMOTE
+
+    def _failed(self, step: str, detail: str) -> BringUpFailed:
+        return BringUpFailed(storage=self.config.id, step=step, detail=detail.rstrip("."))
