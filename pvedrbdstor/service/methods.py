@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig, relative_dir
-from pvedrbdstor.errors import VolumeMissing
+from pvedrbdstor.errors import NotMounted, VolumeMissing
 from pvedrbdstor.mirror.live import gate
 from pvedrbdstor.mirror.mount import open_store as open_verified_mount
 from pvedrbdstor.mirror.status import identity
@@ -18,15 +18,27 @@ from pvedrbdstor.volumes.names import check_size
 from pvedrbdstor.volumes.store import Store
 
 OpenStore = Callable[[StorageConfig], AbstractContextManager[Store]]
+BringUp = Callable[[StorageConfig, Call], None]
 Method = Callable[[Store, Call, Params], object]
 StreamMethod = Callable[[Store, Call, Params, int], object]
 
 
-class Dispatcher:
-    """Answers calls. ``open_store`` turns a configuration into an opened storage that was found to be the right one."""
+def _bring_up(config: StorageConfig, call: Call) -> None:
+    """Loaded when it is needed: hardly any call does."""
+    from pvedrbdstor.mirror.bringup.join import ensure_up
 
-    def __init__(self, open_store: OpenStore = open_verified_mount) -> None:
+    ensure_up(config, call)
+
+
+class Dispatcher:
+    """Answers calls. ``open_store`` turns a configuration into an opened storage that was found to be the right one.
+
+    ``bring_up`` is asked for a storage that is to be activated and is not mounted; it returns when it is.
+    """
+
+    def __init__(self, open_store: OpenStore = open_verified_mount, bring_up: BringUp = _bring_up) -> None:
         self._open_store = open_store
+        self._bring_up = bring_up
 
     def dispatch(self, method: str, params: Mapping[str, object], call: Call, stream: int | None = None) -> object:
         """Do one call and return its result as a JSON value. Raises errors.Error, nothing else on purpose."""
@@ -40,12 +52,25 @@ class Dispatcher:
             return seen
         gate.refuse_hopeless(config, method)
         try:
-            with self._open_store(config) as store:
+            with self._opened(config, method, call) as store:
                 if stream is not None and method in STREAM_METHODS:
                     return STREAM_METHODS[method](store, call, Params(params), stream)
                 return METHODS[method](store, call, Params(params))
         except OSError as error:
             raise failures.explain(error, config, method) from error
+
+    @contextmanager
+    def _opened(self, config: StorageConfig, method: str, call: Call) -> Iterator[Store]:
+        """The storage; activation brings one that is not mounted up first."""
+        with ExitStack() as stack:
+            try:
+                store = stack.enter_context(self._open_store(config))
+            except NotMounted:
+                if method != "activate_storage":
+                    raise
+                self._bring_up(config, call)
+                store = stack.enter_context(self._open_store(config))
+            yield store
 
 
 def _activate_storage(store: Store, call: Call, params: Params) -> None:

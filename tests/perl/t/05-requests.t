@@ -334,7 +334,14 @@ subtest 'deadlines: below PVE\'s 60 s, and the backend gives up first' => sub {
     );
     my $timeout = sub { $_[0]->(); return ($backend->requests())[0]->{params}->{timeout} };
     is($timeout->(sub { $plugin->status('ha', $scfg, {}) }), 1.8, 'status');
-    is($timeout->(sub { $plugin->activate_storage('ha', $scfg, {}) }), 9, 'activate_storage');
+    is($timeout->(sub { $plugin->activate_storage('ha', $scfg, {}) }), 39, 'activate_storage');
+    {
+        local $0 = 'pvestatd';
+        is(
+            $timeout->(sub { $plugin->activate_storage('ha', $scfg, {}) }),
+            1.8, 'activate_storage by pvestatd, whose loop serves all storages',
+        );
+    }
     is(
         $timeout->(sub { $plugin->alloc_image('ha', $scfg, 100, 'raw', undef, 4) }), 49,
         'alloc_image'

@@ -19,6 +19,7 @@ my %DEADLINE = (
     locked => 50,
     unlocked => 50,
     activate => 10,
+    'bring-up' => 40, # from a booted node to the mount, which takes 10 to 20
     status => 2,
     hook => 5,
     qcow2 => 1800, # qemu-img at work, and no cluster lock held
@@ -160,7 +161,9 @@ sub activate_storage {
     my ($class, $storeid, $scfg, $cache) = @_;
 
     my @folders = $class->_content_folders($storeid, $scfg);
-    _rpc($storeid, $scfg, 'activate_storage', $DEADLINE{activate}, content_dirs => \@folders);
+    # One loop of pvestatd's serves all storages of the node: it joins what others started, and comes again.
+    my $deadline = $0 =~ m/pvestatd/ ? $DEADLINE{status} : $DEADLINE{'bring-up'};
+    _rpc($storeid, $scfg, 'activate_storage', $deadline, content_dirs => \@folders);
     return;
 }
 
