@@ -30,7 +30,7 @@ class Cluster:
 
     folder holds disks, consoles and shared folders and is removed at the end, unless the environment variable LAB_KEEP
     is set. uuid is the file system's, 32 upper case hex digits. memory is a node's, in MiB; without it, as much as the
-    backend needs.
+    backend needs. formed: DRBD up, the file system mounted; without it the nodes are booted and configured, no more.
     """
 
     def __init__(
@@ -38,11 +38,14 @@ class Cluster:
         backend: Backend | None = None,
         progress: Callable[[str], None] = lambda _: None,
         memory: int | None = None,
+        *,
+        formed: bool = True,
     ) -> None:
         self.backend = backend or choose()
         self.memory = memory or self.backend.memory
         self.network = Network()
         self.uuid = uuid.uuid4().hex.upper()
+        self._formed = formed
         self._progress = progress
         self._exit = ExitStack()
         self.folder = Path()
@@ -87,6 +90,10 @@ class Cluster:
             node.start()
         formation.on_each(self.nodes, lambda node: node.wait_ready())
         self._progress(f"two nodes booted ({self.backend.kind})")
+        if not self._formed:
+            formation.leave_unformed(self.nodes)
+            self._progress("nothing is up: DRBD has its metadata, the volume its file system")
+            return
         formation.form(self.nodes)
         self._progress(f"DRBD dual-primary, OCFS2 mounted on {formation.MOUNT_POINT} of both")
 

@@ -79,6 +79,27 @@ def rejoin(node: Node, nodes: Sequence[Node]) -> None:
     mount(node)
 
 
+def leave_unformed(nodes: Sequence[Node]) -> None:
+    """Leave freshly booted nodes with disks of make_disks() as an administrator does who has made both disks and written
+    the configuration: two equal copies that DRBD calls UpToDate, and nothing up, loaded or mounted that can be absent.
+    """
+    on_each(nodes, lambda node: configure(node, nodes))
+    create = f"drbdadm create-md --force {RESOURCE} && drbdadm up {RESOURCE} && drbdadm wait-connect {RESOURCE}"
+    on_each(nodes, lambda node: node.run(f"({create}) >/run/drbd/up.log 2>&1 || {{ cat /run/drbd/up.log; exit 1; }}"))
+    nodes[0].run(f"drbdadm new-current-uuid --clear-bitmap {RESOURCE}/0")
+    on_each(nodes, lambda node: node.run(f"drbdadm down {RESOURCE}"))
+
+
+def configure(node: Node, nodes: Sequence[Node]) -> None:
+    """Write a node's configuration files, which a reboot of it forgets."""
+    files = _files(node, nodes)
+    for path, content in files.items():
+        staged = node.share / path.strip("/").replace("/", "_")
+        staged.write_text(content)
+    copies = "\n".join(f"install -D -m 0644 /run/lab/{path.strip('/').replace('/', '_')} {path}" for path in files)
+    node.run(f"set -e\n{copies}\nmkdir -p /var/lib/drbd /run/drbd")
+
+
 def mount(node: Node) -> None:
     """Mount the file system on the storage's path; takes about 8 s, while the disk heartbeat becomes steady."""
     node.run(f"mkdir -p {MOUNT_POINT} && mount -t ocfs2 -o {_MOUNT_OPTIONS} /dev/drbd0 {MOUNT_POINT}", _MOUNT_SECONDS)
@@ -89,16 +110,9 @@ def _bring_up(node: Node, nodes: Sequence[Node], drbd_up: str) -> None:
 
     DRBD's events go to a file on the host, so that they outlive the node.
     """
-    for path, content in _files(node, nodes).items():
-        staged = node.share / path.strip("/").replace("/", "_")
-        staged.write_text(content)
-    copies = "\n".join(
-        f"install -D -m 0644 /run/lab/{path.strip('/').replace('/', '_')} {path}" for path in _files(node, nodes)
-    )
+    configure(node, nodes)
     node.run(
         f"""set -e
-{copies}
-mkdir -p /var/lib/drbd /run/drbd
 ({drbd_up}) >/run/drbd/up.log 2>&1 || {{ cat /run/drbd/up.log; exit 1; }} &
 mount -t configfs configfs /sys/kernel/config
 echo o2cb >/sys/fs/ocfs2/cluster_stack
