@@ -74,7 +74,9 @@ def machine(base: Path, doubles: list[Path], tmp_path: Path) -> Iterator[Machine
 
 
 @pytest.fixture
-def booted(base: Path, doubles: list[Path], install: Callable[[Machine], str], tmp_path: Path) -> Iterator[Machine]:
+def booted(
+    base: Path, doubles: list[Path], install: Callable[[Machine], str], tmp_path: Path
+) -> Iterator[BootedMachine]:
     """A machine with a running systemd, Proxmox's doubles and our package."""
     folder = tmp_path / "booted"
     folder.mkdir()

@@ -111,8 +111,13 @@ class BootedMachine(Machine):
     """A machine with systemd as its first process, as on a real node; with a network of its own that leads nowhere."""
 
     _nspawn: subprocess.Popen[bytes] | None = None
+    _first = 0  # its first process as the host sees it; 0 while it does not run
 
     def _start(self) -> None:
+        self.boot()
+
+    def boot(self, ends_as: str = "running") -> None:
+        """Boot, until nothing is left to start; ``ends_as`` is systemd's word for it, `degraded` where a unit fails."""
         # A host that runs systemd must be asked for a cgroup; elsewhere ours will do.
         scope = ["systemd-run", "--quiet", "--scope", "--property=Delegate=yes", "--"]
         with (self._folder / "console").open("wb") as console:
@@ -131,12 +136,19 @@ class BootedMachine(Machine):
         while True:
             # nsenter, systemd-nspawn, systemd
             self._first = _descendant(nspawn.pid, 2)
-            if self._first and self.run("systemctl", "is-system-running", check=False).stdout.strip() == "running":
+            if self._first and self.run("systemctl", "is-system-running", check=False).stdout.strip() == ends_as:
                 return
             seen = (self._folder / "console").read_text(errors="replace")
             assert nspawn.poll() is None, f"systemd-nspawn could not boot the machine:\n{seen}"
             assert time.monotonic() < deadline, f"the machine did not boot in time:\n{seen}"
             time.sleep(0.1)
+
+    def power_off(self) -> None:
+        """Shut down as an administrator would. What is on its disk can be looked at, and it can be booted again."""
+        assert self._nspawn is not None
+        self.run("systemctl", "poweroff")
+        self._nspawn.wait(60)
+        self._nspawn, self._first = None, 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,6 +158,8 @@ class BootedMachine(Machine):
             self._nspawn.wait(20)
 
     def _inside(self) -> list[str]:
+        if not self._first:
+            return super()._inside()
         namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
         return ["nsenter", f"--target={self._first}", *namespaces, "--"]
 

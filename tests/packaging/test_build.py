@@ -76,9 +76,15 @@ def test_the_package_has(package: Path, path: str) -> None:
     assert path in contents(package)
 
 
-def test_the_package_has_both_units(package: Path) -> None:
-    units = {path.rpartition("/")[2] for path in contents(package) if "/lib/systemd/system/" in path}
-    assert units >= {"pvedrbdstor.service", "pvedrbdstor.socket"}
+def test_the_package_has_its_units_and_no_others(package: Path) -> None:
+    units = {path.rpartition("/")[2] for path in contents(package) if re.search(r"/lib/systemd/system/.", path)}
+    assert units == {
+        "pvedrbdstor.service",
+        "pvedrbdstor.socket",
+        "pvedrbdstor-boot.service",
+        "pvedrbdstor-bringup@.service",
+        "pvedrbdstor-mirrors.service",
+    }
 
 
 def test_the_package_has_no_tests_and_no_sources_of_the_extension(package: Path) -> None:

@@ -68,6 +68,11 @@ def test_the_socket_is_enabled_and_the_service_waits_for_it(installed: Machine) 
     assert installed.run("systemctl", "is-enabled", "pvedrbdstor.service", check=False).stdout.strip() == "static"
 
 
+def test_boot_and_shutdown_are_seen_to(installed: Machine) -> None:
+    for unit in ("pvedrbdstor-boot.service", "pvedrbdstor-mirrors.service"):
+        assert installed.run("systemctl", "is-enabled", unit).stdout.strip() == "enabled"
+
+
 def test_installing_starts_nothing(installed: Machine) -> None:
     """Where systemd does not run, as in a chroot, the package's scripts start no process of their own."""
     running = installed.shell("for p in /proc/[0-9]*; do readlink $p/exe || true; done")
@@ -76,7 +81,8 @@ def test_installing_starts_nothing(installed: Machine) -> None:
 
 
 def test_systemd_understands_the_units(installed: Machine) -> None:
-    said = installed.run("systemd-analyze", "verify", "--man=no", f"{UNITS}.socket", f"{UNITS}.service").stdout
+    kinds = (".socket", ".service", "-mirrors.service", "-boot.service", "-bringup@ha.service")
+    said = installed.run("systemd-analyze", "verify", "--man=no", *(UNITS + kind for kind in kinds)).stdout
     assert "pvedrbdstor" not in said, said
 
 
