@@ -6,6 +6,8 @@ package PVE::SectionConfig;
 use strict;
 use warnings;
 
+use Digest::SHA;
+
 my %BOOLEAN = (1 => 1, on => 1, yes => 1, true => 1, 0 => 0, off => 0, no => 0, false => 0);
 
 sub register {
@@ -108,14 +110,20 @@ sub parse_config {
             $plugin = $class->private()->{plugins}->{ lc($1) }
                 or warn "file $filename (skip section '$id'): unsupported type '$1'\n";
         } elsif ($plugin && $line =~ m/^\s+(\S+)(?:\s+(.*\S))?\s*$/) {
-            my ($key, $value) = ($1, $2);
+            my ($key, $value) = ($1, $2 // 1); # an option alone is a true one
             eval { $config{$key} = $plugin->check_value($plugin->type(), $key, $value); 1 }
                 or warn "file $filename (section '$id') - unable to parse value of '$key': $@";
         } elsif ($line =~ m/^\s*$/) {
             $finish->();
         }
     }
-    return { ids => \%ids };
+    return { ids => \%ids, digest => Digest::SHA::sha1_hex($text) };
+}
+
+sub assert_if_modified {
+    my ($config, $digest) = @_;
+    die "detected modified configuration\n" if $digest && $digest ne $config->{digest};
+    return;
 }
 
 sub write_config {
