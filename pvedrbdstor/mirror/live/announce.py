@@ -81,13 +81,14 @@ class Announcer:
 
 def _key(verdict: Verdict) -> tuple[object, ...]:
     """What makes two verdicts different ones: not a resync's progress, nor for how long something has lasted."""
-    return (verdict.kind, verdict.severity, verdict.active, verdict.admits)
+    return (verdict.kinds, verdict.severity, verdict.active, verdict.admits)
 
 
 def sentence(storage: str, verdict: Verdict) -> str:
     """One line for the log."""
     state = "active" if verdict.active else "inactive"
-    return f"Storage '{storage}' is {verdict.kind.value} ({state}): {verdict.cause} {verdict.remedy}"
+    also = "".join(f" Also {finding.kind.value}: {finding.cause} {finding.remedy}" for finding in verdict.also)
+    return f"Storage '{storage}' is {verdict.kind.value} ({state}): {verdict.cause} {verdict.remedy}{also}"
 
 
 def message(storage: str, verdict: Verdict) -> dict[str, str]:
@@ -97,8 +98,8 @@ def message(storage: str, verdict: Verdict) -> dict[str, str]:
         "storage": storage,
         "verdict": verdict.kind.value,
         "state": "active" if verdict.active else "inactive",
-        "cause": verdict.cause,
-        "remedy": verdict.remedy,
+        "cause": " ".join([verdict.cause, *(finding.cause for finding in verdict.also)]),
+        "remedy": " ".join([verdict.remedy, *(finding.remedy for finding in verdict.also)]),
         "node": socket.gethostname().partition(".")[0],
     }
 

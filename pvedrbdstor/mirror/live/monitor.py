@@ -28,6 +28,8 @@ from pvedrbdstor.mirror.live.watch import DrbdSide, Watch
 log = logging.getLogger(__name__)
 
 STORAGE_CFG = "/etc/pve/storage.cfg"
+CONFIG_SECONDS, STATE_SECONDS, SETTINGS_SECONDS = 2.0, 1.5, 10.0
+"""From one reading of storage.cfg, one look at DRBD's state and at its settings to the next."""
 _TICK = 0.5
 _PATIENCE = 3.0  # seconds for first answers, before it is said that nothing is known
 _LOCK = ".lock"
@@ -69,9 +71,9 @@ class Monitor:
         self._node = node or os.uname().nodename.partition(".")[0]
         questions = questions or Questions()
         clock = view.boot_clock
-        self._config = Question(Helper(questions.config, clock), every=2.0)
-        self._state = Question(Helper(questions.state, clock), every=1.5)
-        self._settings = Question(Helper(questions.settings, clock), every=10.0)
+        self._config = Question(Helper(questions.config, clock), every=CONFIG_SECONDS)
+        self._state = Question(Helper(questions.state, clock), every=STATE_SECONDS)
+        self._settings = Question(Helper(questions.settings, clock), every=SETTINGS_SECONDS)
         self._ask_mount = questions.mount
         self._stream = Stream()
         self._devices = Devices()

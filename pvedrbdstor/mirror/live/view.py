@@ -109,8 +109,9 @@ def read_record(storage_id: str, folder: str | None = None) -> dict[str, Any]:
 
 
 def write_view(record: Record, folder: str | None = None) -> None:
-    """Replace the file in one step. Raises OSError."""
+    """Replace the file in one step; its folder is made where it is missing. Raises OSError."""
     path = _path(record.config.id, folder)
+    os.makedirs(folder or FOLDER, exist_ok=True)
     data = {
         "format": _FORMAT,
         "storage": record.config.id,

@@ -52,6 +52,7 @@ class Watch:
         self._since = now
         self._written: tuple[object, ...] = ()
         self._written_at: float | None = None
+        self._unwritable = False
 
     def probe(self, now: float, *, at_once: bool = False) -> None:
         """Ask the mount when it is time to; its answer is taken by look()."""
@@ -126,6 +127,9 @@ class Watch:
                 Record(self.config, verdict, now, self._since, sizes, self._in_use, losses), folder=self._folder
             )
         except OSError as error:
-            log.error("The view of storage '%s' cannot be written: %s", self.config.id, error)
+            if not self._unwritable:
+                log.error("The view of storage '%s' cannot be written: %s", self.config.id, error)
+            self._unwritable = True
             return
+        self._unwritable = False
         self._written, self._written_at = content, now

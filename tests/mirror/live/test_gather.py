@@ -1,0 +1,61 @@
+"""One look at everything, for who asks without a monitor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import pytest
+
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.mirror import gather
+from pvedrbdstor.mirror.facts import Mount
+from pvedrbdstor.mirror.finding import Kind
+from pvedrbdstor.mirror.verdict import verdict_of
+from tests.mirror.live.world import GOOD_MOUNT, World
+
+CONFIG = StorageConfig("ha", "/nowhere/mounted", "r0")
+
+
+def test_drbd_o2cb_and_the_settings_are_gathered(world: World) -> None:
+    facts = gather.gather(CONFIG)
+    assert facts.drbd is not None and facts.drbd.role == "Primary" and facts.view.good
+    assert facts.config is not None and facts.config.fencing(0) == "resource-and-stonith"
+    assert facts.fence_handler is True
+    assert facts.o2cb is not None and facts.o2cb.dead_seconds == 60
+    assert facts.mount == Mount(False)
+    assert verdict_of(facts).kind is Kind.NOT_UP
+
+
+def test_a_good_mount_makes_it_healthy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "ask_mount", lambda storage: GOOD_MOUNT)
+    assert verdict_of(gather.gather(CONFIG)).kind is Kind.HEALTHY
+
+
+def test_a_mount_that_hangs_costs_its_deadline_and_is_not_called_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(storage: Mapping[str, object]) -> object:
+        time.sleep(60)
+        return GOOD_MOUNT
+
+    monkeypatch.setattr(gather, "ask_mount", hang)
+    monkeypatch.setattr(gather, "_PATIENCE", 0.5)
+    started = time.monotonic()
+    facts = gather.gather(CONFIG)
+    assert time.monotonic() - started < 3
+    assert verdict_of(facts).kind is Kind.NOT_UP
+
+
+def test_tools_that_fail_leave_drbd_unknown(world: World) -> None:
+    (world.tools / "now").unlink()
+    facts = gather.gather(CONFIG)
+    assert not facts.view.good
+    assert verdict_of(facts).kind is Kind.UNKNOWN
+
+
+def test_without_drbds_module_nothing_is_up_and_that_is_known(world: World) -> None:
+    world.proc.unlink()
+    facts = gather.gather(CONFIG)
+    assert facts.view.good and facts.drbd is None and facts.generation is None
+    assert verdict_of(facts).kind is Kind.NOT_UP
