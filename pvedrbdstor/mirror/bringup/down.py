@@ -57,15 +57,8 @@ def release(storage: str) -> None:
 
 
 def _unmount(config: StorageConfig, report: Callable[[str], None]) -> None:
-    try:
-        with mirror(config):
-            pass
-    except NotMounted:
+    if not _is_mounted(config):
         return
-    except WrongMount as error:
-        remedy = f"Unmount that yourself if it is in the way ('umount {config.path}')"
-        cause = f"{config.path} holds {error.fields['found']}, which is not this storage"
-        raise CannotTakeDown(storage=config.id, cause=cause, remedy=remedy) from error
     report("unmounting")
     try:
         mounting.unmount(config)
@@ -76,6 +69,19 @@ def _unmount(config: StorageConfig, report: Callable[[str], None]) -> None:
         shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
         remedy = "Stop or move them (guests: 'qm shutdown', 'qm migrate'), then try again"
         raise CannotTakeDown(storage=config.id, cause=f"it is in use by {shown}", remedy=remedy) from error
+
+
+def _is_mounted(config: StorageConfig) -> bool:
+    """Raises CannotTakeDown where something else is mounted."""
+    try:
+        with mirror(config):
+            return True
+    except NotMounted:
+        return False
+    except WrongMount as error:
+        remedy = f"Unmount that yourself if it is in the way ('umount {config.path}')"
+        cause = f"{config.path} holds {error.fields['found']}, which is not this storage"
+        raise CannotTakeDown(storage=config.id, cause=cause, remedy=remedy) from error
 
 
 def _demote(config: StorageConfig, report: Callable[[str], None]) -> None:
