@@ -166,3 +166,27 @@ def test_signals_that_we_ignore_do_not_end_it_and_kill_does(monkeypatch: pytest.
             command.run(["/bin/sleep", "60"], timeout=0.1)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_what_is_spawned_lives_on_apart_from_us_with_what_it_was_given(tmp_path: Path) -> None:
+    output, done = tmp_path / "output", tmp_path / "done"
+    with (tmp_path / "given").open("w") as given:
+        script = f"echo said; echo $PATH >>/proc/self/fd/{given.fileno()}; touch {done}"
+        command.spawn(sh(script), keep_fds=(given.fileno(),), output=str(output))
+    deadline = time.monotonic() + 5
+    while not done.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert output.read_text() == "said\n"
+    assert (tmp_path / "given").read_text() == f"{command.PATH}\n"
+    assert children() == []
+
+
+def test_what_cannot_be_spawned_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "PATH", str(tmp_path))
+    with pytest.raises(CommandFailed, match="not started"):
+        command.spawn(["/bin/true"])
+
+
+def test_spawning_into_a_file_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        command.spawn(["/bin/true"], output=str(tmp_path / "no" / "such"))
