@@ -316,6 +316,13 @@ class NotAdmitted(Error):
     exit_status = 75
 
 
+class TypeStays(Error):
+    """Storage '{storage}' stays of type '{type}': {cause}. {remedy}."""
+
+    code = 57
+    exit_status = 75
+
+
 # --- 60..79: time and others -------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from pvedrbdstor.cli import output
+from pvedrbdstor.cli import mirror_adopt, output
 from pvedrbdstor.cli.options import StorageName, confirm, json_option, storage_argument, yes_option
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.config import StorageConfig
@@ -35,6 +35,10 @@ def mirror() -> None:
 
     A mirror is a DRBD resource with an OCFS2 file system on it, mounted on the storage's path.
     """
+
+
+mirror.add_command(mirror_adopt.adopt)
+mirror.add_command(mirror_adopt.release)
 
 
 @mirror.command(short_help="Bring a storage up on this node.")

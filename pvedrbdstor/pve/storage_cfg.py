@@ -11,6 +11,7 @@ from pvedrbdstor.errors import BadConfig
 from pvedrbdstor.pve.section_config import Section, is_true, parse, split_list
 
 STORAGE_TYPE = "drbdocfs2"
+FOLDER_TYPE = "dir"  # what a storage on a hand-made mount is to Proxmox
 _NUMBER = re.compile(r"[0-9]{1,5}")
 
 
@@ -47,10 +48,11 @@ def storage_ids(text: str) -> list[str]:
 
 def storage_ids_on(text: str, node: str) -> list[str]:
     """The ids of the `drbdocfs2` storages that are configured for a node, also of disabled ones."""
-    return [section.id for section in parse(text).values() if section.type == STORAGE_TYPE and _is_for(section, node)]
+    return [section.id for section in parse(text).values() if section.type == STORAGE_TYPE and is_for(section, node)]
 
 
-def _is_for(section: Section, node: str) -> bool:
+def is_for(section: Section, node: str) -> bool:
+    """Whether a section's `nodes` includes the node; without that property it is for all."""
     nodes = split_list(section.properties.get("nodes", ""))
     return not nodes or node in nodes
 
@@ -68,7 +70,7 @@ def find_storage(text: str, storage_id: str) -> Storage:
         raise BadConfig(
             storage=storage_id, detail=f"it is of type '{section.type}', not {STORAGE_TYPE}. Use 'pvesm' for it"
         )
-    config = _config(section)
+    config = config_of(section)
     return Storage(
         config=config,
         content=frozenset(split_list(section.properties.get("content", "images,rootdir"))),
@@ -78,8 +80,8 @@ def find_storage(text: str, storage_id: str) -> Storage:
     )
 
 
-def _config(section: Section) -> StorageConfig:
-    """The section as the backend's value; goes through the same check as what comes over the wire."""
+def config_of(section: Section) -> StorageConfig:
+    """The section as the backend's value; goes through the same check as what comes over the wire. Raises BadConfig."""
     properties = section.properties
     for key in ("path", "drbdocfs2-resource"):
         if not properties.get(key):

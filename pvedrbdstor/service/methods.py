@@ -13,7 +13,18 @@ from pvedrbdstor.mirror.mount import open_store as open_verified_mount
 from pvedrbdstor.mirror.status import identity
 from pvedrbdstor.service.params import Params
 from pvedrbdstor.service.protocol import InvalidParams, MethodNotFound
-from pvedrbdstor.volumes import activation, failures, images, listing, recovery, renames, snapshots, templates, transfer
+from pvedrbdstor.volumes import (
+    activation,
+    failures,
+    images,
+    listing,
+    recovery,
+    renames,
+    snapshots,
+    survey,
+    templates,
+    transfer,
+)
 from pvedrbdstor.volumes.names import check_size
 from pvedrbdstor.volumes.store import Store
 
@@ -184,6 +195,7 @@ METHODS: dict[str, Method] = {
     "recover": lambda store, call, params: recovery.recover(store, call),
     "rename_volume": _rename_volume,
     "status": _status,
+    "survey": lambda store, call, params: survey.survey(store, call),
     "volume_resize": _volume_resize,
     "volume_rollback_is_possible": _volume_rollback_is_possible,
     "volume_size_info": _volume_size_info,

@@ -84,7 +84,7 @@ def images_of(store: Store, call: Call, guests: Iterable[int]) -> Iterator[Image
         return
     for vmid in sorted(guests):
         call.check()
-        for guest_fd, name in _files_of(store, images, vmid):
+        for guest_fd, name in files_of(store, images, vmid):
             if is_image_file(name):
                 try:
                     info = image_info(guest_fd, ImageFile(vmid, name))
@@ -98,7 +98,7 @@ def images_of(store: Store, call: Call, guests: Iterable[int]) -> Iterator[Image
                     yield info
 
 
-def _files_of(store: Store, images: int, vmid: int) -> Iterator[tuple[int, str]]:
+def files_of(store: Store, images: int, vmid: int) -> Iterator[tuple[int, str]]:
     """A guest's folder and each name in it, in order; none where there is no folder, or something else of its name."""
     try:
         guest_fd = store.open_folder(images, str(vmid))
@@ -192,7 +192,7 @@ def _backed_files(store: Store, call: Call) -> Iterator[tuple[ImageFile, str]]:
         return
     for vmid in sorted(store.guest_numbers()):
         call.check()
-        for guest_fd, name in _files_of(store, images, vmid):
+        for guest_fd, name in files_of(store, images, vmid):
             backing = _backing_of(guest_fd, ImageFile(vmid, name)) if name.endswith(".qcow2") else None
             if backing:
                 yield ImageFile(vmid, name), backing

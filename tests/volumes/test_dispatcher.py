@@ -66,6 +66,7 @@ LIFE: list[tuple[str, dict[str, object], object]] = [
     ("activate_volume", {"volname": RAW, "snap": None}, None),
     ("volume_snapshot", {"volname": RAW, "snap": "one"}, None),
     ("activate_volume", {"volname": RAW, "snap": "one"}, None),
+    ("survey", {}, {"snapshots": [f"{RAW}: one"], "chains": [], "subvolumes": [], "interrupted": 0}),
     ("volume_snapshot_info", {"volname": RAW}, lambda r: r["one"]["virtual-size"] == MIB),
     ("volume_resize", {"volname": RAW, "size": 2 * MIB}, None),
     ("volume_rollback_is_possible", {"volname": RAW, "snap": "one"}, True),
