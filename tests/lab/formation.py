@@ -100,6 +100,17 @@ def configure(node: Node, nodes: Sequence[Node]) -> None:
     node.run(f"set -e\n{copies}\nmkdir -p /var/lib/drbd /run/drbd")
 
 
+def check(nodes: Sequence[Node]) -> None:
+    """Take the file system, which nobody may use any more, down on both nodes and check all of it.
+
+    Raises CommandFailed, or LabError with what fsck.ocfs2 found.
+    """
+    on_each(nodes, lambda node: node.run(f"umount {MOUNT_POINT}"))
+    for node in nodes:
+        node.kill()
+        _host("fsck.ocfs2", "-f", "-n", str(node.disk))
+
+
 def mount(node: Node) -> None:
     """Mount the file system on the storage's path; takes about 8 s, while the disk heartbeat becomes steady."""
     node.run(f"mkdir -p {MOUNT_POINT} && mount -t ocfs2 -o {_MOUNT_OPTIONS} /dev/drbd0 {MOUNT_POINT}", _MOUNT_SECONDS)

@@ -74,6 +74,11 @@ exit 1"""
         raise LabError(f"the service did not start on node {node.name}:\n{result.out}")
 
 
+def stop_service(node: Node) -> None:
+    """End the service as systemd does, and wait until it and its workers are gone."""
+    node.run(f"pid=$(cat {PID_FILE}); kill $pid; while [ -e /proc/$pid ]; do sleep 0.05; done")
+
+
 def call(node: Node, function: str, *arguments: object, timeout: float = 120) -> Answer:
     """Call PVE::Storage::FUNCTION(config, ARGUMENTS...) under perl -T in the node. Raises PluginError when it dies."""
     return call_many(node, [(function, *arguments)], timeout)[0]

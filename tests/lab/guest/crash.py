@@ -1,7 +1,7 @@
 """A crash of the backend: a disk is prepared, then one request answered in a process that is killed at a fault point.
 
-`python3 -m tests.lab.guest.crash POINT CASE`, the case as JSON: {"storage", "vmid", "snapshot", "method", "params"}; the
-request's params get the volume's name and guest. The guest's old volumes are freed first. With the POINT `none` nothing
+`python3 -m tests.lab.guest.crash POINT CASE`, the case as JSON: {"storage", "vmid", "snapshot", "method", "params"}, and
+"format" if it is not raw; the request's params get the volume's name and guest. The guest's old volumes are freed first. With the POINT `none` nothing
 is killed. Printed as JSON: the fault points that were reached, and whether the process was killed.
 """
 
@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pvedrbdstor import faultpoints
@@ -23,10 +24,17 @@ DISK = 4 << 20
 WRITTEN = 65536
 
 
-def request(storage: Mapping[str, Any], method: str, **params: object) -> Any:
+def request(
+    storage: Mapping[str, Any],
+    method: str,
+    *,
+    stream: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **params: object,
+) -> Any:
     """Answer a request in this process, and do what it left for after the answer."""
-    call = Call(method=method, storage=storage["id"])
-    result = Dispatcher().dispatch(method, {"storage": storage, "timeout": 50, **params}, call)
+    call = Call(method=method, storage=storage["id"], progress=progress)
+    result = Dispatcher().dispatch(method, {"storage": storage, "timeout": 50, **params}, call, stream)
     call.run_after()
     return result
 
@@ -37,13 +45,23 @@ def prepare(case: Mapping[str, Any]) -> str:
     for image in request(storage, "list_images", vmid=vmid, volids=None):
         volname = image["volid"].partition(":")[2]
         request(storage, "free_image", volname=volname, is_base="/base-" in volname)
-    volname = str(request(storage, "alloc_image", vmid=vmid, format="raw", name=None, size_kib=DISK // 1024))
+    fmt = case.get("format", "raw")
+    volname = str(request(storage, "alloc_image", vmid=vmid, format=fmt, name=None, size_kib=DISK // 1024))
     path = f"{storage['path']}/images/{volname}"
-    write_pattern(path, "old", "0", str(WRITTEN))
+    fill(path, fmt, "old")
     if case["snapshot"]:
         request(storage, "volume_snapshot", volname=volname, snap="old")
-        write_pattern(path, "new", "0", str(WRITTEN))
+        fill(path, fmt, "new")
     return volname
+
+
+def fill(path: str, fmt: str, seed: str) -> None:
+    """Write to the disk in an image as a guest does: data that follow from ``seed``."""
+    if fmt == "raw":
+        write_pattern(path, seed, "0", str(WRITTEN))
+    else:
+        write = f"write -P {ord(seed[0])} 0 {WRITTEN}"
+        subprocess.run(["qemu-io", "-t", "none", "-f", fmt, "-c", write, path], check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:

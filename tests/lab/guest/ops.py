@@ -11,10 +11,12 @@ import fcntl
 import hashlib
 import inspect
 import json
+import mmap
 import os
 import random
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -139,10 +141,43 @@ def race_names(folder: str, method: str, count: str, racers: str) -> list[int]:
 
 
 @operation
+def beat(started: str, path: str, report: str) -> None:
+    """Write 4 KiB by O_DIRECT to one file again and again, 50 times a second, as a guest does; until killed.
+
+    Keeps in the file ``report``: {"writes", "longest": seconds of the longest write, "stalls": those above a second}.
+    Writes the own pid to the file ``started``.
+    """
+    block = mmap.mmap(-1, 4096)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT | os.O_DSYNC, 0o640)
+    writes, longest, stalls = 0, 0.0, []
+    Path(started).write_text(str(os.getpid()))
+    while True:
+        began = time.monotonic()
+        os.pwrite(descriptor, block, writes % 256 * 4096)
+        seconds = time.monotonic() - began
+        writes, longest = writes + 1, max(longest, seconds)
+        if seconds > 1:
+            stalls.append(round(seconds, 1))
+        Path(f"{report}.new").write_text(json.dumps({"writes": writes, "longest": longest, "stalls": stalls}))
+        os.rename(f"{report}.new", report)
+        time.sleep(0.02)
+
+
+@operation
 def hold_flock(started: str, path: str) -> None:
     """Take the exclusive lock, write the own pid to the file ``started``, keep the lock until killed."""
     with open(path, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        Path(started).write_text(str(os.getpid()))
+        time.sleep(3600)
+
+
+@operation
+def lock_as_qemu(started: str, path: str) -> None:
+    """Hold the locks that QEMU holds of an image it has open (block/file-posix.c), until killed; then as hold_flock()."""
+    with open(path, "r+") as file:
+        for first in (100, 201):
+            fcntl.fcntl(file, 37, struct.pack("@hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, first, 1, 0))  # F_OFD_SETLK
         Path(started).write_text(str(os.getpid()))
         time.sleep(3600)
 
