@@ -15,6 +15,8 @@ from pvedrbdstor.mirror.bringup import gather, holders, lock, mounting, paths
 from pvedrbdstor.mirror.mount import mirror
 
 _LOCK_SECONDS = 30.0
+_BUSY_SECONDS = 3.0
+"""A call that Proxmox makes just now has the mount open for a moment."""
 _DEMOTE_SECONDS = 15.0
 _DOWN_SECONDS = 30.0
 _PAUSE = 0.5
@@ -60,15 +62,25 @@ def _unmount(config: StorageConfig, report: Callable[[str], None]) -> None:
     if not _is_mounted(config):
         return
     report("unmounting")
-    try:
-        mounting.unmount(config)
-    except CommandFailed as error:
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while (error := _refused_unmount(config)) is not None:
+        if time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+            continue
         users = holders.holders(config.path)
         if not users:
-            raise
+            raise error
         shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
         remedy = "Stop or move them (guests: 'qm shutdown', 'qm migrate'), then try again"
         raise CannotTakeDown(storage=config.id, cause=f"it is in use by {shown}", remedy=remedy) from error
+
+
+def _refused_unmount(config: StorageConfig) -> CommandFailed | None:
+    try:
+        mounting.unmount(config)
+    except CommandFailed as error:
+        return error
+    return None
 
 
 def _is_mounted(config: StorageConfig) -> bool:

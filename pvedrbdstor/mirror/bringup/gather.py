@@ -129,7 +129,7 @@ def _defined(config: StorageConfig) -> tuple[bool | None, str]:
         answer = command.run(commands.dump(config.resource), timeout=ASK_SECONDS, check=False)
     except CommandFailed as error:
         return False, error.message.rstrip(".")
-    said = " ".join(answer.stderr.split())
+    said = " ".join(answer.stderr.split()).rstrip(".")
     return answer.status == 0, said
 
 
@@ -210,9 +210,18 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def fingerprint(resource: str) -> str:
-    """DRBD's state as text that changes when the state does; empty where DRBD does not answer."""
+def fingerprint(config: StorageConfig) -> str:
+    """Text that changes when DRBD's state does, or what an administrator would correct after a refusal."""
     try:
-        return command.run(commands.events2_now(resource), timeout=2, check=False).stdout
+        state = command.run(commands.events2_now(config.resource), timeout=2, check=False).stdout
     except Error:
-        return ""
+        state = ""
+    files = (o2cb.CLUSTER_CONF, o2cb.DEFAULTS_FILE, "/etc/drbd.d", f"/etc/drbd.d/{config.resource}.res", config.path)
+    return f"{state}{config}{[_changed(path) for path in files]}"
+
+
+def _changed(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None

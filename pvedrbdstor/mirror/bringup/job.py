@@ -120,7 +120,7 @@ def _work(
     except Exception as failure:
         log.exception("Bringing up storage '%s' failed", storage)
         error = record.describe(failure, storage)
-    seen = gather.fingerprint(config.resource) if error is not None and config is not None else ""
-    current = replace(current, finished=boot_clock(), error=error, drbd=seen)
+    seen = gather.fingerprint(config) if error is not None and config is not None else ""
+    current = replace(current, finished=boot_clock(), error=error, seen=seen)
     record.write(current)
     return current

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pvedrbdstor import command
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.errors import BringUpFailed, BringUpRefused, StillComingUp
+from pvedrbdstor.errors import BringUpFailed, BringUpRefused, Error, StillComingUp
 from pvedrbdstor.mirror.bringup import gather, job, lock, mounting, paths, plan, record
 from pvedrbdstor.mirror.bringup.facts import Options
 from pvedrbdstor.mirror.bringup.record import Record, boot_clock
 
 REFUSAL_SECONDS = 10.0
-"""For so long a refusal is the answer for everyone, unless DRBD's state changes."""
+"""For so long a refusal is the answer for everyone, unless DRBD's state or the configuration changes."""
 UNIT = "pvedrbdstor-bringup@{}.service"
 PROGRAM = "/usr/bin/pvedrbdstor"
 _START_SECONDS = 15.0
@@ -84,7 +84,7 @@ def _tells(current: Record, begun: float, options: Options) -> bool:
 def _remembered(last: Record, config: StorageConfig) -> bool:
     if not last.refused or last.finished is None or boot_clock() - last.finished > REFUSAL_SECONDS:
         return False
-    return gather.fingerprint(config.resource) == last.drbd
+    return gather.fingerprint(config) == last.seen
 
 
 def _still(config: StorageConfig, current: Record | None, call: Call) -> StillComingUp:
@@ -100,6 +100,8 @@ def _begin(config: StorageConfig, options: Options, held: int, start: Start) -> 
     except OSError as error:
         detail = f"{error.filename or paths.FOLDER}: {error.strerror}"
         raise BringUpFailed(storage=config.id, step="starting the job", detail=detail) from error
+    except Error as error:
+        raise BringUpFailed(storage=config.id, step="starting the job", detail=error.message.rstrip(".")) from error
 
 
 def _start(storage: str, held: int) -> None:

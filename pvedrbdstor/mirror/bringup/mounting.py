@@ -20,6 +20,8 @@ MOUNT_SECONDS = 150.0
 UMOUNT_SECONDS = 60.0
 SYSTEMD = "/run/systemd/system"
 """Exists where systemd is PID 1 (sd_booted(3)), and is where units that a reboot forgets belong."""
+_USERS = "pve-storage.target pvestatd.service pvedaemon.service pvescheduler.service pve-guests.service pve-ha-lrm.service"
+"""What uses storages: systemd, which unmounts everything at shutdown, waits until these have stopped."""
 _UNCHANGEABLE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS)
 
 
@@ -59,6 +61,7 @@ def unit_text(config: StorageConfig, minor: int) -> str:
 [Unit]
 Description=OCFS2 of storage {config.id} (DRBD resource {config.resource})
 Documentation=man:pvedrbdstor(8)
+Before={_USERS}
 
 [Mount]
 What={devices.node(minor)}

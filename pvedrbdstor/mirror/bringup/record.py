@@ -23,7 +23,7 @@ def boot_clock() -> float:
 class Record:
     """started, since (of the step), finished (None while it runs): seconds of the boot clock.
 
-    error: {"kind", "message", "fields"} of how it ended, None for well. drbd: DRBD's state when it ended, as text.
+    error: {"kind", "message", "fields"} of how it ended, None for well. seen: gather.fingerprint() when it ended.
     """
 
     storage: str
@@ -35,7 +35,7 @@ class Record:
     without_peer: bool = False
     finished: float | None = None
     error: Mapping[str, object] | None = None
-    drbd: str = ""
+    seen: str = ""
 
     @property
     def refused(self) -> bool:

@@ -58,7 +58,7 @@ class Jobs:
 @pytest.fixture
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
     monkeypatch.setattr(paths, "FOLDER", str(tmp_path / "bringup"))
-    monkeypatch.setattr(gather, "fingerprint", lambda resource: "as it is")
+    monkeypatch.setattr(gather, "fingerprint", lambda config: "as it is")
     monkeypatch.setattr(mounting, "SYSTEMD", str(tmp_path / "no-systemd"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # the jobs' own business
     jobs = Jobs(tmp_path)
@@ -122,7 +122,7 @@ def test_a_refusal_is_forgotten_when_drbds_state_changes(jobs: Jobs, monkeypatch
     jobs.work = refuse
     with pytest.raises(BringUpRefused):
         join.ensure_up(CONFIG, call())
-    monkeypatch.setattr(gather, "fingerprint", lambda resource: "connected")
+    monkeypatch.setattr(gather, "fingerprint", lambda config: "connected")
     jobs.work = slow(0)
     join.ensure_up(CONFIG, call())
     assert jobs.started == 2
