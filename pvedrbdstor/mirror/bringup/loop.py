@@ -19,6 +19,8 @@ LIMIT_SECONDS = 300.0
 """More than the longest of all steps together: a step that is taken again and again is no progress."""
 _PAUSE = 0.25
 _RETRIED = (Step.PROMOTE,)
+_SHARED = (Step.MODULES, Step.CONFIGFS, Step.STACK, Step.DLMFS, Step.REGISTER, Step.TIMEOUTS)
+"""Of the node, not of one storage: where one of these fails, another storage's job may just have done it."""
 _WAITING = (Step.WAIT_PEER, Step.WAIT_COPIES)
 _LOOKING = "looking at this node"
 
@@ -59,12 +61,14 @@ class _Run:
     said: dict[Step, str] = field(default_factory=dict)
     promoted: bool = False
     step: Step | None = None
+    failure: tuple[Step, BringUpFailed] | None = None
 
     def until_up(self) -> None:
         began = self.hands.clock()
         while True:
             now = self._looked()
             decision = plan.next_step(now, self.config, self.options, self._memory())
+            self._forgive(decision)
             match decision:
                 case Done():
                     return
@@ -108,15 +112,32 @@ class _Run:
             self.hands.act(step, now, self.config)
         except CommandFailed as error:
             if step not in _RETRIED:
-                raise self._failed(step.value, error.message) from error
+                self._fail(step, error.message, error)
             self.said[step] = str(error.fields["output"])
             self.hands.sleep(_PAUSE)
         except Error as error:
-            raise self._failed(step.value, error.message) from error
+            self._fail(step, error.message, error)
         except OSError as error:
-            raise self._failed(step.value, f"{error.filename or ''}: {error.strerror}".lstrip(": ")) from error
+            self._fail(step, f"{error.filename or ''}: {error.strerror}".lstrip(": "), error)
         else:
             self.promoted = self.promoted or step is Step.PROMOTE
+
+    def _fail(self, step: Step, detail: str, cause: BaseException) -> None:
+        """Raise, or with a step that somebody else may have taken, look once more first."""
+        failure = self._failed(step.value, detail)
+        failure.__cause__ = cause
+        if step not in _SHARED:
+            raise failure
+        self.failure = (step, failure)
+
+    def _forgive(self, decision: plan.Next) -> None:
+        """Forget a step's failure when the step is true all the same; raise it when not."""
+        if self.failure is None:
+            return
+        step, failure = self.failure
+        if not isinstance(decision, Action | Done) or (isinstance(decision, Action) and decision.step is step):
+            raise failure
+        self.failure = None
 
     def _failed(self, step: str, detail: str) -> BringUpFailed:
         return BringUpFailed(storage=self.config.id, step=step, detail=detail.rstrip("."))

@@ -20,7 +20,9 @@ MOUNT_SECONDS = 150.0
 UMOUNT_SECONDS = 60.0
 SYSTEMD = "/run/systemd/system"
 """Exists where systemd is PID 1 (sd_booted(3)), and is where units that a reboot forgets belong."""
-_USERS = "pve-storage.target pvestatd.service pvedaemon.service pvescheduler.service pve-guests.service pve-ha-lrm.service"
+_USERS = (
+    "pve-storage.target pvestatd.service pvedaemon.service pvescheduler.service pve-guests.service pve-ha-lrm.service"
+)
 """What uses storages: systemd, which unmounts everything at shutdown, waits until these have stopped."""
 _UNCHANGEABLE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS)
 

@@ -155,3 +155,27 @@ def test_a_node_that_cannot_be_looked_at_is_a_failure_of_that() -> None:
 
     with pytest.raises(BringUpFailed, match="'looking at this node': 'drbdsetup events2 --now r0' did not finish"):
         bring_up(CONFIG, Options(), lambda _: None, replace(Hands(), look=look))
+
+
+def registration_failed() -> CommandFailed:
+    return CommandFailed(command="o2cb register-cluster pve", status="exit status 1", output="it exists")
+
+
+def test_what_the_job_of_another_storage_has_done_meanwhile_is_no_failure() -> None:
+    node = FakeNode(replace(READY, registered={}))
+
+    def act(step: Step, now: Situation, config: StorageConfig) -> None:
+        if step is not Step.REGISTER:
+            return node.act(step, now, config)
+        node.now = replace(node.now, registered=READY.registered)
+        raise registration_failed()
+
+    bring_up(CONFIG, Options(), lambda _: None, Hands(node.look, act, node.demote, lambda: node.seconds, node.sleep))
+    assert node.now.mounted
+
+
+def test_what_nobody_has_done_meanwhile_is_a_failure() -> None:
+    node = FakeNode(replace(READY, registered={}), failing={Step.REGISTER: [registration_failed()]})
+    with pytest.raises(BringUpFailed, match=r"at the step 'registering the o2cb cluster': .*it exists"):
+        node.bring_up()
+    assert node.taken == [Step.REGISTER]
