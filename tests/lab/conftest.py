@@ -10,6 +10,7 @@ import pytest
 
 from tests.lab import evidence, storage
 from tests.lab.cluster import Cluster
+from tests.lab.guests.machine import NODE_MEMORY
 from tests.lab.results import Results
 
 _vmids = itertools.count(1000, 2)
@@ -23,8 +24,8 @@ def results() -> Results:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Two nodes with the file system mounted. Tests leave both nodes running and mounted."""
-    with Cluster() as formed:
+    """Two nodes with the file system mounted and room for a real guest. Tests leave both nodes running and mounted."""
+    with Cluster(memory=NODE_MEMORY) as formed:
         yield formed
 
 

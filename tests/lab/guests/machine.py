@@ -19,7 +19,9 @@ from tests.lab.ops import ops, wait_until
 
 NODE_MEMORY = 800  # MiB that a node needs to run a guest beside the cluster
 DISK_SIZE = 32 << 20  # bytes; room for the last 8192 numbers
-_MEMORY = 160  # MiB
+# Bytes, no multiple of 64 pages: only then QEMU before 9.0 misses no write of an emulated guest while it migrates (fixed by
+# "physmem: Fix migration dirty bitmap coherency with TCG memory access"; its short cut for whole words of the bitmap is at fault).
+_MEMORY = (160 << 20) + (8 << 10)
 _INSIDE = "tests.lab.guests.inside"
 _DOWNTIME_LIMIT_MS = 100  # Proxmox's default: migrate_downtime in qm.conf(5)
 _BOOT_SECONDS = 120.0
@@ -88,6 +90,7 @@ class Guest:
         begun = time.monotonic()
         source = self.node
         self._launch(target, "-incoming", f"tcp:{target.address}:{port}")
+        self._inside(target, "qmp", "query-status", "{}")  # it answers only when it listens for the guest
         state = self._inside(source, "migrate", f"tcp:{target.address}:{port}", _DOWNTIME_LIMIT_MS)
         self._node = target
         return Migration(time.monotonic() - begun, int(state["downtime"]))
@@ -111,12 +114,12 @@ class Guest:
         """Its node was killed, and the guest with it."""
         self._node = None
 
-    def check_disk(self, node: Node, at_least: int) -> int:
-        """The last number on the disk as ``node`` reads it.
+    def check_disk(self, node: Node, at_least: int, snapshot: str | None = None) -> int:
+        """The last number on the disk, or in a snapshot of it, as ``node`` reads it.
 
         Raises LabError when it is below ``at_least``, or a number before it is missing, or a block is torn.
         """
-        disk = ops(node, "counted", storage.path(node, self.volume), program=_INSIDE)
+        disk = ops(node, "counted", storage.path(node, self.volume, snapshot), program=_INSIDE)
         last = int(disk["last"])
         if last < at_least or disk["whole"] != min(last, disk["blocks"]) or disk["torn"]:
             raise LabError(f"guest {self.vmid} has {at_least} writes acknowledged, its disk on {node.name}: {disk}")
@@ -147,7 +150,7 @@ class Guest:
     def _qemu(self, path: str) -> list[str]:
         append = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check"
         return [
-            *("qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "qemu64", "-m", str(_MEMORY)),
+            *("qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "qemu64", "-m", f"size={_MEMORY >> 10}K"),
             *("-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-serial", "stdio"),
             *("-kernel", str(self._kernel.kernel), "-initrd", str(self._kernel.initramfs), "-append", append),
             *("-drive", f"file={path},if=none,id=disk,format=raw,cache=none,aio=io_uring"),
