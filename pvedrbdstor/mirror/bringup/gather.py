@@ -97,14 +97,16 @@ def _mounted(config: StorageConfig) -> tuple[bool, str | None]:
 
 def _mirror(config: StorageConfig, state: State) -> Facts:
     proc = _text("/proc/drbd") or ""
+    drbd = drbd_facts(state, config.resource, config.volume, proc=proc_drbd.parse(proc))
+    alone = drbd is not None and not all(peer.connected for peer in drbd.peers)
     return Facts(
         storage=config.id,
         resource=config.resource,
         volume=config.volume,
         generation=generation.from_proc_drbd(proc),
         view=View(complete=True),
-        drbd=drbd_facts(state, config.resource, config.volume, proc=proc_drbd.parse(proc)),
-        config=_settings(config.resource),
+        drbd=drbd,
+        config=_settings(config.resource) if alone else None,  # what is fenced matters while somebody is away
         fence_handler=None,
         mount=Mount(False),
         o2cb=None,
