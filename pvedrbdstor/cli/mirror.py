@@ -11,9 +11,10 @@ import click
 
 from pvedrbdstor.cli import mirror_adopt, output
 from pvedrbdstor.cli.options import StorageName, confirm, json_option, storage_argument, yes_option
-from pvedrbdstor.cli.session import Session, pass_session
+from pvedrbdstor.cli.session import DEFAULT_CONFIG, Session, pass_session
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import BadConfig, Error, StillComingUp, SystemCallFailed
+from pvedrbdstor.mirror import vendor
 from pvedrbdstor.mirror.bringup import down as downing
 from pvedrbdstor.mirror.bringup import job, join, paths, record
 from pvedrbdstor.mirror.bringup.facts import WAIT_PEER_SECONDS, Options
@@ -104,7 +105,8 @@ def down(session: Session, storage: str | None, all_: bool, stop: bool) -> None:
 
     Example: pvedrbdstor mirror down ha
     """
-    _each(session, _chosen(session, storage, all_), lambda config: _down(config, stop), "down")
+    configs = _chosen(session, storage, all_, also_disabled=all_)
+    _each(session, configs, lambda config: _down(config, stop), "down")
 
 
 @mirror.command(short_help="Say how a storage is on this node.")
@@ -131,8 +133,10 @@ def status(session: Session, storage: str) -> None:
     session.answer(document, _status_text(storage, verdict, running, last))
 
 
-def _chosen(session: Session, storage: str | None, all_: bool, one: bool = False) -> list[StorageConfig]:
-    """The storages a command is for."""
+def _chosen(
+    session: Session, storage: str | None, all_: bool, one: bool = False, also_disabled: bool = False
+) -> list[StorageConfig]:
+    """The storages a command is for. Disabled ones may be mounted all the same, which matters at shutdown."""
     if (storage is None) != all_:
         raise click.UsageError("name one STORAGE, or say --all")
     if one:
@@ -142,7 +146,7 @@ def _chosen(session: Session, storage: str | None, all_: bool, one: bool = False
     found = []
     for storage_id in _ids(session):
         try:
-            found.append(session.storage(storage_id).config)
+            found.append(session.storage(storage_id, also_disabled=also_disabled).config)
         except BadConfig as error:
             output.say(f"passed over: {error.message}")
     return found
@@ -213,7 +217,9 @@ def _down(config: StorageConfig, stop: bool) -> str:
 
 def _be_the_job(session: Session, storage: str, options: Options, lock_fd: int | None) -> None:
     """End with 0 also when another job is at it: that one brings the storage up."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(relativeCreated)6.0f ms  %(message)s")
+    if session.config_path == DEFAULT_CONFIG:
+        vendor.mask_for(storage)
     try:
         done = job.run(storage, lambda: session.storage(storage).config, options, lock_fd)
     except OSError as error:

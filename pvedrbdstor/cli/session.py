@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import click
@@ -75,7 +75,7 @@ class Session:
         """The folder with the guests' configurations: `nodes`, beside storage.cfg."""
         return os.path.join(os.path.dirname(self.config_path) or ".", "nodes")
 
-    def storage(self, storage_id: str) -> storage_cfg.Storage:
+    def storage(self, storage_id: str, *, also_disabled: bool = False) -> storage_cfg.Storage:
         """The storage of that id, usable on this node. Raises BadConfig."""
         try:
             with open(self.config_path, encoding="utf-8", errors="replace") as file:
@@ -87,7 +87,7 @@ class Session:
                 "On a Proxmox VE node, see that the cluster file system is up: 'systemctl status pve-cluster'",
             ) from error
         storage = storage_cfg.find_storage(text, storage_id)
-        storage.check_usable_on(self.node)
+        (replace(storage, disabled=False) if also_disabled else storage).check_usable_on(self.node)
         return storage
 
     def volume(self, volid: str) -> Volume:

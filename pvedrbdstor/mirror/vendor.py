@@ -20,6 +20,7 @@ from pvedrbdstor.errors import Error, SystemCallFailed
 from pvedrbdstor.pve.storage_cfg import storage_ids_on
 
 UNITS = ("drbd.service", "o2cb.service", "ocfs2.service")
+FOLLOW_UNIT = "pvedrbdstor-vendor-units.service"
 _UNIT_FOLDER = "etc/systemd/system"
 _RECORD = "var/lib/pvedrbdstor/masked-units"
 _STORAGE_CFG = "etc/pve/storage.cfg"
@@ -141,17 +142,24 @@ class Vendor:
         return os.path.join(self.root, relative)
 
 
-def mask_if_ours() -> list[str]:
-    """For the bring-up, which does not fail because of this: mask where a storage of ours is configured for this node.
+def mask_for(storage: str) -> None:
+    """For the job that brings a storage up, which does not fail because of this.
 
-    What was masked is returned. A failure is told on standard error (the journal of the job); the boot unit tries again.
+    The storage may not be in storage.cfg yet: Proxmox activates it before it adds it. If it never gets there, the next
+    boot gives the units back. A failure goes to standard error, the journal of the job.
     """
-    vendor = Vendor()
     try:
-        return vendor.mask() if vendor.is_needed() else []
+        Vendor().mask()
     except Error as error:
-        print(f"pvedrbdstor: {error}", file=sys.stderr)
-        return []
+        print(f"pvedrbdstor: storage '{storage}': {error}", file=sys.stderr)
+
+
+def ask_to_follow(_question: object = None) -> dict[str, bool]:
+    """Have systemd run Vendor.follow(), for the monitor, which may not write to /etc; as work of a Helper."""
+    if not os.path.isdir(f"/{_SYSTEMD_RUNS}"):
+        return {"asked": False}
+    command.run(["systemctl", "start", "--no-block", FOLLOW_UNIT], timeout=_SYSTEMCTL_SECONDS, check=False)
+    return {"asked": True}
 
 
 @contextmanager

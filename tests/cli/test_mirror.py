@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from pvedrbdstor.cli import mirror
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import BringUpRefused, CannotTakeDown
+from pvedrbdstor.mirror import vendor
 from pvedrbdstor.mirror.bringup import down, job, join, lock, paths, record
 from pvedrbdstor.mirror.bringup.facts import WAIT_PEER_SECONDS, Options
 from pvedrbdstor.mirror.bringup.record import Record, boot_clock
@@ -144,6 +146,28 @@ def test_the_job_ends_with_its_errors_status(cli: CommandLine, joined: Joined, m
 
     monkeypatch.setattr(job, "run", run)
     assert cli("mirror", "up", "ha", "--job").exit_code == 69
+
+
+def test_the_job_keeps_the_vendors_start_scripts_away(
+    cli: CommandLine, joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[str] = []
+    monkeypatch.setattr(mirror, "DEFAULT_CONFIG", str(cli.etc_pve / "storage.cfg"))
+    monkeypatch.setattr(vendor, "mask_for", lambda storage: did.append(f"masked for {storage}"))
+    monkeypatch.setattr(job, "run", lambda *_: did.append("ran"))
+    assert cli("mirror", "up", "ha", "--job").exit_code == 0
+    assert did == ["masked for ha", "ran"]
+
+
+def test_down_of_all_takes_disabled_storages_too(
+    cli: CommandLine, joined: Joined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be mounted all the same; at shutdown the other node must be told."""
+    taken: list[str] = []
+    monkeypatch.setattr(down, "take_down", lambda config, **_: taken.append(config.id))
+    assert cli("mirror", "down", "--all", "--stop").exit_code == 0
+    assert sorted(taken) == ["ha", "off"]
+    assert cli("mirror", "down", "off").exit_code == 78
 
 
 def test_down_says_what_is_left(cli: CommandLine, joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,24 +131,24 @@ def test_changes_nothing_while_the_configuration_cannot_be_read(node: Vendor) ->
     assert masked(node) == ALL
 
 
+def test_bring_up_masks_also_for_a_storage_that_is_not_configured_yet(
+    node: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vendor, "Vendor", lambda: node)
+    configure(node, OTHERS)
+    vendor.mask_for("ha")
+    assert masked(node) == ALL
+
+
 def test_bring_up_goes_on_when_masking_fails(
     node: Vendor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configure(node, OURS)
     (Path(node.root) / "var").write_text("a file in the way\n")
     monkeypatch.setattr(vendor, "Vendor", lambda: node)
-    assert vendor.mask_if_ours() == []
+    vendor.mask_for("ha")
     assert "Run it as root" in capsys.readouterr().err
     with pytest.raises(SystemCallFailed):
         node.mask()
-
-
-def test_bring_up_masks_where_a_storage_of_ours_is_configured(node: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vendor, "Vendor", lambda: node)
-    configure(node, OTHERS)
-    assert vendor.mask_if_ours() == []
-    configure(node, OURS)
-    assert vendor.mask_if_ours() == ALL
 
 
 def test_a_running_systemd_reads_its_units_again_until_it_knows(node: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:

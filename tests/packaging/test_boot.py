@@ -134,6 +134,32 @@ def test_a_storage_can_be_brought_up_while_the_boot_waits_for_it(node: BootedMac
     assert_order(notes(node), "end mirror up ha --job", then=f"end {UP}")
 
 
+def test_a_mount_stays_for_those_who_use_it_and_goes_before_the_network(node: BootedMachine) -> None:
+    """systemd unmounts everything at shutdown: the unit the program writes says when. Here of a file system any kernel has."""
+    look = f"mountpoint -q /mnt/pve/ha && echo mounted >>{NOTES} || echo not mounted >>{NOTES}"
+    for name in ("pve-guests", "networking"):
+        drop_in = f"[Service]\nExecStop=\nExecStop=/bin/sleep 1\nExecStop=/bin/sh -c '{look}'\n"
+        node.write(f"/etc/systemd/system/{name}.service.d/look.conf", drop_in)
+    node.boot()
+    unit_text = (
+        "from pvedrbdstor.mirror.bringup.mounting import unit_text; from pvedrbdstor.config import StorageConfig"
+    )
+    text = node.run(
+        "python3", "-c", f"{unit_text}; print(unit_text(StorageConfig('ha', '/mnt/pve/ha', 'r0'), 0))"
+    ).stdout
+    assert "Type=ocfs2" in text and "data=ordered" in text
+    text = (
+        text.replace("/dev/drbd0", "tmpfs")
+        .replace("Type=ocfs2", "Type=tmpfs")
+        .replace("data=ordered,errors=remount-ro,", "")
+    )
+    node.write("/run/systemd/system/mnt-pve-ha.mount", text)
+    node.run("systemctl", "daemon-reload")
+    node.run("systemctl", "start", "mnt-pve-ha.mount")
+    node.power_off()
+    assert [note for note in notes(node) if "mounted" in note] == ["mounted", "not mounted"]
+
+
 @pytest.mark.parametrize("verb", ["stop", "restart"])
 def test_nobody_takes_all_down_by_accident(node: BootedMachine, verb: str) -> None:
     node.boot()

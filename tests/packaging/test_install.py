@@ -81,7 +81,8 @@ def test_installing_starts_nothing(installed: Machine) -> None:
 
 
 def test_systemd_understands_the_units(installed: Machine) -> None:
-    kinds = (".socket", ".service", "-mirrors.service", "-boot.service", "-bringup@ha.service")
+    kinds = [".socket", ".service"]
+    kinds += [f"-{name}.service" for name in ("mirrors", "boot", "bringup@ha", "vendor-units")]
     said = installed.run("systemd-analyze", "verify", "--man=no", *(UNITS + kind for kind in kinds)).stdout
     assert "pvedrbdstor" not in said, said
 

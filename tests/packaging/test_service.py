@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.packaging.machine import Machine
+from tests.packaging.machine import BootedMachine, Machine
 
 SOCKET = "/run/pvedrbdstor/backend.sock"
 ASK = """
@@ -13,8 +13,10 @@ import json, socket, sys
 with socket.socket(socket.AF_UNIX) as s:
     s.settimeout(30)
     s.connect(sys.argv[1])
-    storage = {"id": "ha", "path": sys.argv[2], "resource": "r0"}
-    request = {"jsonrpc": "2.0", "id": 1, "method": "status", "params": {"storage": storage, "timeout": 20}}
+    method, name = sys.argv[3:] or ("status", "ha")
+    storage = {"id": name, "path": sys.argv[2], "resource": "r0"}
+    params = {"storage": storage, "timeout": 20, "content_dirs": []}
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     s.sendall(json.dumps(request).encode() + b"\\n")
     print(s.makefile().readline())
 """
@@ -49,6 +51,17 @@ def test_the_first_request_starts_the_service(booted: Machine) -> None:
     assert status_error(booted, "/mnt") == "NotMounted"
     assert main_pid(booted) > 0
     assert booted.run("systemctl", "is-system-running").stdout.strip() == "running"
+
+
+def test_an_activation_has_systemd_bring_the_storage_up(booted: BootedMachine) -> None:
+    """Out of the service's confinement, in a unit of the storage's own; here it finds no DRBD to bring up, and says so."""
+    error = json.loads(booted.run("python3", "-c", ASK, SOCKET, "/mnt/pve/my-ha", "activate_storage", "my-ha").stdout)
+    record = json.loads(booted.shell("cat /run/pvedrbdstor/bringup/my-ha.json"))
+    assert error["error"]["message"] == record["error"]["message"]
+    assert "my-ha" in record["error"]["message"]
+    unit = "pvedrbdstor-bringup@my-ha.service"
+    assert record["error"]["message"] in booted.shell(f"journalctl --no-pager --output cat --unit {unit}")
+    assert booted.shell("systemctl is-active pvedrbdstor-mirrors.service") == "active"
 
 
 def test_only_root_may_ask(booted: Machine) -> None:

@@ -5,6 +5,8 @@ Each is made to note its call and do nothing else; their units, systemd's genera
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.packaging.machine import BootedMachine, Machine
@@ -76,6 +78,18 @@ def test_they_are_back_at_the_boot_after_the_last_storage_went(node: BootedMachi
     node.power_off()
     node.boot()
     assert masked(node) == []
+
+
+def test_the_running_service_sees_the_first_storage_come_and_the_last_one_go(node: BootedMachine) -> None:
+    """Whoever in the cluster added or removed it; the service itself may not write to /etc."""
+    node.write(STORAGE_CFG, "")
+    node.run("systemctl", "start", "pvedrbdstor.service")
+    for text, wanted in ((OURS, EACH), (OURS + "\nnodes b\n", EACH), ("", []), (OURS, EACH)):
+        node.write(STORAGE_CFG, text)
+        deadline = time.monotonic() + 20
+        while masked(node) != wanted:
+            assert time.monotonic() < deadline, node.shell("journalctl --no-pager --lines 30")
+            time.sleep(0.3)
 
 
 def test_an_upgrade_of_their_packages_leaves_them_masked_and_starts_nothing(node: BootedMachine) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.history import History
 from pvedrbdstor.errors import SystemCallFailed
-from pvedrbdstor.mirror import gather, helper
+from pvedrbdstor.mirror import gather, helper, vendor
 from pvedrbdstor.mirror.gather import Settings
 from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.mirror.live import storages, view
@@ -24,6 +24,7 @@ from pvedrbdstor.mirror.live.devices import Devices
 from pvedrbdstor.mirror.live.knowledge import Knowledge
 from pvedrbdstor.mirror.live.stream import Stream
 from pvedrbdstor.mirror.live.watch import DrbdSide, Watch
+from pvedrbdstor.pve.storage_cfg import storage_ids_on
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Questions:
     state: Callable[[object], object] = gather.ask_state
     settings: Callable[[object], object] = gather.ask_settings
     mount: Callable[[Mapping[str, object]], object] = gather.ask_mount
+    vendor_units: Callable[[object], object] = vendor.ask_to_follow
 
 
 class Monitor:
@@ -74,6 +76,9 @@ class Monitor:
         self._config = Question(Helper(questions.config, clock), every=CONFIG_SECONDS)
         self._state = Question(Helper(questions.state, clock), every=STATE_SECONDS)
         self._settings = Question(Helper(questions.settings, clock), every=SETTINGS_SECONDS)
+        self._vendor_units = Helper(questions.vendor_units, clock)
+        self._any_storage: bool | None = None
+        self._followed: bool | None = None
         self._ask_mount = questions.mount
         self._stream = Stream()
         self._devices = Devices()
@@ -105,6 +110,7 @@ class Monitor:
         ready = self._wait(timeout)
         now = view.boot_clock()
         self._hear_configuration(now)
+        self._follow()
         self._hear_drbd(now)
         if self._devices.fileno() in ready and self._devices.changed():
             self._something_changed(now)
@@ -121,8 +127,11 @@ class Monitor:
     def close(self) -> None:
         """End all that this process started; what hangs is left behind. The views stay, and grow old."""
         self._stream.stop(view.boot_clock())
-        for question in (self._config, self._state, self._settings):
-            question.helper.close()
+        for used in (
+            self._vendor_units,
+            *(question.helper for question in (self._config, self._state, self._settings)),
+        ):
+            used.close()
         for watch in self._watches.values():
             watch.close()
         os.close(self._mounts)
@@ -171,6 +180,7 @@ class Monitor:
         if text is None or text == self._text:
             return
         self._text = text
+        self._any_storage = bool(storage_ids_on(text, self._node))
         wanted = storages.watched(text, self._node)
         for storage_id, watch in list(self._watches.items()):
             if wanted.get(storage_id) != watch.config:
@@ -183,6 +193,12 @@ class Monitor:
         for storage_id, config in wanted.items():
             if storage_id not in self._watches:
                 self._watches[storage_id] = Watch(config, now, self._folder, self._ask_mount)
+
+    def _follow(self) -> None:
+        """The first storage of this node came, or its last one went, perhaps by another node's doing."""
+        self._vendor_units.answer()
+        if self._any_storage != self._followed and self._vendor_units.ask():
+            self._followed = self._any_storage
 
     # --- DRBD ---
 

@@ -246,3 +246,21 @@ def test_an_orphaned_monitor_ends(world: World) -> None:
     assert world.monitor is not None
     world.monitor.run(orphaned=lambda: True)
     world.monitor = None
+
+
+def test_the_vendors_start_scripts_are_looked_after_when_the_first_storage_comes_and_the_last_one_goes(
+    world: World,
+) -> None:
+    def asked() -> list[str]:
+        """How many storages there were each time."""
+        return (world.tools / "vendor-units").read_text().split()
+
+    world.start()
+    world.until(lambda _: (world.tools / "vendor-units").exists())
+    world.put_storages("ha", "hb")
+    world.until(lambda seen: seen.fresh, "hb")
+    assert asked() == ["1"]  # nothing changes for them
+    world.put_storages()
+    world.until(lambda _: asked() == ["1", "0"])
+    world.put_storages("hb")
+    world.until(lambda _: asked() == ["1", "0", "1"])

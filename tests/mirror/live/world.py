@@ -58,7 +58,11 @@ class World:
         self.monitor = Monitor(
             str(self.live),
             node="a",
-            questions=Questions(config=storages.read_text(str(self.storage_cfg)), mount=self._ask_mount),
+            questions=Questions(
+                config=storages.read_text(str(self.storage_cfg)),
+                mount=self._ask_mount,
+                vendor_units=self._ask_vendor_units,
+            ),
         )
         return self.monitor
 
@@ -115,6 +119,11 @@ class World:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.monitor.step(0.02)
+
+    def _ask_vendor_units(self, _question: object = None) -> dict[str, bool]:
+        with (self.tools / "vendor-units").open("a") as file:
+            file.write(f"{self.storage_cfg.read_text().count('drbdocfs2:')}\n")
+        return {"asked": True}
 
     def _ask_mount(self, storage: Mapping[str, Any]) -> object:
         path = self._mounts / storage["id"]
