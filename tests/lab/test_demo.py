@@ -12,6 +12,7 @@ import pytest
 
 from tests.lab import demo
 from tests.lab.assets import REPOSITORY
+from tests.lab.backends import choose
 from tests.lab.cluster import Cluster
 
 
@@ -21,7 +22,7 @@ def test_demo_tells_the_main_job_and_ends_well() -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=360,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -39,6 +40,7 @@ def test_demo_tells_the_main_job_and_ends_well() -> None:
         "clone",
         "write",
         "free",
+        *([] if choose().kind == "tcg" else ["boot", "migrate", "lose", "go", "read"]),
     ]
     assert done.stdout.endswith("all is well\n")
 
@@ -49,7 +51,7 @@ def test_demo_that_fails_says_what_failed_and_where_the_logs_are(
     def fail(_story: demo.Story, _cluster: Cluster) -> None:
         demo.check(False, "both nodes read the same")
 
-    monkeypatch.setattr(demo, "Cluster", lambda progress: nullcontext(cluster))
+    monkeypatch.setattr(demo, "Cluster", lambda progress, memory: nullcontext(cluster))
     monkeypatch.setattr(demo, "tell", fail)
     assert demo.main() == 1
     said = capsys.readouterr().err
