@@ -1,4 +1,5 @@
-"""`python3 -m bench`: measure the whole line against what Proxmox's base class does; `--lab`: on two nodes with OCFS2.
+"""`python3 -m bench`: measure the whole line against what Proxmox's base class does; `--lab`: on two nodes with OCFS2;
+`--status`: the call that pvestatd makes all day.
 
 A missed goal is shown, not an error: the exit status is 0 unless the bench itself fails.
 """
@@ -10,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import local, machine, picture, report
+from bench import local, machine, picture, report, status
 from bench.perl_side import BenchError, pve_tree
 from bench.report import Report
 
@@ -21,6 +22,7 @@ DOCS = ROOT / "docs"
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m bench", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--lab", action="store_true", help="on a two-node cluster in user space, instead of here")
+    parser.add_argument("--status", action="store_true", help="10 000 calls of status, also with a mount that hangs")
     parser.add_argument("--output", type=Path, default=ROOT / "artifacts" / "bench", help="folder for JSON and picture")
     parser.add_argument(
         "--update-docs", action="store_true", help="also write docs/bench*.{json,svg} and the table there"
@@ -31,9 +33,14 @@ def main(arguments: list[str]) -> int:
     def progress(text: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s   {text}", file=sys.stderr, flush=True)
 
-    name = "bench-lab" if options.lab else "bench"
+    name = "bench-lab" if options.lab else "bench-status" if options.status else "bench"
     try:
-        result = measure_lab(progress) if options.lab else measure_here(progress)
+        if options.lab:
+            result = measure_lab(progress)
+        elif options.status:
+            result = status.measure(progress)
+        else:
+            result = measure_here(progress)
     except BenchError as error:
         print(f"the bench failed: {error}", file=sys.stderr)
         return 1

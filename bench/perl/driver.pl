@@ -63,6 +63,10 @@ my %CALL = (
         my ($class, $cfg, $storeid, undef, $volname) = @_;
         return [$class->volume_size_info($cfg->{ids}->{$storeid}, $storeid, $volname)];
     },
+    status => sub {
+        my ($class, $cfg, $storeid) = @_;
+        return [$class->status($storeid, $cfg->{ids}->{$storeid}, {})];
+    },
     snapshot => sub {
         my ($class, $cfg, $storeid, undef, $volname, $snap) = @_;
         return $class->volume_snapshot($cfg->{ids}->{$storeid}, $storeid, $volname, $snap);

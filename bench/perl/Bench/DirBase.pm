@@ -19,6 +19,8 @@ use PVE::Storage::Plugin;
 
 my $QEMU_IMG = '/usr/bin/qemu-img';
 my $CHUNK = 4096; # bytes a read from a pipe
+my $STATUS_TIMEOUT = 2; # seconds
+my %STATFS = (x86_64 => 137, aarch64 => 43); # the number of the system call
 my $IMAGE_RE = qr!^(/.+/(\d+)/((?:vm|base)-\d+-[^/]+\.(raw|qcow2|vmdk|subvol)))$!;
 
 # fork() copies the page tables: it costs a process with all of PVE's modules twice what it costs a small one.
@@ -63,6 +65,53 @@ sub run_command {
     waitpid($pid, 0);
     die "command '@{$command}' failed: status $?\n" if $?;
     return;
+}
+
+# A child process asks the file system, so that one that hangs costs no more than the deadline.
+sub status {
+    my ($class, $storeid, $scfg, $cache) = @_;
+
+    weigh_as_much_as_pve();
+    my ($blocks, $free, $available) = _in_child($STATUS_TIMEOUT, \&_statfs, $scfg->{path});
+    return if !$blocks;
+    return ($blocks, $available, $blocks - $free, 1);
+}
+
+# What a function returns in a process of its own, as numbers; nothing after $timeout seconds.
+sub _in_child {
+    my ($timeout, $code, @arguments) = @_;
+
+    pipe(my $out, my $in) or die "pipe failed - $!\n";
+    my $pid = fork() // die "fork failed - $!\n";
+    if (!$pid) {
+        close($out);
+        syswrite($in, encode_json([$code->(@arguments)]) . "\n");
+        POSIX::_exit(0);
+    }
+    close($in);
+    my $line = '';
+    my $read = eval {
+        local $SIG{ALRM} = sub { die "timeout\n" }; ## no critic (RequireLocalizedPunctuationVars)
+        alarm($timeout);
+        $line = readline($out) // '';
+        alarm(0);
+        1;
+    };
+    kill('KILL', $pid) if !$read;
+    close($out);
+    waitpid($pid, 0);
+    return $line eq '' ? () : map { m/^(\d+)$/ } @{ decode_json($line) };
+}
+
+# Bytes in all, free, available, by statfs(2).
+sub _statfs {
+    my ($path) = @_;
+
+    my $number = $STATFS{ (POSIX::uname())[4] } // die "statfs(2) has no known number here\n";
+    my $buffer = "\0" x 120;
+    return if syscall($number, $path, $buffer) != 0;
+    my ($type, $unit, $blocks, $free, $available) = unpack('q5', $buffer);
+    return map { $_ * $unit } $blocks, $free, $available;
 }
 
 # (size, format, used, parent, ctime)
