@@ -27,4 +27,4 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(watch, "PROBE_SECONDS", 0.05)
     monkeypatch.setattr(watch, "SILENT_SECONDS", 0.5)
     yield made
-    made.stop()
+    made.end()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +12,7 @@ from pvedrbdstor.mirror import gather
 from pvedrbdstor.mirror.facts import Mount
 from pvedrbdstor.mirror.finding import Kind
 from pvedrbdstor.mirror.verdict import verdict_of
+from tests.hung_mount import hung_mount
 from tests.mirror.live.world import GOOD_MOUNT, World
 
 CONFIG = StorageConfig("ha", "/nowhere/mounted", "r0")
@@ -33,18 +34,15 @@ def test_a_good_mount_makes_it_healthy(world: World, monkeypatch: pytest.MonkeyP
 
 
 def test_a_mount_that_hangs_costs_its_deadline_and_is_not_called_well(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hang(storage: Mapping[str, object]) -> object:
-        time.sleep(60)
-        return GOOD_MOUNT
-
-    monkeypatch.setattr(gather, "ask_mount", hang)
     monkeypatch.setattr(gather, "_PATIENCE", 0.5)
-    started = time.monotonic()
-    facts = gather.gather(CONFIG)
-    assert time.monotonic() - started < 3
-    assert verdict_of(facts).kind is Kind.NOT_UP
+    with hung_mount(tmp_path / "hung") as path:
+        started = time.monotonic()
+        facts = gather.gather(StorageConfig("ha", str(path), "r0"))
+        assert time.monotonic() - started < 3
+    assert facts.mount.mounted is True and facts.mount.silent == 0.5
+    assert verdict_of(facts).kind is Kind.SUSPENDED
 
 
 def test_tools_that_fail_leave_drbd_unknown(world: World) -> None:

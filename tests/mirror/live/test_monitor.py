@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import time
+from pathlib import Path
 
 import pytest
 
 from pvedrbdstor.errors import SystemCallFailed
+from pvedrbdstor.mirror import gather
 from pvedrbdstor.mirror.live import knowledge, view
 from pvedrbdstor.mirror.live.monitor import Monitor
+from tests.hung_mount import hung_mount
 from tests.mirror.live.world import CUT, EVENTS, GOOD_MOUNT, PEER, World
 
 
@@ -118,6 +121,14 @@ def _table_with_the_mount(path: str) -> object:
     from pvedrbdstor.mirror.mountinfo import MountEntry
 
     return MountEntry(1, (147, 0), "/", path, "ocfs2", "/dev/drbd0", ("rw",))
+
+
+def test_a_real_mount_that_hangs_is_silent_from_the_table_of_mounts_alone(world: World, tmp_path: Path) -> None:
+    with hung_mount(tmp_path / "hung") as path:
+        world.storage_cfg.write_text(f"drbdocfs2: ha\n\tpath {path}\n\tdrbdocfs2-resource r0\n")
+        world.start(ask_mount=gather.ask_mount)
+        assert "not answered" in world.until_kind("suspended").verdict.cause
+    world.until_kind("not-up")
 
 
 def test_a_mount_that_hangs_and_is_gone_from_the_table_is_not_mounted(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ CUT = (
 )
 GOOD_MOUNT = {"mounted": True, "read_only": False, "device": [147, 0], "sizes": {"total": 100, "avail": 60, "used": 40}}
 
+_ENDED = ".ended"
+
 
 class World:
     """One node with a healthy storage `ha`. tools: the folder of the doubles; live: the views'."""
@@ -54,7 +57,7 @@ class World:
         self.mount("ha", GOOD_MOUNT)
         self.monitor: Monitor | None = None
 
-    def start(self) -> Monitor:
+    def start(self, ask_mount: Callable[[Mapping[str, Any]], object] | None = None) -> Monitor:
         self.monitor = Monitor(
             str(self.live),
             node="a",
@@ -65,6 +68,16 @@ class World:
             ),
         )
         return self.monitor
+
+    def end(self) -> None:
+        """Stop, and let go of every probe that hangs."""
+        self.stop()
+        (self._mounts / _ENDED).touch()
+
+    def end(self) -> None:
+        """Let go of whatever still hangs."""
+        self.stop()
+        (self._mounts / "over").touch()
 
     def stop(self) -> None:
         if self.monitor is not None:
@@ -128,6 +141,8 @@ class World:
     def _ask_mount(self, storage: Mapping[str, Any]) -> object:
         path = self._mounts / storage["id"]
         while not path.exists():
+            if (self._mounts / _ENDED).exists():
+                os._exit(0)
             time.sleep(0.02)
         return json.loads(path.read_text())
 
