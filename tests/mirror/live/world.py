@@ -63,7 +63,7 @@ class World:
             node="a",
             questions=Questions(
                 config=storages.read_text(str(self.storage_cfg)),
-                mount=self._ask_mount,
+                mount=ask_mount or self._ask_mount,
                 vendor_units=self._ask_vendor_units,
             ),
         )
@@ -73,11 +73,6 @@ class World:
         """Stop, and let go of every probe that hangs."""
         self.stop()
         (self._mounts / _ENDED).touch()
-
-    def end(self) -> None:
-        """Let go of whatever still hangs."""
-        self.stop()
-        (self._mounts / "over").touch()
 
     def stop(self) -> None:
         if self.monitor is not None:
