@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from pvedrbdstor.cli import mirror_adopt, output
+from pvedrbdstor.cli import mirror_adopt, mirror_peer, output
 from pvedrbdstor.cli.options import StorageName, confirm, json_option, storage_argument, yes_option
 from pvedrbdstor.cli.session import DEFAULT_CONFIG, Session, pass_session
 from pvedrbdstor.config import StorageConfig
@@ -40,6 +40,7 @@ def mirror() -> None:
 
 mirror.add_command(mirror_adopt.adopt)
 mirror.add_command(mirror_adopt.release)
+mirror.add_command(mirror_peer.peer_off)
 
 
 @mirror.command(short_help="Bring a storage up on this node.")

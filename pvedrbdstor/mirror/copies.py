@@ -151,7 +151,8 @@ def _two_writers(facts: Facts, peer: Peer) -> Finding:
     cause = f"No contact to {peer}{_since(peer)}, and it was not fenced: if it runs, both copies are drifting apart."
     remedy = (
         f"Restore the link at once and look at 'drbdadm status {facts.resource}': DRBD may refuse to reconnect. "
-        "Start no guest here that may run there."
+        f"Start no guest here that may run there; if the other node is switched off for certain, say so: 'pvedrbdstor mirror "
+        f"peer-off {facts.storage}'."
     )
     return Finding(Kind.DEGRADED, cause, remedy, Severity.CRITICAL, admits=False)
 
@@ -160,7 +161,8 @@ def _split(facts: Facts, cause: str) -> Finding:
     """Guests that run here go on, on this node's copy; nothing else may come to it."""
     name = facts.resource
     remedy = (
-        "If the other node runs, choose the copy to keep. On the node to lose its own: stop its guests, unmount the file "
+        f"If the other node is switched off for certain, say so: 'pvedrbdstor mirror peer-off {facts.storage}'. "
+        "If it runs, choose the copy to keep. On the node to lose its own: stop its guests, unmount the file "
         f"system, 'drbdadm secondary {name}', 'drbdadm disconnect {name}' unless it is StandAlone, 'drbdadm connect "
         f"--discard-my-data {name}'. On the other: 'drbdadm connect {name}' if it is StandAlone."
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
@@ -17,7 +17,7 @@ from pvedrbdstor.drbd import commands, config, generation, proc_drbd
 from pvedrbdstor.drbd.config import ResourceConfig
 from pvedrbdstor.drbd.events2 import State, parse_now
 from pvedrbdstor.drbd.generation import Generation
-from pvedrbdstor.drbd.history import History
+from pvedrbdstor.drbd.history import History, Loss
 from pvedrbdstor.errors import Error, NotMounted, WrongMount
 from pvedrbdstor.mirror import mountinfo
 from pvedrbdstor.mirror.facts import Facts, Mount, View, drbd_facts
@@ -144,8 +144,14 @@ def facts_of(
     now: float,
     settings: Settings,
     mount: Mount,
+    peer_off: bool = False,
 ) -> Facts:
-    """Everything together. now: of the history's clock."""
+    """Everything together. now: of the history's clock. peer_off: an administrator says that no peer runs."""
+
+    def loss(peer: int) -> Loss | None:
+        known = history.loss(storage.resource, peer, now)
+        return replace(known or Loss(), peer_off=True) if peer_off else known
+
     found = generation.from_proc_drbd(proc) if proc is not None else None
     resource = storage.resource
     return Facts(
@@ -159,7 +165,7 @@ def facts_of(
             resource,
             storage.volume,
             proc=proc_drbd.parse(proc) if proc is not None and found is Generation.V8_4 else None,
-            loss=lambda peer: history.loss(resource, peer, now),
+            loss=loss,
         ),
         config=settings.resources.get(resource) if settings.resources is not None else None,
         fence_handler=settings.fence_handler(resource),

@@ -18,7 +18,7 @@ from pvedrbdstor.mirror.bringup import down, job, join, lock, paths, record
 from pvedrbdstor.mirror.bringup.facts import WAIT_PEER_SECONDS, Options
 from pvedrbdstor.mirror.bringup.record import Record, boot_clock
 from pvedrbdstor.mirror.finding import Kind, Severity
-from pvedrbdstor.mirror.live import view
+from pvedrbdstor.mirror.live import peer_off, view
 from pvedrbdstor.mirror.verdict import Verdict
 from tests.cli.conftest import CommandLine
 
@@ -236,3 +236,17 @@ def test_status_without_a_monitor_looks_itself(cli: CommandLine, joined: Joined)
     document = json.loads(cli("mirror", "status", "ha", "--json").stdout)
     assert document["source"] == "one look"
     assert document["verdict"]["usable_here"] is False
+
+
+def test_a_peer_is_said_to_be_off_by_who_confirms_it(cli: CommandLine, joined: Joined) -> None:
+    result = cli("mirror", "peer-off", "ha", "--yes")
+    assert result.exit_code == 0
+    assert "counts as switched off" in result.stdout
+    assert peer_off.is_said("ha")
+
+
+def test_a_peer_is_not_said_to_be_off_when_the_answer_is_no(
+    cli: CommandLine, joined: Joined, on_a_terminal: None
+) -> None:
+    assert cli("mirror", "peer-off", "ha", input="n\n").exit_code == 1
+    assert not peer_off.is_said("ha")

@@ -11,7 +11,7 @@ from pvedrbdstor.mirror import gather
 from pvedrbdstor.mirror.facts import Mount
 from pvedrbdstor.mirror.gather import Probe, Settings
 from pvedrbdstor.mirror.helper import Helper
-from pvedrbdstor.mirror.live import in_use, view
+from pvedrbdstor.mirror.live import in_use, peer_off, view
 from pvedrbdstor.mirror.live.announce import Announcer
 from pvedrbdstor.mirror.live.knowledge import Knowledge
 from pvedrbdstor.mirror.live.view import InUse, Record
@@ -91,6 +91,7 @@ class Watch:
             now=now,
             settings=drbd.settings,
             mount=self.mount(),
+            peer_off=self._peer_is_off(knowledge),
         )
         verdict = verdict_of(facts)
         if self._announcer.changed(verdict, now):
@@ -102,6 +103,17 @@ class Watch:
     def close(self) -> None:
         self.prober.close()
         self._announcer.close()
+
+    def _peer_is_off(self, knowledge: Knowledge) -> bool:
+        """Whether an administrator said so; a connection takes it back."""
+        if not peer_off.is_said(self.config.id, self._folder):
+            return False
+        resource = self.config.resource
+        if any(found.resource == resource and found.state == "Connected" for found in knowledge.state.connections):
+            log.info("Storage '%s': the other node is connected again", self.config.id)
+            peer_off.take_back(self.config.id, self._folder)
+            return False
+        return True
 
     def _note_guests(self, verdict: Verdict) -> None:
         """While no new guests are admitted, those that ran when that began stay known: they may be restarted."""

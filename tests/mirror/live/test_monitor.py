@@ -11,10 +11,10 @@ import pytest
 
 from pvedrbdstor.errors import SystemCallFailed
 from pvedrbdstor.mirror import gather
-from pvedrbdstor.mirror.live import knowledge, view
+from pvedrbdstor.mirror.live import knowledge, peer_off, view
 from pvedrbdstor.mirror.live.monitor import Monitor
 from tests.hung_mount import hung_mount
-from tests.mirror.live.world import CUT, EVENTS, GOOD_MOUNT, PEER, World
+from tests.mirror.live.world import BACK, CUT, EVENTS, GOOD_MOUNT, PEER, World
 
 
 def test_a_healthy_storage_is_seen_so_with_its_sizes(world: World) -> None:
@@ -275,3 +275,16 @@ def test_the_vendors_start_scripts_are_looked_after_when_the_first_storage_comes
     world.until(lambda _: asked() == ["1", "0"])
     world.put_storages("hb")
     world.until(lambda _: asked() == ["1", "0", "1"])
+
+
+def test_a_peer_said_to_be_off_is_no_second_writer_until_it_connects_again(world: World) -> None:
+    world.start()
+    world.until_kind("healthy")
+    world.stream(1, CUT)
+    world.until(lambda seen: not seen.verdict.admits)
+    peer_off.say("ha", str(world.live))
+    assert "switched off" in world.until(lambda seen: seen.verdict.admits).verdict.cause
+    world.stream(1, BACK)
+    world.until_kind("healthy")
+    world.stream(1, CUT)
+    world.until(lambda seen: not seen.verdict.admits)

@@ -29,6 +29,10 @@ CUT = (
     f"change peer-device name:r0 {PEER} volume:0 replication:Off peer-disk:DUnknown\n"
     f"change connection name:r0 {PEER} connection:Connecting\n"
 )
+BACK = (
+    f"change connection name:r0 {PEER} connection:Connected role:Primary\n"
+    f"change peer-device name:r0 {PEER} volume:0 replication:Established peer-disk:UpToDate\n"
+)
 GOOD_MOUNT = {"mounted": True, "read_only": False, "device": [147, 0], "sizes": {"total": 100, "avail": 60, "used": 40}}
 
 _ENDED = ".ended"
