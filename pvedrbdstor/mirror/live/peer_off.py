@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from pvedrbdstor.mirror.live import view
 
@@ -14,8 +15,12 @@ def say(storage_id: str, folder: str | None = None) -> None:
         pass
 
 
-def is_said(storage_id: str, folder: str | None = None) -> bool:
-    return os.path.exists(_path(storage_id, folder))
+def seconds_since(storage_id: str, folder: str | None = None) -> float | None:
+    """How long ago it was said; None when it was not."""
+    try:
+        return max(0.0, time.time() - os.stat(_path(storage_id, folder)).st_mtime)
+    except FileNotFoundError:
+        return None
 
 
 def take_back(storage_id: str, folder: str | None = None) -> None:

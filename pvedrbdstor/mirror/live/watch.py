@@ -23,6 +23,8 @@ PROBE_SECONDS = 1.0
 """Between two probes of a mount that answers."""
 SILENT_SECONDS = 4.0
 """A mount that does not answer for so long counts as frozen."""
+NOTICED_SECONDS = 60.0
+"""By now DRBD has missed a peer that is off: 2 x ping-int + ping-timeout, 20.5 s with its defaults."""
 
 Ask = Callable[[Mapping[str, object]], object]
 
@@ -53,6 +55,7 @@ class Watch:
         self._written: tuple[object, ...] = ()
         self._written_at: float | None = None
         self._unwritable = False
+        self._apart = False
 
     def probe(self, now: float, *, at_once: bool = False) -> None:
         """Ask the mount when it is time to; its answer is taken by look()."""
@@ -105,12 +108,16 @@ class Watch:
         self._announcer.close()
 
     def _peer_is_off(self, knowledge: Knowledge) -> bool:
-        """Whether an administrator said so; a connection takes it back."""
-        if not peer_off.is_said(self.config.id, self._folder):
+        """Whether an administrator said so; a new connection takes it back, not one that DRBD has not yet missed."""
+        said = peer_off.seconds_since(self.config.id, self._folder)
+        if said is None:
+            self._apart = False
             return False
         resource = self.config.resource
-        if any(found.resource == resource and found.state == "Connected" for found in knowledge.state.connections):
-            log.info("Storage '%s': the other node is connected again", self.config.id)
+        if not any(found.resource == resource and found.state == "Connected" for found in knowledge.state.connections):
+            self._apart = True
+        elif self._apart or said > NOTICED_SECONDS:
+            log.info("Storage '%s': the other node is connected, so it is not off", self.config.id)
             peer_off.take_back(self.config.id, self._folder)
             return False
         return True

@@ -288,3 +288,12 @@ def test_a_peer_said_to_be_off_is_no_second_writer_until_it_connects_again(world
     world.until_kind("healthy")
     world.stream(1, CUT)
     world.until(lambda seen: not seen.verdict.admits)
+
+
+def test_a_peer_said_to_be_off_before_drbd_has_missed_it_stays_so(world: World) -> None:
+    world.start()
+    world.until_kind("healthy")
+    peer_off.say("ha", str(world.live))
+    world.run(0.5)
+    world.stream(1, CUT)
+    assert world.until_kind("degraded").verdict.admits
