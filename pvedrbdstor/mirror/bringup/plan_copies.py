@@ -101,7 +101,7 @@ def _given_up(config: StorageConfig) -> Refusal:
     return Refusal(
         "DRBD has met the other node and will not connect (StandAlone): each holds writes that the other lacks (a split "
         "brain), or their settings differ",
-        f"Run 'dmesg | grep {name}', which says which of the two. After a split brain choose the copy to keep; on the node "
+        "Run 'dmesg | grep -i drbd', which says which of the two. After a split brain choose the copy to keep; on the node "
         f"to lose its own, with the storage down there: 'drbdadm disconnect {name}', 'drbdadm secondary {name}', 'drbdadm connect "
         f"--discard-my-data {name}'; on the other 'drbdadm connect {name}' if it is StandAlone; then 'pvedrbdstor mirror up {config.id}'",
     )
