@@ -10,7 +10,20 @@ from pvedrbdstor.errors import NotAdmitted, NotUsable
 from pvedrbdstor.mirror.finding import Kind
 from pvedrbdstor.mirror.live.view import View, read_view
 
-_ALWAYS = ("status", "deactivate_storage")
+_IMPATIENT = frozenset(
+    (
+        "activate_storage",
+        "activate_volume",
+        "get_identity",
+        "list_images",
+        "volume_rollback_is_possible",
+        "volume_size_info",
+        "volume_snapshot",
+        "volume_snapshot_info",
+    )
+)
+"""Calls that a daemon's loop, a person or a paused guest waits for. The rest is work that may wait for its deadline: a
+freeze by fencing is over in half a minute."""
 
 
 def status(config: StorageConfig) -> dict[str, object] | None:
@@ -36,7 +49,7 @@ def refuse_hopeless(config: StorageConfig, method: str) -> None:
     Without a fresh view nothing is refused here: the call itself will find out, within its deadline. Bringing the
     storage up is refused for frozen I/O alone: it is what helps against most of the rest.
     """
-    if method in _ALWAYS:
+    if method not in _IMPATIENT:
         return
     view = read_view(config.id)
     if not view.fresh or not view.describes(config) or view.verdict.active:

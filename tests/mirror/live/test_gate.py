@@ -90,12 +90,17 @@ def test_without_a_fresh_view_status_looks_for_itself(backend: Backend, view_is:
     assert backend.opened == 1
 
 
-@pytest.mark.parametrize("method", ["list_images", "activate_storage", "activate_volume", "alloc_image", "recover"])
-def test_no_call_goes_into_frozen_io(backend: Backend, method: str) -> None:
+@pytest.mark.parametrize("method", ["list_images", "activate_storage", "activate_volume", "volume_snapshot"])
+def test_no_call_that_somebody_waits_for_goes_into_frozen_io(backend: Backend, method: str) -> None:
     backend.see(FROZEN)
     with pytest.raises(NotUsable, match=r"'ha' is suspended on node .*The cause\. The remedy\."):
         backend.call(method, volname=VOLUME)
     assert backend.opened == 0
+
+
+def test_work_may_wait_for_frozen_io_until_its_deadline(backend: Backend) -> None:
+    backend.see(FROZEN)
+    assert backend.call("alloc_image", vmid=101, format="raw", name=None, size_kib=1024) == "101/vm-101-disk-0.raw"
 
 
 def test_a_volume_of_a_stale_storage_is_refused_with_the_reason_and_bringing_it_up_is_not(backend: Backend) -> None:
