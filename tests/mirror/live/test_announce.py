@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pvedrbdstor import command
 from pvedrbdstor.mirror.finding import Finding, Kind, Severity
 from pvedrbdstor.mirror.live import announce
 from pvedrbdstor.mirror.live.announce import Announcer, message, notify
@@ -106,6 +107,17 @@ def test_pve_is_asked_with_the_severity_the_template_and_its_data(
         .startswith('["error","drbdocfs2",{"cause":"Frozen.","fqdn":"a.b","hostname":"a",')
     )
     assert '{"hostname":"a","storage":"ha","type":"drbdocfs2"}]' in (tmp_path / "got").read_text()
+
+
+def test_where_systemd_runs_it_starts_what_notifies_outside_of_the_services_confines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "systemd-run").write_text(f'#!/bin/sh\necho "$1 $2 $3 $4 $5" >{tmp_path}/got\n')
+    (tmp_path / "systemd-run").chmod(0o755)
+    monkeypatch.setattr(announce, "_SYSTEMD", str(tmp_path))
+    monkeypatch.setattr(command, "PATH", f"{tmp_path}:{command.PATH}")
+    notify(message("ha", FROZEN))
+    assert (tmp_path / "got").read_text() == "--quiet --collect --property=RuntimeMaxSec=30 perl -e\n"
 
 
 def test_a_pve_that_does_not_take_it_is_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
