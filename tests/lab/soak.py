@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,22 +80,58 @@ def side_by_side(cores: int, free: int) -> int:
     return max(1, min(cores + 1, free // _MEMORY_OF_A_CLUSTER))
 
 
-def run(batch: Batch) -> bool:
-    """Run a batch, its output in its log; whether all of it passed."""
+class Running:
+    """The batches that run now: whoever ends the soak ends them, and their nodes with them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
+
+    def run(self, batch: Batch) -> bool:
+        """Run a batch, its output in its log; whether all of it passed."""
+        environment = {**os.environ, results.FILE: str(batch.rows)}
+        command = [*_PYTEST, "-s", "-m", "soak", *batch.cases]
+        with batch.log.open("w") as log:
+            with self._lock:
+                if self._ended:
+                    return False
+                process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
+                self._processes.add(process)
+            try:
+                return process.wait(_SECONDS) == 0
+            except subprocess.TimeoutExpired:
+                process.kill()  # nodes end themselves when their owner is gone
+                process.wait()
+                return False
+            finally:
+                with self._lock:
+                    self._processes.discard(process)
+
+    def end(self) -> None:
+        """Kill what runs, and start nothing more."""
+        with self._lock:
+            self._ended = True
+            for process in self._processes:
+                process.kill()
+
+
+def run(batch: Batch, running: Running) -> bool:
+    """Run a batch and say how it went; whether all of it passed."""
     started = time.monotonic()
-    environment = {**os.environ, results.FILE: str(batch.rows)}
-    command = [*_PYTEST, "-s", "-m", "soak", *batch.cases]
-    with batch.log.open("w") as log:
-        try:
-            done = subprocess.run(
-                command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, timeout=_SECONDS, check=False
-            )
-            passed = done.returncode == 0
-        except subprocess.TimeoutExpired:
-            passed = False
+    passed = running.run(batch)
     outcome = "passed" if passed else f"FAILED, see {batch.log.relative_to(REPOSITORY)}"
     print(f"{batch.title}: {outcome}, {time.monotonic() - started:.0f} s", flush=True)
     return passed
+
+
+@contextmanager
+def ended_with(running: Running) -> Iterator[None]:
+    """End what runs when the block ends, in whatever way."""
+    try:
+        yield
+    finally:
+        running.end()
 
 
 def page(text: str, tables: str, command: str, minutes: float) -> str:
@@ -118,9 +157,15 @@ def main(arguments: Sequence[str]) -> int:
     LOGS.mkdir(parents=True)
     width = side_by_side(os.cpu_count() or 1, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     print(f"{len(shared)} batches on {width} clusters at a time, then {len(alone)} alone", flush=True)
-    with ThreadPoolExecutor(width) as pool:
-        passed = list(pool.map(run, shared))
-    passed += [run(batch) for batch in alone]
+    running = Running()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        with ThreadPoolExecutor(width) as pool, ended_with(running):
+            passed = list(pool.map(lambda batch: run(batch, running), shared))
+            passed += [run(batch, running) for batch in alone]
+    except KeyboardInterrupt:
+        print("interrupted; the nodes are gone", file=sys.stderr)
+        return 130
     tables = results.markdown([batch.rows for batch in shared + alone])
     print(f"\n{tables}\n")
     if not all(passed):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.lab import results, soak
+from tests.lab.ops import wait_until
 
 
 def test_cases_of_a_long_module_are_shared_among_batches_and_modules_never_mixed() -> None:
@@ -65,3 +67,16 @@ def test_failed_batch_fails_the_soak_and_leaves_the_page(
     assert soak.main([]) == 1
     assert "1 of 1 batches failed" in capsys.readouterr().err
     assert "old" in page.read_text()
+
+
+def test_ended_soak_kills_what_runs_and_starts_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "LOGS", tmp_path)
+    monkeypatch.setattr(soak, "_PYTEST", ("sh", "-c", f"touch {tmp_path}/began; exec sleep 60"))
+    running = soak.Running()
+    with ThreadPoolExecutor(1) as pool, soak.ended_with(running):
+        outcome = pool.submit(running.run, soak.Batch(1, ["x::y"]))
+        wait_until((tmp_path / "began").exists, "the batch has begun")
+        running.end()
+        assert outcome.result(10) is False
+    assert running.run(soak.Batch(2, ["x::y"])) is False
+    assert not (tmp_path / "02.jsonl").exists()
