@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ class _Run:
         except CommandFailed as error:
             if step not in _RETRIED:
                 self._fail(step, error.message, error)
-            self.said[step] = str(error.fields["output"])
+            self.said[step] = _first_words(str(error.fields["output"]))
             self.hands.sleep(_PAUSE)
         except Error as error:
             self._fail(step, error.message, error)
@@ -140,4 +141,10 @@ class _Run:
         self.failure = None
 
     def _failed(self, step: str, detail: str) -> BringUpFailed:
-        return BringUpFailed(storage=self.config.id, step=step, detail=detail.rstrip("."))
+        return BringUpFailed(storage=self.config.id, step=step, detail=" ".join(detail.split()).rstrip("."))
+
+
+def _first_words(said: str) -> str:
+    """Of drbdadm's `0: State change failed: (-2) Need ...` and the line about its helper's exit code, what matters."""
+    first = next((line.strip() for line in said.splitlines() if line.strip()), "it does not say why")
+    return re.sub(r"^[0-9]+: ", "", first).rstrip(".")
