@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pvedrbdstor.drbd.events2 import parse_events
-from pvedrbdstor.drbd.history import History, Loss
+from pvedrbdstor.drbd.history import REJOIN_SECONDS, History, Loss
 from tests.drbd.support import STREAMS, stream
 
 PEER = "connection name:r0 peer-node-id:0 conn-name:peer"
@@ -152,3 +154,36 @@ def test_any_events_give_a_loss_that_makes_sense(lines: list[str]) -> None:
 def test_every_stream_is_heard_to_its_end() -> None:
     for name in STREAMS:
         heard(name)
+
+
+@given(st.lists(st.sampled_from(sorted({line.rstrip("\n") for name in STREAMS for line in stream(name)})), max_size=30))
+def test_a_history_handed_on_at_once_knows_the_same_of_lost_peers(lines: list[str]) -> None:
+    before = told(*lines)
+    after = History.from_json(json.loads(json.dumps(before.to_json())), 0.0)
+    for resource, peer in (("r0", 0), ("r0", 1), ("r0", 2)):
+        assert after.loss(resource, peer, 99) == before.loss(resource, peer, 99)
+
+
+def test_a_history_handed_on_after_a_long_time_keeps_when_a_peer_was_lost_and_not_its_role() -> None:
+    before = told(
+        f"exists {PEER} connection:Connected role:Secondary", f"change {PEER} connection:Connecting role:Unknown"
+    )
+    after = History.from_json(before.to_json(), REJOIN_SECONDS + 1)
+    assert after.loss("r0", 0, 9) == Loss(8.0, None, False)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["resource", "peer", "state", "role", "lost_at", "split_brain"]), inner, max_size=6
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON, st.floats(0, 1000))
+def test_no_text_of_a_former_watcher_is_a_reason_to_fail(data: object, blind: float) -> None:
+    assert History.from_json(data, blind).loss("r0", 0, 9) is None or isinstance(data, list)
