@@ -32,7 +32,7 @@ STORAGE_CFG = "/etc/pve/storage.cfg"
 CONFIG_SECONDS, STATE_SECONDS, SETTINGS_SECONDS = 2.0, 1.5, 10.0
 """From one reading of storage.cfg, one look at DRBD's state and at its settings to the next."""
 _TICK = 0.5
-_PATIENCE = 3.0  # seconds for first answers, before it is said that nothing is known
+_PATIENCE = 10.0  # seconds for first answers, before it is said that nothing is known
 _LOCK = ".lock"
 
 

@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 1.0
 """Between two probes of a mount that answers."""
-SILENT_SECONDS = 4.0
-"""A mount that does not answer for so long counts as frozen."""
+SILENT_SECONDS = 6.0
+"""A mount that does not answer for so long counts as frozen. OCFS2's statfs waits for a lock that the other node may
+hold until its journal is written, every 5 s: that alone must not take a storage away."""
 NOTICED_SECONDS = 60.0
 """By now DRBD has missed a peer that is off: 2 x ping-int + ping-timeout, 20.5 s with its defaults."""
 

@@ -133,8 +133,9 @@ class World:
             self.monitor.step(0.02)
 
     def _ask_vendor_units(self, _question: object = None) -> dict[str, bool]:
+        count = self.storage_cfg.read_text().count("drbdocfs2:")
         with (self.tools / "vendor-units").open("a") as file:
-            file.write(f"{self.storage_cfg.read_text().count('drbdocfs2:')}\n")
+            file.write(f"{count}\n")
         return {"asked": True}
 
     def _ask_mount(self, storage: Mapping[str, Any]) -> object:
