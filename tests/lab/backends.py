@@ -158,7 +158,7 @@ def choose(kind: str | None = None, cache: Path = CACHE) -> Backend:
         if kind == "uml" or uml_boots(assets, cache):
             return UserModeLinux(assets)
     if shutil.which("qemu-system-x86_64") is None:
-        raise LabError("the nodes need qemu here: install the packages of tests/lab/packages-tcg.txt")
+        raise LabError("the nodes need qemu here: install the packages of tests/lab/packages.txt")
     assets = prepare_tcg(cache)
     if kind == "kvm" or (kind is None and kvm_boots(assets, cache)):
         return Qemu(assets, "kvm")

@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +162,72 @@ def beat(started: str, path: str, report: str) -> None:
         Path(f"{report}.new").write_text(json.dumps({"writes": writes, "longest": longest, "stalls": stalls}))
         os.rename(f"{report}.new", report)
         time.sleep(0.02)
+
+
+@operation
+def fill(folder: str) -> int:
+    """Take all blocks that can be had, in ever smaller pieces, then all that new files can get: the number of files made."""
+    made, size = 0, 64 << 20
+    while True:
+        made += 1
+        with open(f"{folder}/fill.{made}", "wb") as file:
+            while size:
+                try:
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    size = size // 2 if size > 4096 else 0
+        try:
+            os.mkdir(f"{folder}/folder.{made}")
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return made
+
+
+@operation
+def falloc(path: str, size: str) -> None:
+    """A new file of ``size`` bytes, all of them allocated and none written."""
+    with open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, int(size))
+
+
+@operation
+def allocated(path: str) -> int:
+    """The bytes that a file has blocks for."""
+    return os.stat(path).st_blocks * 512
+
+
+@operation
+def free_bytes(path: str) -> int:
+    found = os.statvfs(path)
+    return found.f_bfree * found.f_frsize
+
+
+@operation
+def stat(path: str) -> None:
+    """Look at a file."""
+    os.stat(path)
+
+
+@operation
+def break_inode(device: str, path: str) -> None:
+    """Give a file's inode on disk a wrong signature and a right checksum, as a bug of the file system would.
+
+    struct ocfs2_dinode (fs/ocfs2/ocfs2_fs.h): the signature at 0, i_check at 0x80, whose first word is the CRC-32 of the
+    block without i_check (fs/ocfs2/blockcheck.c). An inode's number is its block's.
+    """
+    number = os.stat(path).st_ino
+    block = mmap.mmap(-1, 4096)
+    descriptor = os.open(device, os.O_RDWR | os.O_DIRECT)
+    os.preadv(descriptor, [block], number * 4096)
+    assert block[:8] == b"INODE01\0", block[:8]
+    block[:8] = b"BROKEN!\0"
+    block[0x80:0x88] = bytes(8)
+    block[0x80:0x84] = (zlib.crc32(block[:]) ^ 0xFFFFFFFF).to_bytes(4, "little")
+    os.pwritev(descriptor, [block], number * 4096)
+    os.close(descriptor)
 
 
 @operation
