@@ -41,8 +41,9 @@ def test_perl_loads_the_plugin_in_taint_mode(installed: Machine) -> None:
     assert installed.run("perl", "-T", "-w", "-e", program).stdout == "drbdocfs2"
 
 
-def test_perl_loads_the_client(installed: Machine) -> None:
-    assert installed.run("perl", "-T", "-e", "require PVE::Storage::DRBDOCFS2::Client; print 1").stdout == "1"
+@pytest.mark.parametrize("module", ["Client", "Retype", "Section"])
+def test_perl_loads_the_plugins_parts(installed: Machine, module: str) -> None:
+    assert installed.run("perl", "-T", "-e", f"require PVE::Storage::DRBDOCFS2::{module}; print 1").stdout == "1"
 
 
 def test_the_shell_completes_commands(installed: Machine) -> None:
