@@ -303,14 +303,14 @@ class CannotTakeDown(Error):
 
 
 class NotUsable(Error):
-    """Storage '{storage}' is {verdict} on node {node}. {cause} {remedy}"""
+    """Storage '{storage}' is {verdict} on node {node}. {cause} {remedy}."""
 
     code = 55
     exit_status = 69
 
 
 class NotAdmitted(Error):
-    """Storage '{storage}' is {verdict} on node {node}: only guests that were running here when that began may use it, and volume '{volume}' was in use by none of them. {cause} {remedy}"""
+    """Storage '{storage}' is {verdict} on node {node}: only guests that were running here when that began may use it, and volume '{volume}' was in use by none of them. {cause} {remedy}."""
 
     code = 56
     exit_status = 75

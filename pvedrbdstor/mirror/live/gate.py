@@ -77,7 +77,7 @@ def refuse_newcomer(config: StorageConfig, volume: object, inode: int) -> None:
         node=_node(),
         volume=volume,
         cause=view.last.cause,
-        remedy=view.last.remedy,
+        remedy=view.last.remedy.rstrip("."),
     )
 
 
@@ -89,7 +89,11 @@ def inode_of(fd: int) -> int:
 def _not_usable(view: View) -> NotUsable:
     verdict = view.verdict
     return NotUsable(
-        storage=view.storage, verdict=verdict.kind.value, node=_node(), cause=verdict.cause, remedy=verdict.remedy
+        storage=view.storage,
+        verdict=verdict.kind.value,
+        node=_node(),
+        cause=verdict.cause,
+        remedy=verdict.remedy.rstrip("."),
     )
 
 
