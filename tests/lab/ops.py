@@ -40,7 +40,8 @@ def running_op(node: Node, name: str, *arguments: object) -> Iterator[int]:
     try:
         yield pid
     finally:
-        node.sh(f"kill -9 {pid}")
+        if node.running:  # a dead one has ended it already
+            node.sh(f"kill -9 {pid}")
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 30) -> float:

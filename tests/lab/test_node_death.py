@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.lab.storage import alloc, call, path
 
 MIB = 1 << 20
 TABLE = "A node killed in the middle of an operation, seen from the other node"
+TABLE_OF_LOCKS = "Locks of a killed node"
 RECOVERY_SECONDS = 150  # dead time 60 s, DLM recovery, and what a stalled call may wait for on top
 JOURNAL_SECONDS = 6  # jbd2 commits every 5 s
 BEATS = "/tmp/beats.json"
@@ -201,6 +203,23 @@ def test_peer_goes_on_and_puts_right_what_the_dead_node_left(
         all_put_right_after=f"{cleaned:.1f} s",
         rejoin_took=f"{rejoined:.1f} s",
     )
+
+
+@pytest.mark.soak
+def test_lock_of_a_dead_node_passes_to_the_waiter_once_it_is_declared_dead(revived: Cluster, results: Results) -> None:
+    a, b = revived.nodes
+    lock = f"{MOUNT_POINT}/lock-of-the-dead"
+    ops(a, "write", lock, "")
+    with ThreadPoolExecutor(1) as pool, running_op(a, "hold_flock", lock):
+        waiter = pool.submit(ops, b, "wait_flock", lock, timeout=RECOVERY_SECONDS)
+        time.sleep(2)
+        assert not waiter.done(), "the lock was given away while it was held"
+        a.kill()
+        died = time.monotonic()
+        waiter.result()
+        seconds = time.monotonic() - died
+    b.run(f"rm {lock}")
+    results.row(TABLE_OF_LOCKS, what="flock() passes to a waiter on the other node", after_the_death=f"{seconds:.1f} s")
 
 
 def outcomes(a: Node, b: Node, vmid: int, kind: Kind) -> tuple[dict[str, Any], dict[str, Any] | None]:
