@@ -151,7 +151,7 @@ def test_error_of_the_backend_arrives_in_proxmox_as_one_clear_line(volumes: Clus
     volid = f"{STORAGE}:{vmid}/vm-{vmid}-disk-7.raw"
     for node in volumes.nodes:
         with pytest.raises(PluginError) as raised:
-            call(node, "vdisk_free", volid)
+            call(node, "vdisk_clone", volid, vmid)
         assert f"vm-{vmid}-disk-7.raw" in str(raised.value)
         assert "\n" not in str(raised.value)
 
@@ -160,11 +160,11 @@ def test_unmounted_storage_is_inactive_and_nothing_is_written_below_its_path(vol
     """On a path of its own that is a plain folder: to unmount the real one would take ten seconds to undo."""
     a = volumes.a
     a.run("cp /etc/pve/storage.cfg /tmp/storage.cfg && mkdir -p /mnt/pve/plain")
-    a.run("printf 'drbdocfs2: plain\\n\\tpath /mnt/pve/plain\\n\\tdrbdocfs2-resource r0\\n' >>/etc/pve/storage.cfg")
+    a.run("printf 'drbdocfs2: plain\\n\\tpath /mnt/pve/plain\\n\\tdrbdocfs2-resource r9\\n' >>/etc/pve/storage.cfg")
     try:
         assert call(a, "storage_info", "plain").value["plain"]["active"] == 0
-        with pytest.raises(PluginError, match="mounted"):
+        with pytest.raises(PluginError, match="'plain'"):
             call(a, "vdisk_alloc", "plain", vmid, "raw", None, 4096)
         assert a.run("ls -A /mnt/pve/plain") == ""
     finally:
-        a.run("cp /tmp/storage.cfg /etc/pve/storage.cfg; rmdir /mnt/pve/plain")
+        a.run("cp /tmp/storage.cfg /etc/pve/storage.cfg; chattr -i /mnt/pve/plain; rmdir /mnt/pve/plain || true")
