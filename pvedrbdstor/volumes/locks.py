@@ -84,7 +84,7 @@ def open_lock(store: Store, name: str) -> int:
 
 def _open_file(locks_fd: int, name: str) -> int:
     try:
-        return os.open(name, _LOCK_FILE | os.O_CREAT, 0o600, dir_fd=locks_fd)
+        return _open_or_make(locks_fd, name)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -97,13 +97,25 @@ def _open_file(locks_fd: int, name: str) -> int:
     return os.open(name, _LOCK_FILE, dir_fd=locks_fd)
 
 
+def _open_or_make(locks_fd: int, name: str) -> int:
+    """Open a lock file, which is made if it is not there, and is never removed.
+
+    OCFS2 says EEXIST, although O_EXCL was not asked for, when the other node makes the file between the look-up and the
+    making of it (fs/ocfs2/namei.c, ocfs2_mknod()).
+    """
+    try:
+        return os.open(name, _LOCK_FILE | os.O_CREAT, 0o600, dir_fd=locks_fd)
+    except FileExistsError:
+        return os.open(name, _LOCK_FILE, dir_fd=locks_fd)
+
+
 def prepare_spare(store: Store) -> None:
     """Make the spare lock file while there is room for it, and the one for reflinks.
 
     That one is taken while a guest's is held, so it must never be the same file as a guest's.
     """
     for name in (SPARE, REFLINK):
-        os.close(os.open(name, _LOCK_FILE | os.O_CREAT, 0o600, dir_fd=store.locks()))
+        os.close(_open_or_make(store.locks(), name))
 
 
 def _acquire(fd: int, call: Call, what: str, wait: float) -> None:

@@ -81,12 +81,10 @@ def test_operations_racing_for_a_minute_lose_and_double_nothing(volumes: Cluster
 
 def test_allocations_raced_from_both_nodes_get_every_number_once(volumes: Cluster, vmid: int) -> None:
     each = 20
-    requests = json.dumps({"call": "vdisk_alloc", "args": [STORAGE, vmid, "raw", None, 64]})
 
     def allocate(node: Node) -> list[str]:
-        (node.share / "requests").write_text(f"{requests}\n" * each)
-        out = node.run(f"{storage.PLUGIN_COMMAND} </run/lab/requests", timeout=120)
-        return [json.loads(line)["result"][0] for line in out.splitlines()]
+        answers = storage.call_many(node, [("vdisk_alloc", STORAGE, vmid, "raw", None, 64)] * each)
+        return [answer.value for answer in answers]
 
     on_a, on_b = on_each(volumes.nodes, allocate)
     expected = [f"{STORAGE}:{vmid}/vm-{vmid}-disk-{number}.raw" for number in range(2 * each)]
