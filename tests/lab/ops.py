@@ -28,13 +28,13 @@ def ops(node: Node, name: str, *arguments: object, timeout: float = 60, program:
 
 
 @contextmanager
-def running_op(node: Node, name: str, *arguments: object) -> Iterator[int]:
+def running_op(node: Node, name: str, *arguments: object, program: str = PROGRAM) -> Iterator[int]:
     """While the block runs so does an operation that only ends when killed: its pid in the node.
 
     The operation's first argument is the file to which it writes its pid when it is ready.
     """
     started = f"/tmp/started.{time.monotonic_ns()}"
-    command = ops_command(name, started, *arguments)
+    command = ops_command(name, started, *arguments, program=program)
     node.run(f"({command}) >/dev/null 2>&1 &\nuntil [ -s {started} ]; do sleep 0.02; done")
     pid = int(node.run(f"cat {started}"))
     try:

@@ -18,16 +18,29 @@ MIGRATION_STALL, SNAPSHOT_STALL = 10.0, 5.0
 
 
 @pytest.fixture
-def counting(volumes: Cluster, vmid: int) -> Iterator[Guest]:
+def cache() -> str:
+    """The disk's cache mode."""
+    return "none"
+
+
+@pytest.fixture
+def counting(volumes: Cluster, vmid: int, cache: str) -> Iterator[Guest]:
     """A guest that runs on node a and counts."""
     if volumes.backend.kind == "tcg":
         pytest.skip("a guest emulated in an emulated node takes minutes for every step")
-    with guest(vmid, storage.alloc(volumes.a, vmid, DISK_SIZE)) as made:
+    with guest(vmid, storage.alloc(volumes.a, vmid, DISK_SIZE), cache) as made:
         made.start(volumes.a)
         yield made
 
 
-@pytest.mark.parametrize("round_trips", [1, pytest.param(10, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("cache", "round_trips"),
+    [
+        ("none", 1),
+        pytest.param("none", 10, marks=pytest.mark.soak),
+        pytest.param("writeback", 10, marks=pytest.mark.soak),
+    ],
+)
 def test_guest_migrates_back_and_forth_without_losing_a_write(
     volumes: Cluster, counting: Guest, round_trips: int, results: Results
 ) -> None:
@@ -38,6 +51,7 @@ def test_guest_migrates_back_and_forth_without_losing_a_write(
         silence = longest_silence(counting.acknowledged.said(), begun)
         results.row(
             "Live migration of a guest that writes",
+            cache=counting.cache,
             trip=trip,
             to=target.name,
             seconds=f"{migration.seconds:.1f}",

@@ -43,12 +43,17 @@ def start_again_and_again(dead: Guest, survivor: Node) -> None:
 
 
 @pytest.mark.soak
-def test_guest_of_a_killed_node_goes_on_from_its_last_write_on_the_survivor(cluster: Cluster, results: Results) -> None:
-    """On a disk that was written before: flushed writes into new or shared blocks are safe only after OCFS2's next commit."""
+@pytest.mark.parametrize(("cache", "written_before"), [("writeback", False), ("none", True)])
+def test_guest_of_a_killed_node_goes_on_from_its_last_write_on_the_survivor(
+    cluster: Cluster, results: Results, cache: str, written_before: bool
+) -> None:
+    """With cache=none only on a disk that was written before: OCFS2 (docs/lab.md, test_flushed_writes.py)."""
     a, b = cluster.nodes
     disk = storage.alloc(a, 100, DISK_SIZE)
-    a.run(f"dd if=/dev/zero of={storage.path(a, disk)} bs=1M count={DISK_SIZE >> 20} conv=notrunc,fsync status=none")
-    with guest(100, disk) as made:
+    if written_before:
+        path = storage.path(a, disk)
+        a.run(f"dd if=/dev/zero of={path} bs=1M count={DISK_SIZE >> 20} conv=notrunc,fsync status=none")
+    with guest(100, disk, cache) as made:
         made.start(a)
         made.wait_for_writes(time.monotonic(), 200)
         a.kill()
@@ -59,6 +64,8 @@ def test_guest_of_a_killed_node_goes_on_from_its_last_write_on_the_survivor(clus
         stood_still = time.monotonic() - killed
         results.row(
             "A guest's node killed, the guest started on the other",
+            cache=cache,
+            disk="written before" if written_before else "new",
             last_acknowledged_number=acknowledged,
             found_on_disk=made.found(),
             seconds_until_it_writes_again=f"{stood_still:.1f}",
