@@ -1,14 +1,10 @@
-"""`./dev demo`: the main job on a real two-node cluster, told as a short story with the time of every step.
-
-`--guest` goes on with a real guest that moves while it writes, and whose node then dies: two minutes more.
-"""
+"""`./dev demo`: the main job on a real two-node cluster, told as a short story with the time of every step."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -177,7 +173,7 @@ def survive(story: Story, cluster: Cluster, running: Guest) -> None:
     story.done(b, f"read the guest's disk: all {last} writes are there, nothing acknowledged is lost")
 
 
-def tell(story: Story, cluster: Cluster, with_guest: bool = False) -> None:
+def tell(story: Story, cluster: Cluster) -> None:
     """The main job, step by step. Raises LabError."""
     storage.install(cluster.nodes)
     status = storage.call(cluster.a, "storage_info", STORAGE).value[STORAGE]
@@ -187,16 +183,16 @@ def tell(story: Story, cluster: Cluster, with_guest: bool = False) -> None:
     snapshot_and_rollback(story, cluster, disk)
     resize(story, cluster, disk)
     free_all(story, cluster, template_and_clone(story, cluster, disk))
-    if with_guest and cluster.backend.kind == "tcg":
+    if cluster.backend.kind == "tcg":
         story.say("the nodes are emulated here: a real guest emulated inside them is too slow, and left out")
-    elif with_guest:
+    else:
         real_guest(story, cluster)
 
 
 @contextmanager
-def cluster_with_evidence(story: Story, memory: int | None) -> Iterator[Cluster]:
-    """A cluster of nodes with ``memory`` MiB (None: what they need); when the block fails, what the nodes had to say is kept first."""
-    with Cluster(progress=story.say, memory=memory) as cluster:
+def cluster_with_evidence(story: Story) -> Iterator[Cluster]:
+    """A cluster; when the block fails, what the nodes had to say is kept first."""
+    with Cluster(progress=story.say, memory=NODE_MEMORY) as cluster:
         try:
             yield cluster
         except LabError as error:
@@ -204,20 +200,15 @@ def cluster_with_evidence(story: Story, memory: int | None) -> Iterator[Cluster]
             raise DemoFailed(f"{error}\nLogs of both nodes: {logs}") from error
 
 
-def main(arguments: Sequence[str] = ()) -> int:
+def main() -> int:
     """Exit status 0, or 1 and what failed."""
-    parser = argparse.ArgumentParser(
-        prog="./dev demo", description="Two nodes with one storage, from Perl to the disk."
-    )
-    parser.add_argument("--guest", action="store_true", help="go on with a real guest: move it, kill its node")
-    with_guest = parser.parse_args(arguments).guest
     story = Story()
     folder: Path | None = None
     print("pvedrbdstor: two nodes with one storage, from Proxmox's Perl to the disk", flush=True)
     try:
-        with cluster_with_evidence(story, NODE_MEMORY if with_guest else None) as cluster:
+        with cluster_with_evidence(story) as cluster:
             folder = cluster.folder
-            tell(story, cluster, with_guest)
+            tell(story, cluster)
         left = leftovers.find(folder)
         check(left == [], f"nothing is left on this machine, but {left}")
     except LabError as error:
@@ -231,4 +222,4 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
