@@ -217,7 +217,8 @@ def _down(config: StorageConfig, stop: bool) -> str:
 
 
 def _be_the_job(session: Session, storage: str, options: Options, lock_fd: int | None) -> None:
-    """End with 0 also when another job is at it: that one brings the storage up."""
+    """End with 0 also when another job is at it, and when the storage is refused: that is for those who asked, and no
+    unit has failed. The log tells a new refusal once."""
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)6.0f ms  %(message)s")
     if session.config_path == DEFAULT_CONFIG:
         vendor.mask_for(storage)
@@ -225,7 +226,7 @@ def _be_the_job(session: Session, storage: str, options: Options, lock_fd: int |
         done = job.run(storage, lambda: session.storage(storage).config, options, lock_fd)
     except OSError as error:
         raise _no_files(error) from error
-    if done is not None:
+    if done is not None and not done.refused:
         done.raise_error()
 
 

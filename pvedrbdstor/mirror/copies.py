@@ -67,7 +67,7 @@ def _frozen(facts: Facts, drbd: Drbd) -> Iterator[Finding]:
 
 
 def _suspended(cause: str, remedy: str) -> Finding:
-    return blocking(Kind.SUSPENDED, f"{cause}.", f"{remedy}.", Severity.CRITICAL)
+    return blocking(Kind.SUSPENDED, f"{cause}.", f"{remedy}.", Severity.CRITICAL, what=cause)
 
 
 def _no_good_copy(facts: Facts, drbd: Drbd) -> Finding:
@@ -99,33 +99,37 @@ def _own_copy_unfinished(facts: Facts, drbd: Drbd) -> Iterator[Finding]:
         return
     if drbd.disk in _NO_DISK:
         yield _degraded(
+            "own disk lost",
             f"This node's disk is {drbd.disk}: it reads and writes through the other node, the only copy",
             f"Repair or replace the disk, then run 'drbdadm attach {facts.resource}' (after 'drbdadm create-md "
             f"{facts.resource}' on a new one)",
         )
     elif not any(peer.replication not in ("Established", "Off") for peer in drbd.peers if peer.has_the_data):
         remedy = (
-            f"If no resync begins, run 'drbdadm disconnect {facts.resource}' and 'drbdadm connect {facts.resource}'"
+            f"If no resync begins, run 'pvedrbdstor mirror down {facts.storage} --stop' and 'pvedrbdstor mirror up "
+            f"{facts.storage}' here, which connects anew"
         )
-        yield _degraded(f"This node's copy ({drbd.disk}) waits for its resync", remedy)
+        yield _degraded("no resync", f"This node's copy ({drbd.disk}) waits for its resync", remedy)
 
 
 def _peer_away(facts: Facts, drbd: Drbd, peer: Peer) -> Finding:
     """No connection: is the peer merely away, is our copy the old one, or are there two histories?"""
     if peer.client:
-        return _degraded(f"No contact to {peer}, which has no disk and only votes", _reconnect(facts, peer))
+        return _degraded(
+            "voter away", f"No contact to {peer}, which has no disk and only votes", _reconnect(facts, peer)
+        )
     if peer.lost.split_brain is True:
         cause = f"Both nodes have changed their own copies: DRBD met {peer} again and found a split brain."
         return _split(facts, cause)
     if peer.known_behind or peer.lost.peer_off:
         told = "is known to be switched off" if peer.lost.peer_off else f"holds a copy known as {peer.disk}"
         cause = f"No contact to {peer}, which {told}{_since(peer)}: writes go to one copy only"
-        return _degraded(cause, _reconnect(facts, peer))
+        return _degraded("peer away", cause, _reconnect(facts, peer))
     if drbd.disk != "UpToDate" or drbd.stopped:
-        return _degraded(f"No contact to {peer}{_since(peer)}", _reconnect(facts, peer))
+        return _degraded("peer away", f"No contact to {peer}{_since(peer)}", _reconnect(facts, peer))
     if peer.lost.peer_role == "Secondary":
         cause = f"No contact to {peer}, which was not writing when it left{_since(peer)}: writes go to one copy only"
-        return _degraded(cause, _reconnect(facts, peer))
+        return _degraded("peer away", cause, _reconnect(facts, peer))
     if drbd.role != "Primary":
         cause = f"No contact to {peer}{_since(peer)}, which may have gone on writing: this copy may be out of date."
         return blocking(Kind.STALE, cause, f"{_reconnect(facts, peer)}.")
@@ -154,7 +158,7 @@ def _two_writers(facts: Facts, peer: Peer) -> Finding:
         f"Start no guest here that may run there; if the other node is switched off for certain, say so: 'pvedrbdstor mirror "
         f"peer-off {facts.storage}'."
     )
-    return Finding(Kind.DEGRADED, cause, remedy, Severity.CRITICAL, admits=False)
+    return Finding(Kind.DEGRADED, cause, remedy, Severity.CRITICAL, admits=False, what="peer away")
 
 
 def _split(facts: Facts, cause: str) -> Finding:
@@ -162,9 +166,9 @@ def _split(facts: Facts, cause: str) -> Finding:
     name = facts.resource
     remedy = (
         f"If the other node is switched off for certain, say so: 'pvedrbdstor mirror peer-off {facts.storage}'. "
-        "If it runs, choose the copy to keep. On the node to lose its own: stop its guests, unmount the file "
-        f"system, 'drbdadm secondary {name}', 'drbdadm disconnect {name}' unless it is StandAlone, 'drbdadm connect "
-        f"--discard-my-data {name}'. On the other: 'drbdadm connect {name}' if it is StandAlone."
+        "If it runs, choose the copy to keep. On the node to lose its own: stop its guests, 'pvedrbdstor mirror down "
+        f"{facts.storage}', 'drbdadm disconnect {name}' unless it is StandAlone, 'drbdadm connect --discard-my-data {name}'. On "
+        f"the other: 'drbdadm connect {name}' if it is StandAlone. Then 'pvedrbdstor mirror up {facts.storage}' on the first."
     )
     return Finding(Kind.SPLIT_BRAIN, cause, remedy, Severity.CRITICAL, admits=False)
 
@@ -174,7 +178,7 @@ def _beside(facts: Facts, drbd: Drbd, peer: Peer) -> Iterator[Finding]:
     name = facts.resource
     if peer.replication in _PAUSED:
         remedy = f"Run 'drbdadm resume-sync {name}' on the node that paused it"
-        yield _degraded(f"The resync with {peer} is paused{_progress(peer)}{_left(peer)}", remedy)
+        yield _degraded("resync paused", f"The resync with {peer} is paused{_progress(peer)}{_left(peer)}", remedy)
     elif peer.replication not in _IN_STEP:
         direction = {"SyncSource": "to", "SyncTarget": "from"}.get(peer.replication or "")
         what = (
@@ -183,33 +187,34 @@ def _beside(facts: Facts, drbd: Drbd, peer: Peer) -> Iterator[Finding]:
             else f"The copies are not in step ({peer.replication}): a resync"
         )
         if peer.progress.stalled:
-            yield _degraded(
-                f"{what} has stalled{_progress(peer)}{_left(peer)}", "Look at the link, the disks and 'dmesg'"
-            )
+            cause = f"{what} has stalled{_progress(peer)}{_left(peer)}"
+            yield _degraded("resync stalled", cause, "Look at the link, the disks and 'dmesg'")
         else:
-            yield _degraded(
-                f"{what} is running{_progress(peer)}{_left(peer)}", f"Wait; 'drbdadm status {name}' shows it"
-            )
+            cause = f"{what} is running{_progress(peer)}{_left(peer)}"
+            yield _degraded("resync", cause, f"Wait; 'drbdadm status {name}' shows it")
     elif peer.disk in _NO_DISK:
         remedy = f"Repair or replace the disk there, then run 'drbdadm attach {name}' there"
-        yield _degraded(f"{peer} has lost its disk ({peer.disk}) and uses this node's copy, the only one", remedy)
+        cause = f"{peer} has lost its disk ({peer.disk}) and uses this node's copy, the only one"
+        yield _degraded("peer's disk lost", cause, remedy)
     elif peer.disk != "UpToDate":
         remedy = (
-            f"If no resync begins, run 'drbdadm disconnect {name}' and 'drbdadm connect {name}' while it is Secondary"
+            f"If no resync begins, run 'pvedrbdstor mirror down {facts.storage} --stop' and 'pvedrbdstor mirror up "
+            f"{facts.storage}' there, which connects anew"
         )
-        yield _degraded(f"The copy of {peer} is {peer.disk}", remedy)
+        yield _degraded("no resync", f"The copy of {peer} is {peer.disk}", remedy)
     elif peer.out_of_sync and drbd.disk == "UpToDate":
         yield Finding(
             Kind.DEGRADED,
             f"The two copies differ in {peer.out_of_sync} KiB, as a verify found.",
-            f"On the node with the bad copy: 'pvedrbdstor mirror down {facts.storage}', then 'pvedrbdstor mirror up "
-            f"{facts.storage}': the resync on connecting overwrites those blocks there.",
+            f"On the node with the bad copy, with the storage up on the other: 'pvedrbdstor mirror down {facts.storage} "
+            f"--stop', then 'pvedrbdstor mirror up {facts.storage}': the resync on connecting overwrites those blocks there.",
             Severity.ERROR,
+            what="copies differ",
         )
 
 
-def _degraded(cause: str, remedy: str) -> Finding:
-    return Finding(Kind.DEGRADED, f"{cause[:1].upper()}{cause[1:]}.", f"{remedy}.", Severity.WARNING)
+def _degraded(what: str, cause: str, remedy: str) -> Finding:
+    return Finding(Kind.DEGRADED, f"{cause[:1].upper()}{cause[1:]}.", f"{remedy}.", Severity.WARNING, what=what)
 
 
 def _reconnect(facts: Facts, peer: Peer) -> str:

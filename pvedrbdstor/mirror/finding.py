@@ -42,7 +42,8 @@ class Finding:
 
     cause: one sentence. remedy: the command that helps, with what must be known before it is run. usable: guests here
     still read and write the mirror's own data. active: PVE is to show the storage as active. admits: guests may be
-    started here that were not running here, and migrated here.
+    started here that were not running here, and migrated here. what: a short name of what was found, which stays the same
+    while numbers in the sentences change.
     """
 
     kind: Kind
@@ -52,8 +53,9 @@ class Finding:
     usable: bool = True
     active: bool = True
     admits: bool = True
+    what: str = ""
 
 
-def blocking(kind: Kind, cause: str, remedy: str, severity: Severity = Severity.ERROR) -> Finding:
+def blocking(kind: Kind, cause: str, remedy: str, severity: Severity = Severity.ERROR, what: str = "") -> Finding:
     """A finding with which the storage is not usable on this node."""
-    return Finding(kind, cause, remedy, severity, usable=False, active=False, admits=False)
+    return Finding(kind, cause, remedy, severity, usable=False, active=False, admits=False, what=what)

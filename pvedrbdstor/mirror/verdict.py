@@ -19,7 +19,8 @@ class Verdict:
 
     usable_here: guests on this node read and write the mirror's own data, as far as is known for certain. active: what
     PVE is to show; differs from usable_here only when it is this node's knowledge, not the storage, that fails. admits:
-    guests that did not run here may be started or migrated here. also: the other findings, the gravest first.
+    guests that did not run here may be started or migrated here. also: the other findings, the gravest first. what: see
+    Finding.
     """
 
     kind: Kind
@@ -31,6 +32,17 @@ class Verdict:
     severity: Severity
     also: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    what: str = ""
+
+    @property
+    def found(self) -> tuple[tuple[Kind, str], ...]:
+        """All that was found, by kind and name, the gravest first: what makes it another verdict than the last."""
+        return ((self.kind, self.what), *((finding.kind, finding.what) for finding in self.also))
+
+    @property
+    def merely_down(self) -> bool:
+        """Nothing is against using the storage but that it is not mounted."""
+        return self.kind is Kind.NOT_UP and all(found.admits or found.kind is Kind.NOT_UP for found in self.also)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -56,6 +68,7 @@ def verdict_of(facts: Facts) -> Verdict:
         severity=max(finding.severity for finding in found),
         also=tuple(found[1:]),
         notes=notes,
+        what=gravest.what,
     )
 
 
@@ -102,7 +115,7 @@ def _unknown(facts: Facts, cause: str, remedy: str) -> Finding:
 
 
 def _mount(facts: Facts) -> Iterator[Finding]:
-    mount = facts.mount
+    mount, volume = facts.mount, f"{facts.resource}/{facts.volume}"
     up = f"Run 'pvedrbdstor mirror up {facts.storage}'."
     if mount.mounted is False:
         yield blocking(Kind.NOT_UP, "The file system is not mounted on this node.", up)
@@ -114,8 +127,9 @@ def _mount(facts: Facts) -> Iterator[Finding]:
         yield blocking(
             Kind.READ_ONLY,
             "The file system is read-only, as OCFS2 makes it after an error.",
-            f"Look at 'dmesg'; move or stop the guests, then 'pvedrbdstor mirror down {facts.storage}' on all nodes, "
-            f"'fsck.ocfs2' on one, and 'pvedrbdstor mirror up {facts.storage}'.",
+            f"Look at 'dmesg'; move or stop the guests, then 'pvedrbdstor mirror down {facts.storage}' on all nodes; on one "
+            f"'drbdadm primary {facts.resource}', 'fsck.ocfs2 $(drbdadm sh-dev {volume})', 'drbdadm secondary {facts.resource}'; and "
+            f"'pvedrbdstor mirror up {facts.storage}' on all.",
             Severity.CRITICAL,
         )
     if mount.silent is not None:
@@ -124,6 +138,7 @@ def _mount(facts: Facts) -> Iterator[Finding]:
             f"The file system has not answered for {mount.silent:.0f} s: I/O hangs, or the cluster's locks are being recovered.",
             f"Wait a minute; then look at 'drbdadm status {facts.resource}' and 'dmesg' on both nodes.",
             Severity.CRITICAL,
+            what="silent",
         )
 
 

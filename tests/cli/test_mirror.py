@@ -12,7 +12,7 @@ import pytest
 
 from pvedrbdstor.cli import mirror
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.errors import BringUpRefused, CannotTakeDown
+from pvedrbdstor.errors import BringUpFailed, BringUpRefused, CannotTakeDown, Error
 from pvedrbdstor.mirror import vendor
 from pvedrbdstor.mirror.bringup import down, job, join, lock, paths, record
 from pvedrbdstor.mirror.bringup.facts import WAIT_PEER_SECONDS, Options
@@ -137,15 +137,22 @@ def test_the_wait_ends_and_the_work_goes_on(cli: CommandLine, joined: Joined, mo
     assert "still coming up (mounting the file system, 1 s so far)" in result.stderr
 
 
-def test_the_job_ends_with_its_errors_status(cli: CommandLine, joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [(REFUSED, 0), (BringUpFailed(storage="ha", step="mounting the file system", detail="it did not"), 74)],
+    ids=["refused, which is for those who asked", "failed"],
+)
+def test_the_jobs_unit_fails_when_the_job_does(
+    cli: CommandLine, joined: Joined, monkeypatch: pytest.MonkeyPatch, failure: Error, status: int
+) -> None:
     def run(storage: str, configured: Callable[[], StorageConfig], options: Options, lock_fd: int | None) -> Record:
         assert configured() == UP
         assert not options.by_hand
-        error = record.describe(REFUSED, storage)
+        error = record.describe(failure, storage)
         return Record(storage, 1, 0.0, "s", 0.0, finished=1.0, error=error)
 
     monkeypatch.setattr(job, "run", run)
-    assert cli("mirror", "up", "ha", "--job").exit_code == 69
+    assert cli("mirror", "up", "ha", "--job").exit_code == status
 
 
 def test_the_job_keeps_the_vendors_start_scripts_away(

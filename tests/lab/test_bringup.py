@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -51,6 +53,19 @@ def b_down(unformed: Cluster) -> Cluster:
     unformed.a.run(f"pvedrbdstor mirror up {STORAGE}", 150)
     stop(unformed.b)
     return unformed
+
+
+WRITER = f"""
+import os, time
+fd, longest, end = os.open("{MOUNT_POINT}/writer", os.O_CREAT | os.O_WRONLY), 0.0, time.monotonic() + 8
+while time.monotonic() < end:
+    began = time.monotonic()
+    os.pwrite(fd, b"x" * 4096, 0)
+    os.fsync(fd)
+    longest = max(longest, time.monotonic() - began)
+    time.sleep(0.02)
+print(longest)
+"""
 
 
 def until_up(node: Node, seconds: float = 150) -> float:
@@ -267,10 +282,10 @@ def test_copies_that_have_diverged_are_not_mounted_and_the_way_out_works_as_told
     said = on_each(cluster.nodes, refusal)
     assert any("a split brain" in text and "--discard-my-data" in text for text in said)
     b.run(
-        f"drbdadm disconnect {RESOURCE}; drbdadm secondary {RESOURCE} && drbdadm connect --discard-my-data {RESOURCE}"
+        f"pvedrbdstor mirror down {STORAGE}; drbdadm disconnect {RESOURCE}; drbdadm connect --discard-my-data {RESOURCE}"
     )
     a.sh(f"drbdadm connect {RESOURCE}")
-    on_each(cluster.nodes, until_up)
+    on_each(cluster.nodes, lambda node: node.run(f"pvedrbdstor mirror up {STORAGE}", 150))
     for node in cluster.nodes:
         assert node.run(f"cd {MOUNT_POINT} && ls -d only-on-*").split() == ["only-on-a"]
 
@@ -298,27 +313,55 @@ def test_a_file_system_without_reflinks_is_refused_and_the_way_out_works_as_told
     a.run(f"drbdadm secondary {RESOURCE}")
     said = refusal(b)
     assert "lacks the feature 'refcount'" in said
-    for command in re.findall(r"'((?:drbdadm|tunefs)[^']*)'", said):
-        b.run(command)
+    for command in re.findall(r"'((?:drbdadm|tunefs|pvedrbdstor)[^']*)'", said):
+        on_each(cluster.nodes if command.startswith("pvedrbdstor") else [b], lambda node: node.run(command, 150))  # noqa: B023
     on_each(cluster.nodes, until_up)
+
+
+@contextmanager
+def fenced(nodes: Sequence[Node]) -> Iterator[None]:
+    """With the policy that freezes I/O, and a handler that tells of its call and fences nobody; afterwards without."""
+    for node in nodes:
+        node.run(f"""set -e
+cp {RES_FILE} /run/unfenced.res
+sed -i -e 's/disk {{ on-io-error/disk {{ fencing resource-and-stonith; on-io-error/' \\
+    -e '1a handlers {{ fence-peer /run/fence-peer; }}' {RES_FILE}
+printf '#!/bin/sh\\necho called >>/run/fenced\\nexit 1\\n' >/run/fence-peer
+chmod +x /run/fence-peer
+rm -f /run/fenced""")
+    try:
+        yield
+    finally:
+        on_each(nodes, lambda node: node.run(f"cp /run/unfenced.res {RES_FILE}"))
 
 
 def test_with_fencing_drbd_decides_whether_to_go_on_alone(cluster: Cluster) -> None:
     a = cluster.a
     on_each(cluster.nodes, stop)
-    for node in cluster.nodes:
-        node.run(f"""set -e
-cp {RES_FILE} /run/unfenced.res
-sed -i -e 's/disk {{ on-io-error/disk {{ fencing resource-and-stonith; on-io-error/' \\
-    -e '1a handlers {{ fence-peer /run/fence-peer; }}' {RES_FILE}
-printf '#!/bin/sh\\nexit 1\\n' >/run/fence-peer
-chmod +x /run/fence-peer""")
-    cluster.network.cut()
-    try:
+    with fenced(cluster.nodes):
+        cluster.network.cut()
         assert "could not make sure that the other node does not write" in refusal(a)
+        assert "called" in a.run("cat /run/fenced")
         a.run("printf '#!/bin/sh\\nexit 7\\n' >/run/fence-peer")
         a.run(f"pvedrbdstor mirror up {STORAGE}", 150)
         assert "ds:UpToDate/Outdated" in a.run("cat /proc/drbd")
         stop(a)
-    finally:
-        on_each(cluster.nodes, lambda node: node.run(f"cp /run/unfenced.res {RES_FILE}"))
+
+
+def test_a_planned_stop_fences_nobody_and_the_other_node_writes_on(cluster: Cluster) -> None:
+    """What pvedrbdstor-mirrors.service runs at shutdown."""
+    a, b = cluster.nodes
+    with fenced(cluster.nodes):
+        on_each(cluster.nodes, lambda node: node.run(f"drbdadm adjust {RESOURCE}"))
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                writer = pool.submit(a.run, f"/usr/bin/python3 -c {shlex.quote(WRITER)}", 60)
+                b.run("pvedrbdstor mirror down --all --stop", 60)
+                longest = float(writer.result())
+            assert longest < 4.0, f"writes on the node that stays stood still for {longest:.1f} s"
+            assert "cs:WFConnection ro:Primary/Unknown ds:UpToDate/Outdated" in a.run("cat /proc/drbd")
+            for node in cluster.nodes:
+                assert node.sh("cat /run/fenced").rc != 0, "the handler was called"
+        finally:
+            b.run(f"rm -f {HOLD}")
+    a.run(f"drbdadm adjust {RESOURCE}")

@@ -6,6 +6,7 @@ And what it costs to ask: nothing waits for frozen I/O, and a split lets those g
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,11 @@ def ask(node: Node, method: str, storage: str = STORAGE, **params: object) -> tu
 def activate_volume(node: Node, volid: str) -> None:
     """As a backup or `qm showcmd` does. Raises PluginError."""
     ask(node, "activate_volume", volname=volid.partition(":")[2], snap=None)
+
+
+def _findings(node: Node) -> list[dict[str, Any]]:
+    verdict = json.loads(node.run(f"cat /run/pvedrbdstor/live/{STORAGE}.json"))["verdict"]
+    return [verdict, *verdict["also"]]
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +185,28 @@ def test_a_verify_is_mentioned_while_it_runs(volumes: Cluster, results: Results)
         pass
 
 
+def test_copies_that_a_verify_found_different_are_put_right_as_told(volumes: Cluster, results: Results) -> None:
+    """Three blocks of b's disk are changed behind DRBD's back, where the file system has nothing."""
+    a, b = volumes.nodes
+    b.run(
+        f"dd if=/dev/urandom of=$(drbdadm sh-ll-dev {RESOURCE}) bs=4096 seek={900 * MIB // 4096} count=3 "
+        "oflag=direct conv=notrunc status=none"
+    )
+    with sighted(a, "oos:12$", "cause:The two copies differ in 12 KiB", results) as sighting:
+        a.run(f"drbdadm verify {RESOURCE}")
+    assert sighting.active
+    a.run("until grep -q cs:Connected /proc/drbd; do sleep 0.2; done")
+    told = next(found["remedy"] for found in _findings(a) if "copies differ" in found["cause"])
+    commands = re.findall(r"'(pvedrbdstor [^']*)'", told)
+    assert [command.split()[2] for command in commands] == ["down", "up"]
+    with sighted(a, "oos:0$", "!cause:The two copies differ"):
+        for command in commands:
+            b.run(command, timeout=150)
+    b.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done")
+    a.run(f"drbdadm verify {RESOURCE}; until grep -q cs:Connected /proc/drbd; do sleep 0.2; done", timeout=60)
+    assert "oos:0" in a.run("cat /proc/drbd")
+
+
 def test_a_read_only_file_system_is_seen(volumes: Cluster, results: Results) -> None:
     with sighted(volumes.b, f"{MOUNT_POINT} ocfs2 ro", "read-only", results, MOUNTS) as sighting:
         volumes.b.run(f"mount -o remount,ro {MOUNT_POINT}")
@@ -192,7 +220,7 @@ def test_an_unmounted_storage_is_not_up_and_refuses_volumes(volumes: Cluster, vm
     with sighted(volumes.b, f"!{MOUNT_POINT} ocfs2", "not-up", results, MOUNTS):
         volumes.b.run(f"umount {MOUNT_POINT}")
     assert ask(volumes.b, "status")[0]["active"] is False
-    with pytest.raises(PluginError, match="not-up"):
+    with pytest.raises(PluginError, match="nothing is mounted"):
         activate_volume(volumes.b, volid)
     with sighted(volumes.b, f"{MOUNT_POINT} ocfs2", "!not-up", results, MOUNTS):
         formation.mount(volumes.b)
@@ -234,15 +262,14 @@ def _in_use(node: Node) -> list[int]:
 
 
 def _settle_split(cluster: Cluster, results: Results) -> None:
-    """Keep a's copy, as docs/verdicts.md tells to."""
+    """Keep a's copy, as the verdict and docs/verdicts.md tell to."""
     a, b = cluster.nodes
-    b.run(f"umount {MOUNT_POINT} && drbdadm secondary {RESOURCE}", timeout=90)
+    b.run(f"pvedrbdstor mirror down {STORAGE}", timeout=90)
     b.run(f"drbdadm disconnect {RESOURCE} 2>/dev/null; drbdadm connect --discard-my-data {RESOURCE}")
     with sighted(a, "ds:UpToDate/UpToDate", "!split-brain", results):
         a.run(f"drbdadm connect {RESOURCE}")
+    b.run(f"pvedrbdstor mirror up {STORAGE}", timeout=150)
     b.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", timeout=60)
-    b.run(f"drbdadm primary {RESOURCE}")
-    formation.mount(b)
 
 
 @pytest.mark.soak
@@ -263,6 +290,9 @@ def test_a_freeze_by_fencing_is_seen_and_its_end(volumes: Cluster, results: Resu
     try:
         with sighted(a, "cs:WFConnection.* s-----", "suspended", results):
             volumes.network.drop(DRBD_PORT)
+        for request in (("vdisk_list", STORAGE), ("activate_storage", STORAGE)):
+            took = a.sh(_refused(request), timeout=20)
+            assert took.rc == 0, took.out
         with sighted(a, "cs:Connected.* r-----", "!suspended", results):
             volumes.network.heal()
     finally:

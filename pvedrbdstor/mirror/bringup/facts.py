@@ -42,6 +42,14 @@ class Options:
     without_peer: bool = False
     wait_peer: float = WAIT_PEER_SECONDS
 
+    def __or__(self, other: Options) -> Options:
+        """What satisfies both who asked."""
+        return Options(
+            self.by_hand or other.by_hand,
+            self.without_peer or other.without_peer,
+            max(self.wait_peer, other.wait_peer),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:

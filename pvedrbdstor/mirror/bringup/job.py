@@ -33,25 +33,35 @@ class Request:
 
 
 def leave(request: Request) -> None:
-    """Write a request for the next job. Raises OSError."""
-    document = {"config": asdict(request.config), "options": asdict(request.options), "time": boot_clock()}
+    """Write a request for the next job, the storage's lock held; what was asked for before stays asked for. Raises OSError."""
+    options, asked = request.options, boot_clock()
+    before = _left(request.config.id)
+    if before is not None:
+        options, asked = options | before[0].options, before[1]
+    document = {"config": asdict(request.config), "options": asdict(options), "time": asked}
     record.write_json(paths.request(request.config.id), document)
 
 
 def take_request(storage: str) -> Request | None:
     """The request somebody left, which is then gone; None without one, or with an old one."""
-    path = paths.request(storage)
-    data = record.read_json(path)
+    found = _left(storage)
     with suppress(FileNotFoundError):
-        os.unlink(path)
+        os.unlink(paths.request(storage))
+    return None if found is None else found[0]
+
+
+def _left(storage: str) -> tuple[Request, float] | None:
+    """A request that waits for a job, and when it was first left."""
+    data = record.read_json(paths.request(storage))
     if data is None:
         return None
     try:
-        if boot_clock() - float(str(data["time"])) > _REQUEST_AGE:
+        asked = float(str(data["time"]))
+        if boot_clock() - asked > _REQUEST_AGE:
             return None
         options = data["options"]
         assert isinstance(options, dict)
-        return Request(StorageConfig.from_wire(data["config"]), Options(**options))
+        return Request(StorageConfig.from_wire(data["config"]), Options(**options)), asked
     except (KeyError, TypeError, ValueError, AssertionError, Error):
         return None
 
@@ -95,13 +105,16 @@ def _work(
     work: Callable[[StorageConfig, Options, Callable[[str], None]], None],
 ) -> Record:
     began = boot_clock()
+    before = record.read(storage)
+    again = before is not None and before.refused
     current = Record(storage, os.getpid(), began, "starting", began)
     record.write(current)
     config: StorageConfig | None = None
 
     def report(step: str) -> None:
         nonlocal current
-        log.info("Storage '%s': %s", storage, step)
+        # pvestatd asks again and again for a storage that is refused: the steps to the same refusal are no news.
+        log.log(logging.DEBUG if again else logging.INFO, "Storage '%s': %s", storage, step)
         current = replace(current, step=step, since=boot_clock())
         record.write(current)
 
@@ -116,7 +129,7 @@ def _work(
     except Error as failure:
         error = record.describe(failure, storage)
         level = logging.WARNING if isinstance(failure, BringUpRefused) else logging.ERROR
-        log.log(level, "%s", failure)
+        log.log(logging.DEBUG if again and before is not None and before.error == error else level, "%s", failure)
     except Exception as failure:
         log.exception("Bringing up storage '%s' failed", storage)
         error = record.describe(failure, storage)

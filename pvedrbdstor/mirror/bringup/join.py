@@ -63,6 +63,8 @@ def join(
             try:
                 if current is not None and _tells(current, begun, options):
                     return current
+                if started is not None and current is not None and (current.finished or 0.0) >= started:
+                    started = None  # it was begun for somebody who asked for less
                 if started is None:
                     _begin(config, options, held, start or _start)
                     started = boot_clock()

@@ -23,7 +23,8 @@ SYSTEMD = "/run/systemd/system"
 _USERS = (
     "pve-storage.target pvestatd.service pvedaemon.service pvescheduler.service pve-guests.service pve-ha-lrm.service"
 )
-"""What uses storages: systemd, which unmounts everything at shutdown, waits until these have stopped."""
+"""What uses storages: systemd, which unmounts everything at shutdown, waits until these have stopped. What it cannot unmount
+is unmounted by pvedrbdstor-mirrors.service, whose turn comes after it."""
 _UNCHANGEABLE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS)
 
 
@@ -63,6 +64,7 @@ def unit_text(config: StorageConfig, minor: int) -> str:
 [Unit]
 Description=OCFS2 of storage {config.id} (DRBD resource {config.resource})
 Documentation=man:pvedrbdstor(8)
+After=pvedrbdstor-mirrors.service
 Before={_USERS}
 
 [Mount]

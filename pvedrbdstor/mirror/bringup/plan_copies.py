@@ -12,6 +12,8 @@ from pvedrbdstor.mirror.finding import Finding, Kind
 
 COMPARE_SECONDS = 15.0
 """After the handshake, until a resync has begun or is found not to be needed."""
+MEET_SECONDS = 10.0
+"""For one try of DRBD's to connect (connect-int 10 s; the first one is made at once)."""
 PROMOTE_SECONDS = 20.0
 """Two nodes that become Primary in the same moment may refuse one another."""
 _NO_DATA = (Kind.INCONSISTENT, Kind.STALE)
@@ -57,9 +59,12 @@ def _connection(
             return Action(Step.CONNECT) if options.by_hand else _disconnected(config)
         return _given_up(config)
     rivals = [peer for peer in away if not _harmless(peer, drbd)]
+    waited = memory.since.get(Step.WAIT_PEER, 0.0)
     if not rivals:
-        return None
-    if memory.since.get(Step.WAIT_PEER, 0.0) < options.wait_peer:
+        # What is on record may be old: an administrator may have forced that copy. If it runs, DRBD meets it in a moment.
+        met_soon = bool(away) and Step.UP in memory.since and waited < MEET_SECONDS
+        return Action(Step.WAIT_PEER) if met_soon else None
+    if waited < options.wait_peer:
         return Action(Step.WAIT_PEER)
     if drbd.disk not in ("UpToDate", "Consistent"):
         return _no_data(now, drbd)
@@ -102,7 +107,7 @@ def _given_up(config: StorageConfig) -> Refusal:
         "DRBD has met the other node and will not connect (StandAlone): each holds writes that the other lacks (a split "
         "brain), or their settings differ",
         "Run 'dmesg | grep -i drbd', which says which of the two. After a split brain choose the copy to keep; on the node "
-        f"to lose its own, with the storage down there: 'drbdadm disconnect {name}', 'drbdadm secondary {name}', 'drbdadm connect "
+        f"to lose its own: 'pvedrbdstor mirror down {config.id}', 'drbdadm disconnect {name}', 'drbdadm connect "
         f"--discard-my-data {name}'; on the other 'drbdadm connect {name}' if it is StandAlone; then 'pvedrbdstor mirror up {config.id}'",
     )
 

@@ -46,7 +46,7 @@ def next_step(now: Situation, config: StorageConfig, memory: Memory) -> Action |
     cluster = _cluster_of(now, now.conf)
     if isinstance(cluster, Refusal):
         return cluster
-    return _slots(now, cluster, device) or _o2cb(now, cluster, config, memory) or _mount(config, memory)
+    return _slots(now, cluster, config, device) or _o2cb(now, cluster, config, memory) or _mount(config, memory)
 
 
 def cluster_name(now: Situation) -> str:
@@ -66,21 +66,30 @@ def _wrong_file_system(found: Superblock, config: StorageConfig, device: str) ->
     if not found.can_reflink:
         return Refusal(
             f"the file system on {device} lacks the feature 'refcount', without which there are no snapshots and clones",
-            f"With it unmounted on all nodes, on this one: 'drbdadm primary {config.resource}', 'tunefs.ocfs2 "
-            f"--fs-features=refcount {device}', 'drbdadm secondary {config.resource}'",
+            _offline(config, f"'tunefs.ocfs2 --fs-features=refcount {device}'"),
         )
     if found.local:
         return Refusal(
             f"the file system on {device} was made for one node only, so its locks would not reach the other",
-            f"With it unmounted on all nodes: 'tunefs.ocfs2 -M cluster {device}'",
+            _offline(config, f"'tunefs.ocfs2 -M cluster {device}'"),
         )
     if found.stack not in ("", STACK):
         return Refusal(
             f"the file system on {device} is for the cluster stack '{found.stack}'",
-            f"With it unmounted on all nodes: 'tunefs.ocfs2 --update-cluster-stack {device}' after "
-            f"'echo {STACK} >/sys/fs/ocfs2/cluster_stack'",
+            _offline(
+                config,
+                f"'echo {STACK} >/sys/fs/ocfs2/cluster_stack', 'tunefs.ocfs2 --update-cluster-stack {device}'",
+            ),
         )
     return None
+
+
+def _offline(config: StorageConfig, change: str) -> str:
+    """How to change a file system that nobody may have mounted meanwhile: Proxmox would mount it at any moment."""
+    return (
+        f"Run 'pvedrbdstor mirror down {config.id}' on all nodes; on this one 'drbdadm primary {config.resource}', {change}, "
+        f"'drbdadm secondary {config.resource}'; then 'pvedrbdstor mirror up {config.id}' on all"
+    )
 
 
 def _cluster_of(now: Situation, conf: ClusterConf) -> Cluster | Refusal:
@@ -108,7 +117,7 @@ def _is_host(name: str, host: str) -> bool:
     return host.lower() == name.lower() or host.lower().startswith(f"{name.lower()}.")
 
 
-def _slots(now: Situation, cluster: Cluster, device: str) -> Refusal | None:
+def _slots(now: Situation, cluster: Cluster, config: StorageConfig, device: str) -> Refusal | None:
     """Each node of the cluster takes one slot: with as many slots as nodes one is always free."""
     assert now.superblock is not None
     slots = now.superblock.slots
@@ -119,9 +128,10 @@ def _slots(now: Situation, cluster: Cluster, device: str) -> Refusal | None:
     if len(others) < slots:
         return None
     taken = ", ".join(str(number) for number in others)
+    change = f"'tunefs.ocfs2 -N {len(cluster.nodes)} {device}'"
     return Refusal(
         f"all {slots} slots of the file system on {device} are taken, by the o2cb nodes {taken}",
-        f"Unmount it on one of them, or, with it unmounted on all nodes, 'tunefs.ocfs2 -N {len(cluster.nodes)} {device}'",
+        f"Unmount it on one of them, or make more slots. {_offline(config, change)}",
     )
 
 

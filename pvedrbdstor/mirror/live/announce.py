@@ -82,7 +82,7 @@ class Announcer:
 
 def _key(verdict: Verdict) -> tuple[object, ...]:
     """What makes two verdicts different ones: not a resync's progress, nor for how long something has lasted."""
-    return (verdict.kinds, verdict.severity, verdict.active, verdict.admits)
+    return (verdict.found, verdict.severity, verdict.active, verdict.admits)
 
 
 def sentence(storage: str, verdict: Verdict) -> str:

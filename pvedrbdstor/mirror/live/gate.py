@@ -46,8 +46,9 @@ def status(config: StorageConfig) -> dict[str, object] | None:
 def refuse_hopeless(config: StorageConfig, method: str) -> None:
     """Raise NotUsable where the call would hang on frozen I/O or find no good copy.
 
-    Without a fresh view nothing is refused here: the call itself will find out, within its deadline. Bringing the
-    storage up is refused for frozen I/O alone: it is what helps against most of the rest.
+    Without a fresh view nothing is refused here: the call itself will find out, within its deadline. So it does where the
+    view has not seen the mount yet, which may have been made a moment ago. Bringing the storage up is refused for frozen
+    I/O alone: it is what helps against most of the rest.
     """
     if method not in _IMPATIENT:
         return
@@ -55,21 +56,22 @@ def refuse_hopeless(config: StorageConfig, method: str) -> None:
     if not view.fresh or not view.describes(config) or view.verdict.active:
         return
     frozen = Kind.SUSPENDED in view.verdict.kinds
-    if frozen or method == "activate_volume":
+    if frozen or (method == "activate_volume" and not view.verdict.merely_down):
         raise _not_usable(view)
 
 
 def refuse_newcomer(config: StorageConfig, volume: object, inode: int) -> None:
-    """Raise NotAdmitted for an image that no guest used here when new guests ceased to be admitted.
+    """Raise NotAdmitted for an image of a guest that did not run here when new guests ceased to be admitted.
 
     In a split a guest that comes from the other node, or was stopped here meanwhile, would find other data than it left.
-    A view that has grown old is believed as far as it refused: a split does not go away by itself.
+    A view that has grown old is believed as far as it refused: a split does not go away by itself. One that only has not
+    seen the mount yet is not: the volume was found there.
     """
     view = read_view(config.id)
-    if view.last is None or view.last.admits or not view.describes(config):
+    if view.last is None or view.last.admits or view.last.merely_down or not view.describes(config):
         return
-    volname = "/".join(str(volume).split("/")[-2:])
-    if inode in view.in_use.inodes or volname in view.in_use.volumes:
+    vmid, name = str(volume).split("/")[-2:]
+    if view.in_use.covers(int(vmid), name, inode):
         return
     raise NotAdmitted(
         storage=config.id,

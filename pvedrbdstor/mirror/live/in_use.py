@@ -1,8 +1,10 @@
-"""Which images guests of this node have open, without touching the mount: from the kernel's tables of locks and loops."""
+"""Which images guests of this node have open, without touching the mount: from the kernel's tables of locks and loops, and
+from what Proxmox runs."""
 
 from __future__ import annotations
 
 import glob
+import os
 import re
 
 from pvedrbdstor.config import StorageConfig
@@ -15,11 +17,14 @@ _QEMU_FIRST, _QEMU_LAST = 100, 299
 """The bytes QEMU locks of an image (block/file-posix.c, RAW_LOCK_PERM_BASE and _SHARED_BASE)."""
 
 
+PID_FILES = "/run/qemu-server/*.pid"  # VMID.pid (PVE::QemuServer::Helpers::pidfile_name)
+
+
 def look(config: StorageConfig, device: tuple[int, int]) -> InUse:
     """What is open now on the file system of this device (major, minor). Raises OSError."""
     with open("/proc/locks", encoding="ascii", errors="replace") as file:
         inodes = locked_inodes(file.read(), device)
-    return InUse(inodes, frozenset(_looped(config)))
+    return InUse(inodes, frozenset(_looped(config)), frozenset(_running()))
 
 
 def locked_inodes(locks: str, device: tuple[int, int]) -> frozenset[int]:
@@ -32,6 +37,21 @@ def locked_inodes(locks: str, device: tuple[int, int]) -> frozenset[int]:
         and last != "EOF"
         and int(last) <= _QEMU_LAST
     )
+
+
+def _running() -> list[int]:
+    """The virtual machines whose QEMU runs here. Not all that one uses is locked by it: swtpm opens a TPM's state."""
+    found = []
+    for path in glob.glob(PID_FILES):
+        vmid = path.rsplit("/", 1)[-1].removesuffix(".pid")
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                pid = int(file.read(32))
+        except (OSError, ValueError):  # just starting, or gone meanwhile
+            continue
+        if vmid.isascii() and vmid.isdigit() and os.path.exists(f"/proc/{pid}"):
+            found.append(int(vmid))
+    return found
 
 
 def _looped(config: StorageConfig) -> list[str]:

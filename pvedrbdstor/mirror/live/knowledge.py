@@ -88,6 +88,8 @@ class Knowledge:
             if agree(self._streamed, found):
                 self._disagreements = 0
                 self._known_at = max(self._known_at or 0.0, asked_at)
+                if self._line_at < asked_at:
+                    self.state = found  # with its counters, of which 8.4's stream tells no changes
                 return True
             if self._line_at >= asked_at:
                 return True

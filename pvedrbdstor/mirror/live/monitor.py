@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 STORAGE_CFG = "/etc/pve/storage.cfg"
 CONFIG_SECONDS, STATE_SECONDS, SETTINGS_SECONDS = 2.0, 1.5, 10.0
 """From one reading of storage.cfg, one look at DRBD's state and at its settings to the next."""
+SETTINGS_STALE_SECONDS = 60.0
+"""Settings that DRBD's tools have not confirmed for so long are not known."""
 _TICK = 0.5
 _PATIENCE = 10.0  # seconds for first answers, before it is said that nothing is known
 _LOCK = ".lock"
@@ -88,6 +90,7 @@ class Monitor:
         self._knowledge: Knowledge | None = None
         self._proc: str | None = None
         self._known_settings: Settings | None = None
+        self._settings_at = 0.0
         self._began = view.boot_clock()
         self._stopping = False
 
@@ -205,7 +208,9 @@ class Monitor:
     def _hear_drbd(self, now: float) -> None:
         settings = self._settings.helper.answer()
         if settings is not None:
-            self._known_settings = gather.settings_of(settings)
+            self._known_settings, self._settings_at = gather.settings_of(settings), now
+        elif self._known_settings is not None and now - self._settings_at > SETTINGS_STALE_SECONDS:
+            self._known_settings = Settings()
         state = self._state.helper.answer()
         if self._knowledge is None:
             return

@@ -29,14 +29,21 @@ _LIMIT = 1 << 20
 class InUse:
     """Images that guests of this node have open, as seen while guests were admitted, and since.
 
-    inodes: of images locked by QEMU. volumes: `VMID/NAME` of images behind loop devices (containers).
+    inodes: of images locked by QEMU. volumes: `VMID/NAME` of images behind loop devices (containers). guests: numbers of
+    the virtual machines that ran.
     """
 
     inodes: frozenset[int] = frozenset()
     volumes: frozenset[str] = frozenset()
+    guests: frozenset[int] = frozenset()
 
     def __or__(self, other: InUse) -> InUse:
-        return InUse(self.inodes | other.inodes, self.volumes | other.volumes)
+        return InUse(self.inodes | other.inodes, self.volumes | other.volumes, self.guests | other.guests)
+
+    def covers(self, vmid: int, name: str, inode: int) -> bool:
+        """Whether an image is of a guest that has it, or any other of its own, open here."""
+        of_guest = any(volume.startswith(f"{vmid}/") for volume in self.volumes)
+        return inode in self.inodes or vmid in self.guests or of_guest or f"{vmid}/{name}" in self.volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +96,10 @@ def read_view(storage_id: str, folder: str | None = None) -> View:
         last = _verdict_from(data["verdict"])
         age = max(0.0, boot_clock() - float(data["at"]))
         sizes = data["sizes"]
-        in_use = InUse(frozenset(data["in_use"]["inodes"]), frozenset(data["in_use"]["volumes"]))
+        used = data["in_use"]
+        in_use = InUse(*(frozenset(used.get(key, ())) for key in ("inodes", "volumes", "guests")))
         source = tuple(data["source"])
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return View(storage_id, _unheard(storage_id, None))
     fresh = age <= STALE_SECONDS
     verdict = last if fresh else _unheard(storage_id, age)
@@ -120,7 +128,7 @@ def write_view(record: Record, folder: str | None = None) -> None:
         "since": record.since,
         "verdict": verdict_as_json(record.verdict),
         "sizes": record.sizes,
-        "in_use": {"inodes": sorted(record.in_use.inodes), "volumes": sorted(record.in_use.volumes)},
+        "in_use": {key: sorted(getattr(record.in_use, key)) for key in ("inodes", "volumes", "guests")},
         "losses": record.losses,
     }
     new = f"{path}.new"
@@ -151,6 +159,7 @@ def verdict_as_json(verdict: Verdict) -> dict[str, object]:
         "cause": verdict.cause,
         "remedy": verdict.remedy,
         "severity": verdict.severity.name.lower(),
+        "what": verdict.what,
         "also": [
             {
                 "kind": finding.kind.value,
@@ -160,6 +169,7 @@ def verdict_as_json(verdict: Verdict) -> dict[str, object]:
                 "usable": finding.usable,
                 "active": finding.active,
                 "admits": finding.admits,
+                "what": finding.what,
             }
             for finding in verdict.also
         ],
@@ -185,10 +195,12 @@ def _verdict_from(data: dict[str, Any]) -> Verdict:
                 usable=found["usable"] is True,
                 active=found["active"] is True,
                 admits=found["admits"] is True,
+                what=str(found.get("what", "")),
             )
             for found in data["also"]
         ),
         notes=tuple(str(note) for note in data["notes"]),
+        what=str(data.get("what", "")),
     )
 
 

@@ -59,8 +59,10 @@ class Watch:
         self._apart = False
 
     def probe(self, now: float, *, at_once: bool = False) -> None:
-        """Ask the mount when it is time to; its answer is taken by look()."""
-        if self.prober.busy is None and (at_once or now >= self._probe_at):
+        """Ask the mount when it is time to, at once when it is free; its answer is taken by look()."""
+        if at_once:
+            self._probe_at = now
+        if self.prober.busy is None and now >= self._probe_at:
             self.prober.ask(gather.as_wire(self.config))
             self._probe_at = now + PROBE_SECONDS
 

@@ -209,6 +209,28 @@ def test_who_wants_to_go_on_without_the_peer_is_not_answered_by_a_job_that_did_n
     assert jobs.started == 2
 
 
+def test_who_asks_for_less_takes_nothing_back(jobs: Jobs) -> None:
+    """pvestatd asks every few seconds, also between an administrator's request and the beginning of the job."""
+    job.leave(job.Request(CONFIG, Options(by_hand=True, without_peer=True, wait_peer=60.0)))
+    job.leave(job.Request(CONFIG, Options()))
+    request = job.take_request("ha")
+    assert request is not None
+    assert request.options == Options(by_hand=True, without_peer=True, wait_peer=60.0)
+
+
+def test_a_job_that_did_less_than_asked_is_followed_by_another(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    starting = jobs.start
+
+    def start(storage: str, held: int) -> None:
+        if not jobs.pids:
+            os.unlink(paths.request("ha"))  # somebody's job took it, and ended before it was done
+        starting(storage, held)
+
+    monkeypatch.setattr(join, "_start", start)
+    assert join.join(CONFIG, Options(without_peer=True), lambda _: None).without_peer
+    assert jobs.started == 2
+
+
 def test_what_is_held_down_is_answered_without_a_job(jobs: Jobs) -> None:
     (Path(paths.FOLDER)).mkdir()
     Path(paths.hold("ha")).touch()

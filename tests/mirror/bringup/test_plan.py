@@ -107,6 +107,12 @@ class TestThePeer:
     def test_whose_copy_is_on_record_as_older_is_not_waited_for(self, disk: str) -> None:
         assert step(with_drbd(role="Secondary", peers=(replace(AWAY, disk=disk),))) is Step.PROMOTE
 
+    def test_whose_copy_is_on_record_as_older_is_given_the_time_to_show_up_after_drbd_came_up(self) -> None:
+        """It may have been forced, and run guests of its own."""
+        now = with_drbd(role="Secondary", peers=(replace(AWAY, disk="Outdated"),))
+        assert step(now, Memory({Step.UP: 1.0})) is Step.WAIT_PEER
+        assert step(now, Memory({Step.UP: 12.0, Step.WAIT_PEER: 11.0})) is Step.PROMOTE
+
     @pytest.mark.parametrize("disk", ["UpToDate", "Consistent"])
     def test_is_fenced_by_drbd_before_we_go_on(self, disk: str) -> None:
         assert step(with_drbd(STONITH, role="Secondary", disk=disk, peers=(AWAY,)), WAITED) is Step.PROMOTE

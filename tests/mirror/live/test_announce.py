@@ -42,6 +42,16 @@ def test_progress_is_no_change_and_another_finding_is_one(caplog: pytest.LogCapt
     assert "Also unprotected: No fencing. Fence." in caplog.text
 
 
+def test_another_thing_of_the_same_kind_is_a_change(caplog: pytest.LogCaptureFixture) -> None:
+    """The disk that is lost during a resync, or the peer after it, must not pass in silence."""
+    resync = replace(DEGRADED, cause="A resync is running, 3 % done.", what="resync")
+    one = Announcer("ha", first=resync)
+    assert not one.changed(replace(resync, cause="A resync is running, 4 % done."), 1.0)
+    assert one.changed(replace(resync, cause="The disk is lost.", what="own disk lost"), 2.0)
+    assert one.changed(replace(resync, cause="The peer is away.", what="peer away"), 3.0)
+    assert len(caplog.records) == 2
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A PVE with templates, whose notification system is a file."""

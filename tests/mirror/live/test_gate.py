@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import NotAdmitted, NotUsable
-from pvedrbdstor.mirror.finding import Kind, Severity
+from pvedrbdstor.mirror.finding import Finding, Kind, Severity
 from pvedrbdstor.mirror.live import view
 from pvedrbdstor.mirror.live.view import STALE_SECONDS, InUse, Record, boot_clock, write_view
 from pvedrbdstor.mirror.verdict import Verdict
@@ -110,6 +111,17 @@ def test_a_volume_of_a_stale_storage_is_refused_with_the_reason_and_bringing_it_
     assert backend.call("activate_storage", content_dirs=[]) is None
 
 
+def test_a_volume_on_a_mount_that_the_view_has_not_seen_yet_is_activated(backend: Backend) -> None:
+    """Proxmox starts each guest once at boot, a moment after it activated the storage."""
+    down = verdict(Kind.NOT_UP, False, False)
+    backend.see(down)
+    assert backend.call("activate_volume", volname=VOLUME) is None
+    drifting = Finding(Kind.DEGRADED, "Drifting apart.", "Look.", Severity.CRITICAL, admits=False)
+    backend.see(replace(down, also=(drifting,)))
+    with pytest.raises(NotUsable):
+        backend.call("activate_volume", volname=VOLUME)
+
+
 def test_a_volume_is_activated_where_guests_are_admitted(backend: Backend) -> None:
     backend.see(HEALTHY)
     assert backend.call("activate_volume", volname=VOLUME) is None
@@ -126,6 +138,16 @@ def test_in_a_split_the_volumes_of_guests_that_run_here_go_on(backend: Backend) 
     assert backend.call("activate_volume", volname=VOLUME) is None
     backend.see(SPLIT, in_use=InUse(volumes=frozenset({VOLUME})))
     assert backend.call("activate_volume", volname=VOLUME) is None
+
+
+def test_in_a_split_a_guest_that_runs_here_has_all_its_volumes(backend: Backend) -> None:
+    """QEMU does not lock a TPM's state; a rollback makes a new file; RAM is written to one that was not there before."""
+    for used in (InUse(guests=frozenset({100})), InUse(volumes=frozenset({"100/vm-100-disk-9.raw"}))):
+        backend.see(SPLIT, in_use=used)
+        assert backend.call("activate_volume", volname=VOLUME) is None
+    backend.see(SPLIT, in_use=InUse(guests=frozenset({10, 1000}), volumes=frozenset({"1001/vm-1001-disk-0.raw"})))
+    with pytest.raises(NotAdmitted):
+        backend.call("activate_volume", volname=VOLUME)
 
 
 def test_in_a_split_a_running_guest_is_not_stopped_from_being_listed_and_snapshotted(backend: Backend) -> None:

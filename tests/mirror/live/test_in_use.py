@@ -8,7 +8,10 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.mirror.live import in_use
 from pvedrbdstor.mirror.live.in_use import locked_inodes, look
 from tests.loopback import Loopback
 
@@ -39,6 +42,13 @@ def test_a_lock_as_qemu_takes_it_is_found_while_it_is_held(tmp_path: Path) -> No
         fcntl.fcntl(file, 37, struct.pack("@hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 100, 2, 0))  # F_OFD_SETLK
         assert status.st_ino in look(config, device).inodes
     assert status.st_ino not in look(config, device).inodes
+
+
+def test_a_virtual_machine_counts_while_its_qemu_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content in {"100": f"{os.getpid()}\n", "101": "", "102": "99999999\n", "x": f"{os.getpid()}\n"}.items():
+        (tmp_path / f"{name}.pid").write_text(content)
+    monkeypatch.setattr(in_use, "PID_FILES", f"{tmp_path}/*.pid")
+    assert look(StorageConfig("ha", "/nowhere", "r0"), (0, 0)).guests == {100}
 
 
 def test_an_image_behind_a_loop_device_is_found(reflink_fs: Loopback, loop_device: Callable[..., str]) -> None:
