@@ -129,32 +129,42 @@ def ocfs2_reflink(fd: int, old_path: str, new_path: str, *, preserve: bool = Fal
     )
 
 
-def clone_file(source_fd: int, dir_fd: int, name: str, mode: int, path: str = "") -> int:
+def clone_file(
+    source_fd: int,
+    dir_fd: int,
+    name: str,
+    mode: int,
+    path: str = "",
+    made: Callable[[int], None] = lambda fd: None,
+) -> int:
     """Create ``name`` in the folder ``dir_fd`` as a reflink of ``source_fd``; return it open for reading and writing.
 
     The file has exactly the permissions ``mode`` and no extended attributes of the source. An OCFS2 without FICLONE
     (before Linux 4.10) is asked with its own ioctl, which refuses an immutable source (EPERM). On failure nothing is
-    left behind; EEXIST when ``name`` exists. Nothing is synced to disk. ``path`` defaults to ``name``.
+    left behind; EEXIST when ``name`` exists. Nothing is synced to disk. ``path`` defaults to ``name``. ``made`` is called
+    with the new file as soon as others can see it, which with FICLONE is before it shares any block; OCFS2's own ioctl shows
+    it only when it is done.
     """
     path = path or name
     try:
-        return _clone_by_ficlone(source_fd, dir_fd, name, mode, path)
+        return _clone_by_ficlone(source_fd, dir_fd, name, mode, path, made)
     except OSError as error:
         if error.errno not in _UNSUPPORTED or fstatfs(dir_fd, path).type != OCFS2_SUPER_MAGIC:
             raise
-    return _clone_by_ocfs2(source_fd, dir_fd, name, mode, path)
+    return _clone_by_ocfs2(source_fd, dir_fd, name, mode, path, made)
 
 
-def _clone_by_ficlone(source_fd: int, dir_fd: int, name: str, mode: int, path: str) -> int:
+def _clone_by_ficlone(source_fd: int, dir_fd: int, name: str, mode: int, path: str, made: Callable[[int], None]) -> int:
     with _errors_name(path):
         target_fd = os.open(name, _NEW_FILE, 0o600, dir_fd=dir_fd)
         with _removed_on_failure(target_fd, dir_fd, name):
+            made(target_fd)
             reflink_fd(source_fd, target_fd, path)
             os.fchmod(target_fd, mode)
     return target_fd
 
 
-def _clone_by_ocfs2(source_fd: int, dir_fd: int, name: str, mode: int, path: str) -> int:
+def _clone_by_ocfs2(source_fd: int, dir_fd: int, name: str, mode: int, path: str, made: Callable[[int], None]) -> int:
     with _errors_name(path), _folder_of(source_fd) as (source_dir_fd, source_name):
         ocfs2_reflink(
             dir_fd, f"/proc/self/fd/{source_dir_fd}/{source_name}", f"/proc/self/fd/{dir_fd}/{name}", path=path
@@ -165,6 +175,7 @@ def _clone_by_ocfs2(source_fd: int, dir_fd: int, name: str, mode: int, path: str
             os.unlink(name, dir_fd=dir_fd)
             raise
         with _removed_on_failure(target_fd, dir_fd, name):
+            made(target_fd)
             _check_is_named(source_fd, source_dir_fd, source_name)
             for attribute in os.listxattr(target_fd):
                 if attribute.startswith(("user.", "trusted.")):

@@ -37,4 +37,6 @@ def explain(error: OSError, config: StorageConfig, operation: str) -> Error:
     return SystemCallFailed(operation=operation, path=path, reason=reason, remedy=remedy)
 
 
-REFLINKING = frozenset({"volume_snapshot", "volume_snapshot_rollback", "clone_image"})
+REFLINKING = frozenset(
+    {"volume_snapshot", "volume_snapshot_rollback", "volume_snapshot_delete", "volume_resize", "clone_image"}
+)

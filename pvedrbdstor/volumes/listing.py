@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import posixpath
 import stat
@@ -14,6 +15,8 @@ from pvedrbdstor.errors import BadImage, BadName, SystemCallFailed, WrongMount
 from pvedrbdstor.volumes import qcow2, vmdk
 from pvedrbdstor.volumes.names import ImageFile, VolumeName, format_of, is_image_file, parent_image, parse_volume
 from pvedrbdstor.volumes.store import Store
+
+log = logging.getLogger(__name__)
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SECTOR = 512
@@ -84,18 +87,30 @@ def images_of(store: Store, call: Call, guests: Iterable[int]) -> Iterator[Image
         return
     for vmid in sorted(guests):
         call.check()
-        for guest_fd, name in files_of(store, images, vmid):
-            if is_image_file(name):
-                try:
-                    info = image_info(guest_fd, ImageFile(vmid, name))
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    if error.errno not in _UNREADABLE:
-                        raise
-                    continue
-                if info is not None:
-                    yield info
+        try:
+            yield from _images_in(store, images, vmid)
+        except OSError as error:
+            if error.errno not in _UNREADABLE:
+                raise
+            log.warning(
+                "Storage '%s': the folder of guest %s cannot be read (%s)", store.config.id, vmid, error.strerror
+            )
+
+
+def _images_in(store: Store, images: int, vmid: int) -> Iterator[ImageInfo]:
+    for guest_fd, name in files_of(store, images, vmid):
+        if is_image_file(name):
+            try:
+                info = image_info(guest_fd, ImageFile(vmid, name))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in _UNREADABLE:
+                    raise
+                log.warning("Storage '%s': %s/%s cannot be read (%s)", store.config.id, vmid, name, error.strerror)
+                continue
+            if info is not None:
+                yield info
 
 
 def files_of(store: Store, images: int, vmid: int) -> Iterator[tuple[int, str]]:

@@ -61,7 +61,7 @@ def _lock(
     fd = open_lock(store, name)
     try:
         if os.fstat(fd).st_ino not in held:
-            _acquire(fd, call, what, WAIT_SECONDS if wait is None else wait)
+            acquire(fd, call, what, WAIT_SECONDS if wait is None else wait)
             _leave_name(fd, call)
         yield fd
     finally:
@@ -118,7 +118,8 @@ def prepare_spare(store: Store) -> None:
         os.close(_open_or_make(store.locks(), name))
 
 
-def _acquire(fd: int, call: Call, what: str, wait: float) -> None:
+def acquire(fd: int, call: Call, what: str, wait: float) -> None:
+    """Take the lock of an open file, for ``wait`` seconds at most. Raises LockTimeout, which calls it ``what``."""
     began = time.monotonic()
     pause = _FIRST_PAUSE
     while not try_lock(fd):

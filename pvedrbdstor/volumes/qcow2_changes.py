@@ -35,5 +35,5 @@ def change_qcow2(
             with item.shown_in(guest_fd) as name:
                 change(guest_fd, name)
             reach("qcow2.changed")
-            old = keep_for_removal(store, call, volume.vmid, guest_fd, volume.name)
-            item.replace(call, guest_fd, volume.name, old)
+            old = keep_for_removal(store, call, volume.vmid, guest_fd, volume.name, fd)
+            item.replace(store, call, guest_fd, volume.name, old)

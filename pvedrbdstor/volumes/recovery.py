@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.errors import BadName, Error, LockTimeout
+from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.volumes.locks import guest_lock, try_lock
 from pvedrbdstor.volumes.names import VolumeName, check_file_name, check_vmid
 from pvedrbdstor.volumes.steps import discard_snapshots, has_snapshot_folder, move_snapshots, protect
 from pvedrbdstor.volumes.store import INTERNAL, Store
 from pvedrbdstor.volumes.tidy import remove_empty_folders
-from pvedrbdstor.volumes.work import INTENT, NEW, TRASH, parse_entry, purge_later
+from pvedrbdstor.volumes.work import INTENT, NEW, TRASH, discard, parse_entry, purge_later, remove_tree
 
 _PLAN_LIMIT = 4096
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @dataclass
@@ -50,8 +51,8 @@ def recover(store: Store, call: Call) -> dict[str, int]:
             purge_later(store, call)
             _tidy(store, call, vmid)
             report.removed += 1
-        elif _deal_with(store, call, work_fd, entry, report):
-            _tidy(store, call, vmid)
+        else:
+            _deal_with(store, call, work_fd, entry, vmid, report)
     return asdict(report)
 
 
@@ -82,38 +83,59 @@ def _concerns(work_fd: int, entry: str, vmids: Collection[int], volume: VolumeNa
     return any(plan.get(key) in vmids for key in ("vmid", "target_vmid"))
 
 
-def _deal_with(store: Store, call: Call, work_fd: int, entry: str, report: Report) -> bool:
-    """Act on one entry if nobody alive holds it; whether it is gone now.
+def _deal_with(store: Store, call: Call, work_fd: int, entry: str, vmid: int, report: Report) -> None:
+    """Act on one entry if nobody alive holds it; it goes last, so that whoever is killed here is followed by another.
 
     A failure is counted and leaves the entry for the next time. On a read-only file system nothing can be done: OSError.
     """
     try:
-        fd = os.open(entry, _OPEN, dir_fd=work_fd)
+        fd = _open(entry, work_fd)
     except FileNotFoundError:
-        return False
+        return
     except OSError as error:
         if error.errno == errno.EROFS:
             raise
         report.failed += 1
-        return False
+        return
     try:
         if not try_lock(fd) or os.fstat(fd).st_nlink == 0:
-            return False
+            return
         if entry.startswith(NEW):
             _remove_shown(store, entry)
+            reach("recovery.hidden-name-gone")
             outcome = "removed"
+            _tidy(store, call, vmid)
+            _let_go(store, call, vmid, work_fd, entry)
         else:
             outcome = "finished" if _carry_out(store, call, os.pread(fd, _PLAN_LIMIT, 0)) else "undone"
-        os.unlink(entry, dir_fd=work_fd)
+            reach("recovery.carried-out")
+            _tidy(store, call, vmid)
+            os.unlink(entry, dir_fd=work_fd)
+        reach("recovery.entry-gone")
     except FileNotFoundError:  # its owner was done with it before we locked it
-        return False
+        return
     except (Error, OSError):
         report.failed += 1
-        return False
+        return
     finally:
         os.close(fd)
     setattr(report, outcome, getattr(report, outcome) + 1)
-    return True
+
+
+def _open(entry: str, work_fd: int) -> int:
+    """For writing, which a read-only file system refuses; a second name of a template, which is immutable, for reading."""
+    try:
+        return os.open(entry, os.O_RDWR | _OPEN, dir_fd=work_fd)
+    except PermissionError:
+        return os.open(entry, os.O_RDONLY | _OPEN, dir_fd=work_fd)
+
+
+def _let_go(store: Store, call: Call, vmid: int, work_fd: int, entry: str) -> None:
+    """Have an unfinished file removed once the caller has its answer. A second name of a template cannot be renamed."""
+    try:
+        discard(store, call, vmid, work_fd, entry)
+    except PermissionError:
+        remove_tree(work_fd, entry)
 
 
 def _remove_shown(store: Store, entry: str) -> None:

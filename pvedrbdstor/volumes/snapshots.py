@@ -105,16 +105,18 @@ def rollback(store: Store, call: Call, volume: VolumeName, snap: str) -> None:
             hold_image(image_fd, volume)
             owner = ensure_image_id(image_fd)
             with snapshot_files.opened(store, guest_fd, volume, snap, owner) as source_fd:
-                _replace_by(store, call, guest_fd, source_fd, volume, owner)
+                _replace_by(store, call, guest_fd, image_fd, source_fd, volume, owner)
 
 
-def _replace_by(store: Store, call: Call, guest_fd: int, source_fd: int, volume: VolumeName, owner: str) -> None:
+def _replace_by(
+    store: Store, call: Call, guest_fd: int, image_fd: int, source_fd: int, volume: VolumeName, owner: str
+) -> None:
     with reflinking(store, call, volume.vmid, source_fd, str(volume)) as item:
         set_image_id(item.fd, owner)
         reach("rollback.copied")
-        old = keep_for_removal(store, call, volume.vmid, guest_fd, volume.name)
+        old = keep_for_removal(store, call, volume.vmid, guest_fd, volume.name, image_fd)
         reach("rollback.old-kept")
-        item.replace(call, guest_fd, volume.name, old)
+        item.replace(store, call, guest_fd, volume.name, old)
 
 
 def _snapshot_qcow2(store: Store, call: Call, guest_fd: int, volume: VolumeName, action: str, snap: str) -> None:

@@ -53,6 +53,7 @@ def discard_snapshots(store: Store, call: Call, vmid: int, guest_fd: int, name: 
     """Take the whole snapshot folder of an image out of sight."""
     with snapshot_files.parent_folder(store, guest_fd) as parent:
         discard(store, call, vmid, parent, name)
+        reach("snapshots.discarded")
         native.fsync(parent, name)
 
 
@@ -65,5 +66,6 @@ def move_snapshots(store: Store, source_fd: int, target_fd: int, name: str, targ
         snapshot_files.parent_folder(store, target_fd, create=True) as target_parent,
     ):
         os.rename(name, target_name, src_dir_fd=source_parent, dst_dir_fd=target_parent)
+        reach("snapshots.moved")
         native.fsync(target_parent, target_name)
         native.fsync(source_parent, name)

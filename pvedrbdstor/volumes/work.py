@@ -13,17 +13,32 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pvedrbdstor import native
 from pvedrbdstor.call import Call
 from pvedrbdstor.faultpoints import reach
-from pvedrbdstor.volumes.locks import open_lock, reflink_lock, try_lock
+from pvedrbdstor.volumes.locks import acquire, open_lock, reflink_lock, try_lock
 from pvedrbdstor.volumes.store import Store
 
 NEW, TRASH, INTENT = "new", "trash", "intent"
 IMAGE_MODE = 0o640
 _ENTRY = re.compile(rf"({NEW}|{TRASH}|{INTENT})\.([1-9][0-9]{{0,8}})\.[0-9a-f]{{16}}", re.ASCII)
+_TRIES = 20
+_KEPT_SECONDS = 5.0
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class _TakenForDead(Exception):
+    """A cleaner came between the making of an entry and its lock."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An entry that keeps what is about to be replaced, locked by whoever replaces it."""
+
+    vmid: int
+    entry: str
 
 
 class Building:
@@ -53,22 +68,28 @@ class Building:
             _unlink_quietly(name, folder_fd)
             raise
 
-    def replace(self, call: Call, folder_fd: int, name: str, old: str) -> None:
-        """Put the synced file in the place of an existing one, which is kept as the entry ``old``; atomic.
+    def replace(self, store: Store, call: Call, folder_fd: int, name: str, old: Kept) -> None:
+        """Put the synced file in the place of an existing one, which was kept as ``old`` and then goes; atomic.
 
         A call that has ended by then changes nothing: its caller was told so, and may have a guest use the old file.
         """
-        native.fsync(self.fd, name)
-        reach("replace.synced")
-        call.check()
-        os.rename(self.entry, name, src_dir_fd=self._work, dst_dir_fd=folder_fd)
+        try:
+            native.fsync(self.fd, name)
+            reach("replace.synced")
+            call.check()
+            os.rename(self.entry, name, src_dir_fd=self._work, dst_dir_fd=folder_fd)
+        except BaseException:
+            _unlink_quietly(old.entry, self._work)
+            raise
         try:
             call.check()  # the rename itself may have waited for the file system
         except BaseException:
-            os.rename(old, name, src_dir_fd=self._work, dst_dir_fd=folder_fd)
+            os.rename(old.entry, name, src_dir_fd=self._work, dst_dir_fd=folder_fd)
             raise
         reach("replace.renamed")
         native.fsync(folder_fd, name)
+        discard(store, call, old.vmid, self._work, old.entry)
+        reach("replace.old-gone")
 
     @contextmanager
     def shown_in(self, folder_fd: int) -> Iterator[str]:
@@ -117,21 +138,35 @@ def _owned(store: Store, make: Callable[[], tuple[str, int]]) -> Iterator[Buildi
 
 
 def _locked(make: Callable[[], tuple[str, int]]) -> tuple[str, int]:
-    """Make a file and lock it; again if a cleaner took it for a dead one in the moment between."""
-    while True:
-        entry, fd = make()
+    """Make an entry, which locks it; again if a cleaner took it for a dead one in the moment between."""
+    for _ in range(_TRIES):
         try:
-            if try_lock(fd) and os.fstat(fd).st_nlink:
-                return entry, fd
-        except BaseException:
-            os.close(fd)
-            raise
+            return make()
+        except _TakenForDead:
+            continue
+    raise OSError(errno.EBUSY, "recovery takes each new file for a dead one")
+
+
+def _lock_new(fd: int) -> None:
+    """Raises _TakenForDead."""
+    if not (try_lock(fd) and os.fstat(fd).st_nlink):
+        raise _TakenForDead
+
+
+def _open_new(entry: str, work_fd: int, mode: int) -> int:
+    """A new entry, open and locked. Raises _TakenForDead."""
+    fd = os.open(entry, _CREATE, mode, dir_fd=work_fd)
+    try:
+        _lock_new(fd)
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
 
 
 def _create(store: Store, vmid: int) -> tuple[str, int]:
     entry = _entry(NEW, vmid)
-    fd = os.open(entry, _CREATE, IMAGE_MODE, dir_fd=store.work())
+    fd = _open_new(entry, store.work(), IMAGE_MODE)
     os.fchmod(fd, IMAGE_MODE)
     return entry, fd
 
@@ -139,7 +174,7 @@ def _create(store: Store, vmid: int) -> tuple[str, int]:
 def _reflink(store: Store, call: Call, vmid: int, source_fd: int, path: str, mode: int) -> tuple[str, int]:
     entry = _entry(NEW, vmid)
     with reflink_lock(store, call):
-        return entry, native.clone_file(source_fd, store.work(), entry, mode, path)
+        return entry, native.clone_file(source_fd, store.work(), entry, mode, path, _lock_new)
 
 
 # --- on the way out ----------------------------------------------------------------------------------------------
@@ -161,12 +196,13 @@ def discard(store: Store, call: Call, vmid: int, folder_fd: int, name: str) -> N
         purge_later(store, call)
 
 
-def keep_for_removal(store: Store, call: Call, vmid: int, folder_fd: int, name: str) -> str:
-    """Give a file that is about to be replaced a second name in the trash, so that replacing it frees no blocks at once."""
-    entry = _entry(TRASH, vmid)
+def keep_for_removal(store: Store, call: Call, vmid: int, folder_fd: int, name: str, fd: int) -> Kept:
+    """Give a file that is about to be replaced, open as ``fd``, a second name: replacing it then frees no blocks at once,
+    and can be taken back. Found dead, only that name goes. Raises LockTimeout."""
+    acquire(fd, call, f"'{name}'", _KEPT_SECONDS)  # recovery has it for a moment at most, by another name
+    entry = _entry(NEW, vmid)
     os.link(name, entry, src_dir_fd=folder_fd, dst_dir_fd=store.work(), follow_symlinks=False)
-    purge_later(store, call)
-    return entry
+    return Kept(vmid, entry)
 
 
 def purge_later(store: Store, call: Call) -> None:
@@ -216,7 +252,7 @@ def remove_tree(parent: int, name: str) -> None:
 
 
 def _unlink(parent: int, name: str, mode: int) -> None:
-    """unlink(2), and once more without the immutable flag: what lies in the trash needs no protection."""
+    """unlink(2), and once more without the immutable flag, which a file that has another name keeps."""
     try:
         os.unlink(name, dir_fd=parent)
     except PermissionError:
@@ -225,9 +261,11 @@ def _unlink(parent: int, name: str, mode: int) -> None:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
             native.set_immutable(fd, False, name)
+            os.unlink(name, dir_fd=parent)
+            if os.fstat(fd).st_nlink:
+                native.set_immutable(fd, True, name)
         finally:
             os.close(fd)
-        os.unlink(name, dir_fd=parent)
 
 
 # --- intents -----------------------------------------------------------------------------------------------------
@@ -261,7 +299,7 @@ def _write_intent(store: Store, vmid: int, text: bytes) -> tuple[str, int]:
 
     def create() -> tuple[str, int]:
         name = _entry(INTENT, vmid)
-        return name, os.open(name, _CREATE, 0o600, dir_fd=work_fd)
+        return name, _open_new(name, work_fd, 0o600)
 
     entry, fd = _locked(create)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -85,8 +86,10 @@ def test_stopping_ends_it_and_starts_no_other(tmp_path: Path) -> None:
     one.start()
     run_until(loop, lambda: len(started(tmp_path)) == 1)
     (pid,) = started(tmp_path)
+    ended = os.pidfd_open(pid)
     one.stop()
-    assert os.waitpid(pid, 0)[1] == signal.SIGTERM
+    assert select.select([ended], [], [], 10)[0] == [ended]
+    os.close(ended)
     loop.after(0.3, loop.stop)
     loop.run()
     assert started(tmp_path) == [pid]

@@ -72,6 +72,51 @@ def test_a_call_that_stalls_beyond_its_deadline_changes_nothing(
     assert area.leftovers() == []
 
 
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+def test_what_a_late_rollback_takes_back_survives_everybody_elses_cleaning_up(
+    area: Area, monkeypatch: pytest.MonkeyPatch, fmt: str
+) -> None:
+    volume, other = area.alloc(fmt=fmt), area.alloc(vmid=300)
+    area.do(snapshots.create_snapshot, volume, "one")
+    inode = area.path(volume).stat().st_ino
+    elsewhere = Area(area.folder)
+    real = os.rename
+
+    def slow(*arguments: Any, **keywords: Any) -> None:
+        real(*arguments, **keywords)
+        if arguments[1] == volume.name and keywords.get("dst_dir_fd") is not None and not stalled:
+            stalled.append(True)
+            time.sleep(PATIENCE * 1.5)
+            elsewhere.do(images.free_image, other)  # which empties the trash of all
+            elsewhere.recover()
+
+    stalled: list[bool] = []
+    monkeypatch.setattr(os, "rename", slow)
+    with pytest.raises(DeadlineExceeded):
+        area.do(snapshots.rollback, volume, "one", timeout=PATIENCE)
+    monkeypatch.undo()
+    assert stalled
+    assert area.path(volume).stat().st_ino == inode
+    area.recover()
+    assert area.leftovers() == []
+
+
+def test_a_file_that_is_being_reflinked_is_not_taken_for_a_dead_one(
+    area: Area, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = area.alloc()
+    real, done = native.reflink_fd, []
+
+    def slow(*arguments: Any) -> None:
+        done.append(True)
+        Area(area.folder).recover()  # as every activation does, meanwhile
+        real(*arguments)
+
+    monkeypatch.setattr(native, "reflink_fd", slow)
+    area.do(snapshots.create_snapshot, volume, "one")
+    assert len(done) == 1
+
+
 def _inodes(area: Area) -> dict[str, int]:
     """Which file has which name: a guest that has one open keeps that, whatever gets its name."""
     return {volid: area.path(volid.partition(":")[2]).stat().st_ino for volid in area.volids()}

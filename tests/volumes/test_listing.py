@@ -253,6 +253,24 @@ def test_an_image_that_cannot_be_read_does_not_hide_the_others(
     assert found == {f"ha:{good}": "raw", f"ha:{bad}": "invalid"}
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_guests_folder_that_cannot_be_read_hides_no_other_guest_and_is_logged(
+    area: Area, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    area.alloc(100)
+    good = area.alloc(200)
+    real = os.listdir
+
+    def broken(folder: int) -> list[str]:
+        if os.readlink(f"/proc/self/fd/{folder}").endswith("/100"):
+            raise OSError(number, os.strerror(number))
+        return real(folder)
+
+    monkeypatch.setattr(os, "listdir", broken)
+    assert [entry["volid"] for entry in area.do(listing.list_images)] == [f"ha:{good}"]
+    assert "the folder of guest 100 cannot be read" in caplog.text
+
+
 def test_a_template_is_not_freed_while_it_is_not_known_what_an_image_is_backed_by(
     area: Area, monkeypatch: pytest.MonkeyPatch
 ) -> None:

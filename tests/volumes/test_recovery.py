@@ -16,7 +16,7 @@ from pvedrbdstor.errors import DeadlineExceeded
 from pvedrbdstor.volumes import locks, recovery, snapshots, work
 from pvedrbdstor.volumes.names import parse_volume
 from tests.loopback import Loopback
-from tests.volumes.support import Area, set_immutable
+from tests.volumes.support import Area, is_immutable, set_immutable
 
 NOTHING = {"removed": 0, "finished": 0, "undone": 0, "failed": 0}
 ID = "0123456789abcdef"
@@ -69,6 +69,22 @@ def test_an_intent_of_a_live_process_is_left_alone(area: Area) -> None:
         assert area.recover() == NOTHING
         assert len(list((area.folder / ".drbdocfs2/work").iterdir())) == 1
     assert area.leftovers() == []
+
+
+@pytest.mark.parametrize("kind", ["new", "trash"])
+def test_a_second_name_of_a_template_goes_and_the_template_stays_immutable(area: Area, kind: str) -> None:
+    """What a rollback that was killed left, once the image has become a template."""
+    volume = area.alloc()
+    left = area.folder / f".drbdocfs2/work/{kind}.100.{ID}"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    os.link(area.path(volume), left)
+    base = area.folder / "images/100/base-100-disk-0.raw"
+    area.path(volume).rename(base)
+    set_immutable(base, True)
+    area.recover()
+    assert not left.exists()
+    assert is_immutable(base)
+    assert base.stat().st_nlink == 1
 
 
 def test_trash_is_removed_whatever_it_is(area: Area) -> None:
