@@ -177,6 +177,39 @@ def test_a_lost_disk_is_seen_on_both_nodes_and_so_is_the_resync(volumes: Cluster
     a.run(f"rm {MOUNT_POINT}/ballast")
 
 
+FAULTS = "/sys/module/drbd/parameters"
+DATA_WRITES = 1 << 4  # DRBD_FAULT_DT_WR (drivers/block/drbd/drbd_int.h)
+
+
+def test_a_disk_that_fails_is_seen_and_the_storage_goes_on_through_the_peer(volumes: Cluster, results: Results) -> None:
+    a, b = volumes.nodes
+    if a.sh(f"test -e {FAULTS}/enable_faults").rc != 0:
+        pytest.skip("this kernel's DRBD cannot make its disk fail")
+    with sighted(a, "ds:Diskless/UpToDate", "cause:This node's disk is Diskless", results) as sighting:
+        a.run(f"cd {FAULTS} && echo 100 >fault_rate && echo {DATA_WRITES} >enable_faults")  # o2hb writes every 2 s
+    assert sighting.active
+    a.run(f"echo 0 >{FAULTS}/enable_faults; echo on >{MOUNT_POINT}/through-the-peer && sync {MOUNT_POINT}/through-the-peer")
+    assert b.run(f"cat {MOUNT_POINT}/through-the-peer && rm {MOUNT_POINT}/through-the-peer") == "on\n"
+    with sighted(a, "ds:UpToDate/UpToDate", "!degraded"):
+        a.run(f"drbdadm attach {RESOURCE}")
+
+
+def test_a_peer_that_left_in_order_is_no_rival(volumes: Cluster, results: Results) -> None:
+    """Down, and back; then Secondary and disconnected by hand (StandAlone without a split brain)."""
+    a, b = volumes.nodes
+    with sighted(a, "cs:WFConnection", "cause:was not writing when it left", results) as sighting:
+        b.run(f"pvedrbdstor mirror down {STORAGE} --stop", timeout=90)
+    assert sighting.active
+    b.run(f"pvedrbdstor mirror up {STORAGE} && pvedrbdstor mirror down {STORAGE}", timeout=150)
+    b.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", timeout=60)
+    with sighted(a, "cs:StandAlone", "degraded", results) as sighting:
+        a.run(f"drbdadm disconnect {RESOURCE}")
+    assert sighting.active and "split-brain" not in kinds(a)
+    a.run(f"drbdadm connect {RESOURCE}")
+    b.run(f"pvedrbdstor mirror up {STORAGE}", timeout=150)
+    a.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", timeout=60)
+
+
 def test_a_verify_is_mentioned_while_it_runs(volumes: Cluster, results: Results) -> None:
     volumes.a.run(f"drbdadm disk-options --resync-rate=200M {RESOURCE}")
     with sighted(volumes.a, "cs:VerifyS", "note:An online verify", results):
