@@ -23,7 +23,10 @@ _ACCELERATORS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What a backend needs to know of the machine to start. memory is in MiB; serial and ethernet are descriptors."""
+    """What a backend needs to know of the machine to start. memory is in MiB; serial and ethernet are descriptors.
+
+    first: what runs as PID 1, the lab's own "agent" or "systemd", which then runs the agent.
+    """
 
     name: str
     number: int
@@ -33,6 +36,7 @@ class Machine:
     memory: int
     serial: int
     ethernet: int
+    first: str = "agent"
 
     @property
     def mac(self) -> str:
@@ -76,6 +80,7 @@ def boot_arguments(kind: str, assets: Assets, machine: Machine) -> list[str]:
         "LAB_MODULES": assets.modules_dir,
         "LAB_CHECKOUT": REPOSITORY,
         "LAB_AGENT": HERE / "guest" / "agent.py",
+        "LAB_FIRST": machine.first,
     }
     for key, value in values.items():
         if any(character.isspace() for character in str(value)):

@@ -31,6 +31,7 @@ class Cluster:
     folder holds disks, consoles and shared folders and is removed at the end, unless the environment variable LAB_KEEP
     is set. uuid is the file system's, 32 upper case hex digits. memory is a node's, in MiB; without it, as much as the
     backend needs. formed: DRBD up, the file system mounted; without it the nodes are booted and configured, no more.
+    first: what is PID 1 in the nodes, "agent" or "systemd".
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Cluster:
         memory: int | None = None,
         *,
         formed: bool = True,
+        first: str = "agent",
     ) -> None:
         self.backend = backend or choose()
         self.memory = memory or self.backend.memory
         self.network = Network()
         self.uuid = uuid.uuid4().hex.upper()
         self._formed = formed
+        self._first = first
         self._progress = progress
         self._exit = ExitStack()
         self.folder = Path()
@@ -62,7 +65,7 @@ class Cluster:
             self.folder = stack.enter_context(_folder())
             stack.enter_context(self.network)
             self.a, self.b = (
-                Node(name, number, self.backend, self.network, self.folder / name, self.memory)
+                Node(name, number, self.backend, self.network, self.folder / name, self.memory, self._first)
                 for number, name in enumerate("ab", start=1)
             )
             stack.callback(self._kill)

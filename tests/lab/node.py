@@ -39,10 +39,19 @@ class _Running:
 class Node:
     """A machine and its agent (guest/agent.py). sh() may be called from several threads at once.
 
-    boots counts how often the agent reported ready: a fence is a boot nobody asked for.
+    first: what is PID 1 there, see Machine. boots counts how often the agent reported ready: a fence is a boot nobody asked for.
     """
 
-    def __init__(self, name: str, number: int, backend: Backend, network: Network, folder: Path, memory: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        backend: Backend,
+        network: Network,
+        folder: Path,
+        memory: int,
+        first: str = "agent",
+    ) -> None:
         self.name = name
         self.number = number
         self.backend = backend
@@ -52,6 +61,7 @@ class Node:
         self.disk = folder / "disk.img"
         self.console = folder / "console.log"
         self.memory = memory
+        self.first = first
         self.boots = 0
         self.share.mkdir(parents=True)
         self._ready = threading.Event()
@@ -76,6 +86,7 @@ class Node:
             memory=self.memory,
             serial=guest_serial.fileno(),
             ethernet=ethernet.fileno(),
+            first=self.first,
         )
         with guest_serial, ethernet, self.console.open("ab") as console:
             self._process = subprocess.Popen(

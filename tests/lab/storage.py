@@ -45,6 +45,12 @@ def install(nodes: Sequence[Node]) -> None:
 
 
 def _install(node: Node) -> None:
+    write_program(node)
+    start_service(node)
+
+
+def write_program(node: Node) -> None:
+    """Make the command `pvedrbdstor`, which runs from the checkout."""
     node.run(
         f"""set -e
 mkdir -p /run/pvedrbdstor
@@ -52,7 +58,6 @@ printf '#!/bin/sh\\nPYTHONPATH={REPOSITORY} PYTHONPYCACHEPREFIX=/run/pycache exe
     >/usr/bin/pvedrbdstor
 chmod 0755 /usr/bin/pvedrbdstor"""
     )
-    start_service(node)
 
 
 def start_service(node: Node) -> None:

@@ -345,6 +345,8 @@ def test_with_fencing_drbd_decides_whether_to_go_on_alone(cluster: Cluster) -> N
         a.run("printf '#!/bin/sh\\nexit 7\\n' >/run/fence-peer")
         a.run(f"pvedrbdstor mirror up {STORAGE}", 150)
         assert "ds:UpToDate/Outdated" in a.run("cat /proc/drbd")
+        status = a.run(f"pvedrbdstor mirror status {STORAGE}")
+        assert "split-brain" not in status and "holds a copy known as Outdated" in status
         stop(a)
 
 

@@ -188,7 +188,9 @@ def test_a_disk_that_fails_is_seen_and_the_storage_goes_on_through_the_peer(volu
     with sighted(a, "ds:Diskless/UpToDate", "cause:This node's disk is Diskless", results) as sighting:
         a.run(f"cd {FAULTS} && echo 100 >fault_rate && echo {DATA_WRITES} >enable_faults")  # o2hb writes every 2 s
     assert sighting.active
-    a.run(f"echo 0 >{FAULTS}/enable_faults; echo on >{MOUNT_POINT}/through-the-peer && sync {MOUNT_POINT}/through-the-peer")
+    a.run(
+        f"echo 0 >{FAULTS}/enable_faults; echo on >{MOUNT_POINT}/through-the-peer && sync {MOUNT_POINT}/through-the-peer"
+    )
     assert b.run(f"cat {MOUNT_POINT}/through-the-peer && rm {MOUNT_POINT}/through-the-peer") == "on\n"
     with sighted(a, "ds:UpToDate/UpToDate", "!degraded"):
         a.run(f"drbdadm attach {RESOURCE}")

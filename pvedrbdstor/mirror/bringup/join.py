@@ -18,7 +18,7 @@ REFUSAL_SECONDS = 10.0
 """For so long a refusal is the answer for everyone, unless DRBD's state or the configuration changes."""
 UNIT = "pvedrbdstor-bringup@{}.service"
 PROGRAM = "/usr/bin/pvedrbdstor"
-_START_SECONDS = 15.0
+_START_SECONDS = 30.0
 _LOOK = 0.1
 
 Start = Callable[[str, int], None]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs first in a node: loads the modules, lays a tmpfs over the host's / (read-only), hands over to the agent.
 # From the kernel's command line: LAB_KIND (uml, kvm, tcg or a probe), LAB_NODE, LAB_IP, LAB_SHARE, LAB_MODULES,
-# LAB_CHECKOUT, LAB_AGENT. Not "set -e": a step that fails says so on the console and the agent never answers.
+# LAB_CHECKOUT, LAB_AGENT, LAB_FIRST. Not "set -e": a step that fails says so on the console and the agent never answers.
 /bin/busybox mkdir -p /bin /sbin /usr/bin /usr/sbin
 /bin/busybox --install -s
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
@@ -66,5 +66,19 @@ if [ "$LAB_KIND" = uml ]; then
 else
 	set -- /newroot/dev/vport*p1
 	port=${1#/newroot}
+fi
+if [ "$LAB_FIRST" = systemd ]; then
+	# Nothing of what the host has enabled: a target of the lab's own, and what its units want.
+	units=/newroot/run/systemd/system
+	mkdir -p "$units"
+	printf '[Unit]\nDescription=A node of the lab\nDefaultDependencies=no\nWants=lab-agent.service\n' >"$units/lab.target"
+	{
+		printf '[Unit]\nDescription=The lab agent\nDefaultDependencies=no\n[Service]\nKillMode=process\n'
+		# As systemd itself does on a machine; it takes this one, whose root is no disk, for a container.
+		printf 'ExecStartPre=/bin/mount --make-rshared /\n'
+		printf 'ExecStart=/usr/bin/python3 -I -S %s %s /run/lab\n' "$LAB_AGENT" "$port"
+	} >"$units/lab-agent.service"
+	: >/newroot/etc/fstab
+	exec switch_root /newroot /lib/systemd/systemd --unit=lab.target
 fi
 exec switch_root /newroot /usr/bin/python3 -I -S "$LAB_AGENT" "$port" /run/lab
