@@ -259,7 +259,8 @@ def test_nothing_can_be_written_under_the_mount(b_down: Cluster) -> None:
 
 
 def test_a_peer_that_was_never_seen_is_not_taken_for_dead(cluster: Cluster) -> None:
-    on_each(cluster.nodes, stop)
+    stop(cluster.b)  # first, so that the copy which goes on alone is the newest
+    stop(cluster.a)
     cluster.network.cut()
     said = refusal(cluster.a)
     assert re.search("the other node cannot be reached .*no fencing is configured.*mirror up ha --without-peer", said)
@@ -337,7 +338,8 @@ rm -f /run/fenced""")
 
 def test_with_fencing_drbd_decides_whether_to_go_on_alone(cluster: Cluster) -> None:
     a = cluster.a
-    on_each(cluster.nodes, stop)
+    stop(cluster.b)  # first, so that the copy which goes on alone is the newest
+    stop(a)
     with fenced(cluster.nodes):
         cluster.network.cut()
         assert "could not make sure that the other node does not write" in refusal(a)
