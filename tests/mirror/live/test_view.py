@@ -67,7 +67,7 @@ def test_a_broken_file_is_no_view(tmp_path: Path, data: st.DataObject) -> None:
     put(tmp_path)
     path = tmp_path / "ha.json"
     text = path.read_text()
-    cut = data.draw(st.integers(0, len(text) - 3))
+    cut = min(data.draw(st.integers(0, 2000)), len(text) - 3)  # its length depends on the clock
     path.write_text(text[:cut] + data.draw(st.sampled_from(["", "null", "{}", "\0"])))
     assert read_view("ha", str(tmp_path)).verdict.kind is Kind.UNKNOWN
 
