@@ -70,8 +70,8 @@ def refuse_newcomer(config: StorageConfig, volume: object, inode: int) -> None:
     view = read_view(config.id)
     if view.last is None or view.last.admits or view.last.merely_down or not view.describes(config):
         return
-    vmid, name = str(volume).split("/")[-2:]
-    if view.in_use.covers(int(vmid), name, inode):
+    vmid = int(str(volume).split("/")[-2])
+    if view.in_use.covers(vmid, inode):
         return
     raise NotAdmitted(
         storage=config.id,

@@ -40,10 +40,10 @@ class InUse:
     def __or__(self, other: InUse) -> InUse:
         return InUse(self.inodes | other.inodes, self.volumes | other.volumes, self.guests | other.guests)
 
-    def covers(self, vmid: int, name: str, inode: int) -> bool:
+    def covers(self, vmid: int, inode: int) -> bool:
         """Whether an image is of a guest that has it, or any other of its own, open here."""
-        of_guest = any(volume.startswith(f"{vmid}/") for volume in self.volumes)
-        return inode in self.inodes or vmid in self.guests or of_guest or f"{vmid}/{name}" in self.volumes
+        in_a_loop = any(volume.startswith(f"{vmid}/") for volume in self.volumes)
+        return inode in self.inodes or vmid in self.guests or in_a_loop
 
 
 @dataclass(frozen=True, slots=True)
