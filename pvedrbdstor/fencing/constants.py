@@ -7,15 +7,16 @@ HOLD_SECONDS = 6.0
 STABLE_SECONDS = 3.0
 """Without an event of corosync before a win: a stale vote is followed by its loss within this."""
 PAUSE_SECONDS = 5.0
-"""A longer pause may have cost this node its membership unseen: it must be less than token + consensus."""
-WON_GAP_SECONDS = 2.0
-"""A guard that did not look for longer than this may have missed that the outage it won is over."""
+"""A longer pause may have cost this node its membership unseen: it must be less than token + consensus. It is also less than
+an OCFS2 mount takes, so that a guard which looked away for less cannot have missed that the outage it won is over."""
 GIVE_WAY_SECONDS = 10.0
 """A node that cannot win resets itself after so long in one membership with the other, which waits for just that."""
 STANDALONE_SECONDS = 3.0
 """The same, where the other node has refused the connection."""
 TIE_BREAK_SECONDS = 15.0
 """After so long in one membership without a connection the node with the higher id gives way."""
+FRESH_SECONDS = 2.0
+"""Corosync must have answered so recently: a stopped one says nothing, and its last word stands."""
 LOOKBACK_SECONDS = 30.0
 """A vote lost, or a pause, so shortly before the freeze counts as one of the outage: the other node may have frozen sooner."""
 DEADLINE_SECONDS = 300.0

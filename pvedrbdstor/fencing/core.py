@@ -1,0 +1,125 @@
+"""What one guard remembers between two looks, and what follows from each: outages, what corosync said, its own pauses. No
+I/O here: the guard feeds it, and does what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pvedrbdstor.fencing import constants as seconds
+from pvedrbdstor.fencing import rules
+from pvedrbdstor.fencing.rules import Answer, Decision, Gap, Mirror, Outage, Quorum, Ring
+
+_RINGS_MAX = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A resource about which a fence-peer handler waits for an answer. peer: its node id in corosync, None if unknown."""
+
+    resource: str
+    peer: int | None
+
+
+class Core:
+    """Of the node ``me`` (its node id in corosync, None while that is not known). Times are seconds of CLOCK_BOOTTIME.
+
+    now: of its start, before which it has seen nothing. remembered: outages that an earlier guard has won, if it looked at
+    them so shortly before that no whole outage can have passed unseen.
+    """
+
+    def __init__(self, now: float, me: int | None = None, remembered: Mapping[str, Outage] | None = None) -> None:
+        self.me = me
+        self.quorum = Quorum(gaps=(Gap(now, "the guard has just been started"),))
+        self.outages: dict[str, Outage] = dict(remembered or {})
+        self._looked = now
+        self._ran = now
+        self._stopped = False
+
+    # --- corosync ---
+
+    def corosync_ran(self, now: float) -> None:
+        """Its process has had the processor since it was last asked about. One that is stopped says nothing, and its last word
+        stands, while the other node forms a ring without it."""
+        self._notice_stop(now)
+        if self._stopped:
+            self.gap(now, f"corosync did not run for {now - self._ran:.1f} s")
+        self._ran, self._stopped = now, False
+
+    def ring(self, ring: Ring) -> None:
+        """A notification of libquorum. Each counts, not only the newest."""
+        rings = (*self.quorum.rings, ring)
+        if len(rings) > _RINGS_MAX:
+            self.gap(ring.at, "corosync's ring changes without end")
+            rings = rings[-_RINGS_MAX // 2 :]
+        self.quorum = replace(self.quorum, rings=rings)
+
+    def confirmed(self, asked_at: float, quorate: bool) -> None:
+        """Corosync has answered a question of that time, all notifications from before it having been taken in."""
+        self.quorum = replace(self.quorum, confirmed_at=asked_at, confirmed=quorate)
+
+    def gap(self, now: float, why: str) -> None:
+        """Something may have been missed: a lost connection to corosync, a pause."""
+        self.quorum = replace(self.quorum, gaps=(*self.quorum.gaps, Gap(now, why)))
+
+    def judged(self, unfit: str | None) -> None:
+        """Whether quorum decides anything here at all."""
+        self.quorum = replace(self.quorum, unfit=unfit)
+
+    # --- DRBD ---
+
+    def look(self, now: float, mirrors: Mapping[str, Mirror]) -> None:
+        """The state of all resources now. Begins and ends outages, and notices that too long passed since the last look."""
+        self._notice_pause(now)
+        self._notice_stop(now)
+        for resource, mirror in mirrors.items():
+            outage = self.outages.get(resource)
+            if mirror.whole:
+                self.outages.pop(resource, None)
+            elif outage is None:
+                if mirror.frozen:
+                    self.outages[resource] = _seen(Outage(began=now), mirror, now)
+            else:
+                self.outages[resource] = _seen(outage, mirror, now)
+        for resource in self.outages.keys() - mirrors.keys():
+            del self.outages[resource]  # it was taken down: what comes up again is not Primary
+        oldest = min((outage.began for outage in self.outages.values()), default=now)
+        rings, gaps = rules.pruned(self.quorum, oldest)
+        self.quorum = replace(self.quorum, rings=rings, gaps=gaps)
+
+    def decide(self, now: float, asked: Asked, mirror: Mirror | None) -> Decision:
+        """What to do about a handler that waits; WIN and GIVE_WAY are remembered before the caller acts on them."""
+        if mirror is not None and mirror.role == "Primary" and not mirror.connected:
+            outage = self.outages.setdefault(asked.resource, Outage(began=now))
+        else:
+            outage = Outage(began=now)
+        if self.me is None:
+            return Decision(Answer.WAIT, "corosync has not told this node's id")
+        decision = rules.decide(now, self.me, asked.peer, mirror, outage, self.quorum)
+        if decision.answer is Answer.WIN:
+            self.outages[asked.resource] = replace(outage, won=True)
+        elif decision.answer is Answer.GIVE_WAY:
+            self.outages[asked.resource] = replace(outage, gave_way=True)
+        return decision
+
+    def _notice_stop(self, now: float) -> None:
+        if not self._stopped and now - self._ran > seconds.PAUSE_SECONDS:
+            self.gap(now, "corosync does not run")
+            self._stopped = True
+
+    def _notice_pause(self, now: float) -> None:
+        paused = now - self._looked
+        self._looked = now
+        if paused <= seconds.PAUSE_SECONDS:
+            return
+        self.gap(now, f"the guard did not run for {paused:.1f} s")
+        for resource, outage in self.outages.items():
+            if outage.won:  # the outage may be over, and another one have begun
+                self.outages[resource] = replace(outage, won=False)
+
+
+def _seen(outage: Outage, mirror: Mirror, now: float) -> Outage:
+    if mirror.connection != "StandAlone":
+        return replace(outage, standalone_since=None)
+    return outage if outage.standalone_since is not None else replace(outage, standalone_since=now)

@@ -1,0 +1,147 @@
+"""Whatever breaks in whatever order: at most one side goes on. And what the model is worth: weaker rules fail in it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pvedrbdstor.fencing import constants, rules
+from pvedrbdstor.fencing.core import Core
+from tests.fencing.world import LINKS, NODES, Draw, Node, SplitBrain, World, obvious
+
+TOGETHER = (
+    ("drbd",),
+    ("drbd", "corosync"),
+    ("drbd", "corosync", "q1"),
+    ("drbd", "corosync", "q2"),
+    LINKS,
+    ("corosync",),
+    ("q1",),
+    ("q2",),
+)
+
+
+def break_things(world: World, choose: Callable[[int], int], draw: Draw) -> None:
+    """Up to nine failures and repairs at any time, then everything is well again."""
+    for _ in range(2 + choose(8)):
+        action = choose(11)
+        node = NODES[choose(2)]
+        if action < 3:
+            world.up.update(dict.fromkeys(TOGETHER[choose(len(TOGETHER))], False))
+        elif action < 5:  # one cut heals as another begins
+            cut = TOGETHER[choose(len(TOGETHER))]
+            world.up = {link: link not in cut for link in LINKS}
+        elif action == 5:
+            world.up = {link: up or choose(2) == 1 for link, up in world.up.items()}
+        elif action == 6:
+            world.pause(node)
+        elif action == 7:
+            for number in NODES:
+                world.wake(number)
+        elif action == 8:
+            world.kill(node)
+        else:
+            world.nodes[node].corosync.stopped = action == 9
+        world.run(draw(0, (1, 3, 6, 10, 14, 20, 40)[choose(7)]))
+    world.up = dict.fromkeys(LINKS, True)
+    for number in NODES:
+        world.wake(number)
+        world.nodes[number].corosync.stopped = False
+    world.run(60)
+
+
+def split(seeds: range, decide: Callable[[World, Node], rules.Decision] | None = None) -> str | None:
+    """The story of the first of these runs that ended in a split brain, None when none did."""
+    for seed in seeds:
+        chance = random.Random(seed)
+        try:
+            break_things(World(chance.uniform, decide), chance.randrange, chance.uniform)
+        except SplitBrain as story:
+            return f"seed {seed}\n{story}"
+    return None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_at_most_one_side_is_told_to_go_on(data: st.DataObject) -> None:
+    def draw(low: float, high: float) -> float:
+        return data.draw(st.floats(low, high))
+
+    break_things(World(draw), lambda count: data.draw(st.integers(0, count - 1)), draw)
+
+
+def test_at_most_one_side_is_told_to_go_on_in_many_random_runs() -> None:
+    assert split(range(800)) is None
+
+
+def test_the_model_shows_that_the_obvious_rule_splits() -> None:
+    assert split(range(300), obvious)
+
+
+FORGETFUL = {
+    "a vote lost before the own freeze": lambda patch: patch.setattr(constants, "LOOKBACK_SECONDS", 0.0),
+    "a vote lost": lambda patch: patch.setattr(rules, "_vote_lost", lambda *_: None),
+    "a pause": lambda patch: patch.setattr(constants, "PAUSE_SECONDS", 1e9),
+}
+
+
+@pytest.mark.parametrize("what", FORGETFUL)
+def test_the_model_shows_that_a_rule_which_forgets_splits(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    FORGETFUL[what](monkeypatch)
+    assert split(range(3000))
+
+
+def test_the_model_shows_that_a_stopped_corosync_must_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Node 1's corosync sleeps while node 2 forms a ring, goes on and dies; then 1's ring has the number 2's had."""
+
+    def run() -> World:
+        world = World(lambda low, high: (low + high) / 2)
+        world.up.update(dict.fromkeys(("drbd", "corosync"), False))
+        world.nodes[1].corosync.stopped = True
+        world.run(40)
+        assert world.winner == 2
+        world.kill(2)
+        world.nodes[1].corosync.stopped = False
+        world.up = dict.fromkeys(LINKS, True)
+        world.run(25)
+        return world
+
+    assert run().winner == 2
+    monkeypatch.setattr(Core, "_notice_stop", lambda *_: None)
+    with pytest.raises(SplitBrain):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("cut", "winner"),
+    [(("drbd", "corosync"), 1), (("drbd", "corosync", "q2"), 1), (("drbd", "corosync", "q1"), 2), (("drbd",), 1)],
+)
+def test_the_side_that_keeps_the_vote_goes_on_and_the_other_comes_back(cut: tuple[str, ...], winner: int) -> None:
+    world = World(lambda low, high: (low + high) / 2)
+    world.up.update(dict.fromkeys(cut, False))
+    world.run(50)
+    assert world.winner == winner
+    world.up = dict.fromkeys(LINKS, True)
+    world.run(100)
+    assert all(node.mirror.whole and node.role == "Primary" for node in world.nodes.values())
+
+
+@pytest.mark.parametrize("dead", NODES)
+def test_a_node_goes_on_when_the_other_dies(dead: int) -> None:
+    world = World(lambda low, high: (low + high) / 2)
+    world.kill(dead)
+    world.run(25)
+    assert world.winner == 3 - dead
+    assert not world.nodes[3 - dead].suspended
+
+
+def test_without_the_third_vote_nobody_goes_on() -> None:
+    world = World(lambda low, high: (low + high) / 2)
+    world.up.update(dict.fromkeys(LINKS, False))
+    world.run(100)
+    assert world.winner is None
+    assert all(node.suspended for node in world.nodes.values())
