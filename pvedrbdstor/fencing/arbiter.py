@@ -1,0 +1,180 @@
+"""Whether corosync's quorum can judge which node may go on, and what to change where it cannot. Nothing in this file does I/O.
+
+Sources: votequorum.h, votequorum(5), corosync-qdevice(8), and qnetd's algorithms (qnetd-algo-{ffsplit,lms}.c).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pvedrbdstor.fencing.corosync_conf import PROVIDER, CorosyncConf, Device
+
+_CONF = "/etc/pve/corosync.conf"
+_APPLY = "raise its config_version, and restart corosync on one node after the other ('systemctl restart corosync')"
+_ALONE = (
+    "Two nodes have neither a QDevice nor a third node, so that no safe automatic decision exists: after a cut link both "
+    "nodes freeze and reset themselves, and nothing is guessed"
+)
+
+
+class Flag(enum.IntFlag):
+    """VOTEQUORUM_INFO_* of votequorum.h."""
+
+    TWONODE = 1
+    QUORATE = 2
+    WAIT_FOR_ALL = 4
+    LAST_MAN_STANDING = 8
+    AUTO_TIE_BREAKER = 16
+    ALLOW_DOWNSCALE = 32
+    QDEVICE_REGISTERED = 64
+    QDEVICE_ALIVE = 128
+    QDEVICE_CAST_VOTE = 256
+    QDEVICE_MASTER_WINS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """What votequorum_getinfo(3) tells of this node. expected: votes that this node expects; highest_expected: the most that
+    any member does; total: votes present; quorum: votes needed."""
+
+    node_id: int
+    expected: int
+    highest_expected: int
+    total: int
+    quorum: int
+    flags: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """code: a short name that stays the same. cause, remedy: one sentence each, without the full stop.
+
+    fatal: the guard never lets DRBD go on; else quorum is a judge, but may be of no help at the next failure.
+    """
+
+    code: str
+    cause: str
+    remedy: str
+    fatal: bool = True
+
+
+def problems(conf: CorosyncConf | None, votes: Votes | None) -> tuple[Problem, ...]:
+    """What keeps quorum from being the judge. conf: None where there is no corosync.conf; votes: None where corosync does
+    not answer."""
+    if conf is None:
+        cause = "This node has no /etc/corosync/corosync.conf: it belongs to no cluster, and nobody decides which node may go on"
+        return (Problem("no-cluster", cause, "Make both nodes members of one Proxmox cluster ('pvecm status' tells)"),)
+    return (*_broken(conf), *_of_conf(conf), *_of_device(conf), *_of_runtime(conf, votes))
+
+
+def fatal(found: Iterable[Problem]) -> Problem | None:
+    """The first with which the guard never lets DRBD go on."""
+    return next((problem for problem in found if problem.fatal), None)
+
+
+def node_id_of(conf: CorosyncConf, hostname: str) -> int | None:
+    """The node id of a host: by its name in the nodelist, whole or up to the first dot, else by an address that is its name.
+
+    None also where the match is not one node alone.
+    """
+    short = hostname.partition(".")[0]
+    tests = (
+        [node for node in conf.nodes if node.name == hostname],
+        [node for node in conf.nodes if node.name is not None and node.name.partition(".")[0] == short],
+        [node for node in conf.nodes if hostname in node.addresses],
+        [node for node in conf.nodes if short in node.addresses],
+    )
+    found = next((nodes for nodes in tests if nodes), [])
+    return found[0].node_id if hostname and len(found) == 1 else None
+
+
+def _broken(conf: CorosyncConf) -> Iterator[Problem]:
+    if conf.problems:
+        cause = f"corosync.conf is not understood: {conf.problems[0]}"
+        yield Problem("conf-broken", cause, f"Repair {_CONF} ('corosync -t' checks the local copy)")
+
+
+def _of_conf(conf: CorosyncConf) -> Iterator[Problem]:
+    quorum = conf.quorum
+    if quorum.provider != PROVIDER:
+        found = f"'{quorum.provider}'" if quorum.provider is not None else "not set"
+        cause = f"corosync's quorum provider is {found}: every node counts itself as quorate"
+        yield Problem("no-votequorum", cause, f"Set 'provider: {PROVIDER}' in quorum {{ }} of {_CONF}, {_APPLY}")
+    voters = [node for node in conf.nodes if node.votes > 0]
+    if len(voters) < 3 and conf.device_votes < 1:
+        remedy = "Add a third vote on another machine: 'pvecm qdevice setup ADDRESS', or a third node"
+        yield Problem("no-arbiter", _ALONE, remedy)
+    if quorum.expected_votes is not None and quorum.expected_votes < conf.all_votes:
+        cause = f"corosync.conf expects {quorum.expected_votes} votes where nodes and QDevice have {conf.all_votes}"
+        remedy = f"Remove 'expected_votes' from quorum {{ }} of {_CONF}, {_APPLY}"
+        yield Problem("expected-written", f"{cause}: two sides can be quorate at once", remedy)
+
+
+_SWITCHES = (
+    ("two_node", Flag.TWONODE, "each of two nodes is quorate alone"),
+    ("auto_tie_breaker", Flag.AUTO_TIE_BREAKER, "half of the votes are taken for a majority, and the QDevice is off"),
+    (
+        "last_man_standing",
+        Flag.LAST_MAN_STANDING,
+        "the votes that make a majority sink as nodes leave, and the QDevice is off",
+    ),
+    ("allow_downscale", Flag.ALLOW_DOWNSCALE, "the votes that make a majority sink as nodes leave"),
+)
+
+
+def _of_runtime(conf: CorosyncConf, votes: Votes | None) -> Iterator[Problem]:
+    for name, flag, why in _SWITCHES:
+        written, in_force = bool(getattr(conf.quorum, name)), votes is not None and flag in votes.flags
+        if written:
+            remedy = f"Remove '{name}' from quorum {{ }} of {_CONF}, {_APPLY}"
+        else:
+            remedy = f"'{name}' is no longer in corosync.conf: restart corosync on one node after the other"
+        if written or in_force:
+            yield Problem(name.replace("_", "-"), f"corosync has {name} set: {why}", remedy)
+    if votes is None:
+        remedy = "Run 'systemctl start corosync', and look at 'pvecm status'"
+        yield Problem("no-corosync", "corosync does not run, or does not answer, on this node", remedy)
+        return
+    needed, expected = conf.all_votes, min(votes.expected, votes.highest_expected)
+    if expected < needed:
+        cause = f"corosync expects {expected} votes where nodes and QDevice have {needed}, as after 'pvecm expected'"
+        yield Problem(
+            "expected-lowered", f"{cause}: two sides can be quorate at once", f"Run 'pvecm expected {needed}'"
+        )
+    elif votes.quorum * 2 <= needed and Flag.TWONODE not in votes.flags:
+        cause = f"corosync calls {votes.quorum} of {needed} votes a majority: two sides can be quorate at once"
+        yield Problem("no-majority", cause, "Look at 'corosync-quorumtool -s', and restart corosync on all nodes")
+    alive = Flag.QDEVICE_REGISTERED | Flag.QDEVICE_ALIVE
+    if conf.device_votes > 0 and votes.flags & alive != alive:
+        state = "does not answer" if Flag.QDEVICE_REGISTERED in votes.flags else "is not registered"
+        cause = f"The QDevice is configured and {state}: there is no vote to win, and after a cut link both nodes reset themselves"
+        remedy = "Look at 'systemctl status corosync-qdevice' here, and at corosync-qnetd on the QDevice's host"
+        yield Problem("qdevice-silent", cause, remedy, fatal=False)
+
+
+def _of_device(conf: CorosyncConf) -> Iterator[Problem]:
+    device = conf.quorum.device
+    if device is None:
+        return
+    setup = "Run 'pvecm qdevice remove', then 'pvecm qdevice setup ADDRESS'"
+    if device.model != "net":
+        yield Problem("qdevice-model", f"The QDevice's model is '{device.model}', of which nothing is known", setup)
+    elif device.algorithm != "ffsplit":
+        yield _algorithm(conf, device, setup)
+    elif conf.device_votes != 1 or any(node.votes != 1 for node in conf.nodes):
+        cause = "The QDevice's algorithm ffsplit needs one vote for it and one for every node"
+        yield Problem("qdevice-votes", cause, f"Set 'votes: 1' and every 'quorum_votes: 1' in {_CONF}, {_APPLY}")
+
+
+def _algorithm(conf: CorosyncConf, device: Device, setup: str) -> Problem:
+    """lms answers each qdevice from its own view (do_lms_algorithm()); only ffsplit sends its NACKs first and waits."""
+    if len(conf.nodes) > 2:
+        # pvecm chooses by the number of nodes: more than two of an odd number get lms, and as many votes as all but one.
+        setup = "Run 'pvecm qdevice remove': three nodes or more are a majority by themselves; an even number may set it up anew"
+    cause = (
+        f"The QDevice's algorithm is '{device.algorithm}': it gives a node that it sees its vote by what it hears from that node, "
+        "and takes none from the other first as ffsplit does, so that a single node goes on by its own counting"
+    )
+    return Problem("qdevice-algorithm", cause, setup)
