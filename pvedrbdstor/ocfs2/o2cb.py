@@ -18,7 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9]{1,16}")  # o2cb(7): at most 16 alphanumeric cha
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # O2NM_MAX_NAME_LEN
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NODES_MAX = 255  # O2NM_MAX_NODES
-_BEAT_SECONDS = 2  # O2HB_REGION_TIMEOUT_MS
+BEAT_SECONDS = 2  # O2HB_REGION_TIMEOUT_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Timeouts:
     @property
     def dead_seconds(self) -> int | None:
         """After this long without a beat a node is taken for dead, and one that cannot write resets itself."""
-        return None if self.dead_threshold is None else (self.dead_threshold - 1) * _BEAT_SECONDS
+        return None if self.dead_threshold is None else (self.dead_threshold - 1) * BEAT_SECONDS
 
 
 KERNEL_DEFAULTS = Timeouts(31, 30000, 2000, 2000)

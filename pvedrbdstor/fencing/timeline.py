@@ -1,0 +1,228 @@
+"""The timeline of a cut: what happens when, and whether each comes before what it must precede. Nothing in this file does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pvedrbdstor.fencing.times import (
+    HA_RESTART_SECONDS,
+    LOAD_SECONDS,
+    VOTE_LATEST,
+    Inputs,
+    Span,
+    Times,
+    most_ping_int,
+    threshold_for,
+    times_of,
+    total,
+)
+from pvedrbdstor.ocfs2.o2cb import BEAT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """why: one clause on where its times come from."""
+
+    name: str
+    span: Span
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """code: a short name that stays the same. first must not be longer than last, both in seconds and named in words.
+
+    strict: they must not even be equal. otherwise: what happens when it does not fit. setting: what to set, where.
+    """
+
+    code: str
+    name: str
+    first: float | None
+    last: float | None
+    first_is: str
+    last_is: str
+    otherwise: str
+    setting: str
+    strict: bool = True
+
+    @property
+    def fits(self) -> bool | None:
+        """None: a time is not known, which counts as not fitting."""
+        if self.first is None or self.last is None:
+            return None
+        return self.first < self.last or (self.first == self.last and not self.strict)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """events: in their order; those with an unknown time last."""
+
+    events: tuple[Event, ...]
+    races: tuple[Race, ...]
+
+    @property
+    def fits(self) -> bool:
+        return all(race.fits is True for race in self.races)
+
+
+def timeline(inputs: Inputs) -> Timeline:
+    """What happens when, and which of it comes in time."""
+    times = times_of(inputs)
+    events = sorted(_events(inputs, times), key=_order)
+    return Timeline(tuple(events), tuple(_races(inputs, times)))
+
+
+def _events(inputs: Inputs, times: Times) -> Iterator[Event]:
+    yield Event("the link is cut", Span(0.0, 0.0), "the hour zero of this table")
+    yield Event("DRBD freezes its I/O", times.frozen, "ping-timeout to 2 x ping-int + ping-timeout")
+    yield Event("corosync forms a ring without the other node", times.ring, "token + consensus")
+    yield Event("the node that is given the vote is quorate", times.quorate, f"up to {VOTE_LATEST:g} s after the ring")
+    yield Event("the other node is no longer quorate", times.unquorate, "with the ring, or a QDevice's timeout later")
+    yield Event("the quorate node goes on", times.goes_on, "held since the freeze, and no event of corosync since")
+    why = "in one membership with the other; sooner where that refuses the connection"
+    yield Event("a node that cannot win resets itself", times.gives_way, why)
+    why = "only DRBD's link is cut, and both are in one membership"
+    yield Event("the node with the higher id gives way", times.tie_break, why)
+    yield Event("the node with the lower id goes on", times.tie_won, "once corosync has seen the other leave")
+    if inputs.qdevice is not False:
+        yield Event("a vote that qnetd keeps back is decided", times.silent, "qnetd is silent: QDevice's sync_timeout")
+    yield Event("OCFS2 resets a node that is still frozen", times.reset, "its dead time after the last beat")
+    yield Event("o2net's loss resets a node", times.o2net, "only o2net's link is cut: idle time, dead time, 3 beats")
+    yield Event("Proxmox HA starts the lost node's guests", times.ha, "the watchdog, then as long again")
+
+
+def _races(inputs: Inputs, times: Times) -> Iterator[Race]:
+    yield from _about_drbd(inputs, times)
+    yield from _about_corosync(inputs, times)
+    yield from _about_dead_time(inputs, times)
+    yield from _about_the_guard(inputs, times)
+
+
+def _about_drbd(inputs: Inputs, times: Times) -> Iterator[Race]:
+    ping = f"'ping-int {most_ping_int(inputs):g};' and 'ping-timeout 10;' (1 s) in net {{ }} of the DRBD resource"
+    yield Race(
+        "detection",
+        "Both nodes freeze before one goes on",
+        times.frozen.latest,
+        total(times.frozen.earliest, inputs.hold),
+        "the other node's latest freeze",
+        f"the earliest freeze here and {inputs.hold:g} s of holding",
+        "the other node still reads what this one has already overwritten",
+        ping,
+        strict=False,
+    )
+    yield Race(
+        "give-way",
+        "The node that cannot win leaves before the other gives way too",
+        total(inputs.give_way, inputs.ping_int, 1.0),
+        inputs.tie_break,
+        "giving way, after a freeze that is ping-int + 1 s later (as measured)",
+        "the tie-break",
+        "both nodes reset themselves; no data is lost",
+        ping,
+    )
+
+
+def _about_corosync(inputs: Inputs, times: Times) -> Iterator[Race]:
+    waits = (
+        "'token: 3000', and neither consensus nor a larger token_coefficient, in totem { } of /etc/pve/corosync.conf"
+    )
+    yield Race(
+        "pause",
+        "A node that paused unnoticed is still a member",
+        inputs.pause,
+        times.ring.earliest,
+        "the longest pause that is not counted as one",
+        "the earliest ring without it: 0.6 x token + consensus",
+        "a node that was left out while it paused takes itself for a member still, and both may go on",
+        waits,
+    )
+    lost = times.unquorate.latest
+    yield Race(
+        "lookback",
+        "A vote lost before the freeze still counts",
+        total(times.frozen.latest, lost),
+        inputs.lookback,
+        "DRBD's latest freeze and corosync's latest loss of the vote, one after the other",
+        "how far back the guard looks",
+        "a node that has lost its vote and got it back before it froze takes itself for unbeaten",
+        f"{waits}; 'ping-int {most_ping_int(inputs):g};' in net {{ }} of the DRBD resource",
+    )
+
+
+def _about_dead_time(inputs: Inputs, times: Times) -> Iterator[Race]:
+    beats = f"O2CB_HEARTBEAT_THRESHOLD={threshold_for(times)} in /etc/default/o2cb on every node"
+    by_then = total(inputs.dead, -BEAT_SECONDS)
+    both = "OCFS2 resets both nodes before one may go on"
+    yield Race(
+        "ordinary-win",
+        "The quorate node goes on before OCFS2 resets it",
+        total(times.goes_on.latest, LOAD_SECONDS),
+        by_then,
+        "freeze or vote, and holding, on a busy machine",
+        "OCFS2's dead time less a beat",
+        both,
+        beats,
+    )
+    yield Race(
+        "tie-break",
+        "With only DRBD's link cut, one node leaves and the other goes on in time",
+        total(times.tie_won.latest, LOAD_SECONDS),
+        by_then,
+        "freeze, tie-break, the other's leaving and the vote, on a busy machine",
+        "OCFS2's dead time less a beat",
+        both,
+        beats,
+    )
+    if inputs.qdevice is not False:
+        yield Race(
+            "qnetd-silent",
+            "A QDevice that does not answer is given up in time",
+            total(times.silent.latest, LOAD_SECONDS),
+            by_then,
+            "token + consensus + QDevice's sync_timeout, on a busy machine",
+            "OCFS2's dead time less a beat",
+            "OCFS2 resets both nodes although one could still have won",
+            beats,
+        )
+    yield Race(
+        "o2net",
+        "OCFS2 judges a silent node after fencing has",
+        times.decided,
+        times.o2net.earliest,
+        "the latest decision of all",
+        "o2net's idle time, dead time and 3 beats",
+        "OCFS2 resets the node that has just been chosen to go on",
+        "O2CB_IDLE_TIMEOUT_MS=30000 in /etc/default/o2cb on every node",
+    )
+
+
+def _about_the_guard(inputs: Inputs, times: Times) -> Iterator[Race]:
+    yield Race(
+        "guard-watchdog",
+        "A guard that merely paused is not ended",
+        inputs.pause,
+        inputs.guard_watchdog,
+        "the longest pause that is not counted as one",
+        "systemd's watchdog for the guard",
+        "the guard is started anew and has forgotten what it saw, so that this node cannot win",
+        "'WatchdogSec=10' in pvedrbdstor-fence.service",
+    )
+    yield Race(
+        "ha",
+        "A node goes on before Proxmox HA starts guests on it",
+        times.decided,
+        total(inputs.ha_watchdog, HA_RESTART_SECONDS),
+        "the latest decision of all",
+        "HA's watchdog and its wait",
+        "HA starts the other node's guests on a storage that is still frozen, and their start fails",
+        "a shorter ping-int, token, or sync_timeout of the QDevice (the other races name them)",
+    )
+
+
+def _order(event: Event) -> tuple[bool, float, float]:
+    span = event.span
+    if span.earliest is None or span.latest is None:
+        return True, 0.0, 0.0
+    return False, span.latest, span.earliest

@@ -1,0 +1,184 @@
+"""The timeline of a cut: the measured clusters, each race at its edge, and what holds for any settings."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pvedrbdstor.fencing.timeline import Timeline, timeline
+from pvedrbdstor.fencing.times import Inputs, Span, most_ping_int, recommended
+
+GOOD = Inputs(
+    ping_int=3.0,
+    ping_timeout=1.0,
+    token=3.0,
+    consensus=3.6,
+    qdevice=True,
+    qdevice_timeout=10.0,
+    qdevice_sync_timeout=30.0,
+    dead=60.0,
+    idle=30.0,
+)
+MEASURED = replace(GOOD, ping_int=5.0)
+"""The clusters of the measurements."""
+THREE_NODES = replace(GOOD, token=3.65, consensus=4.38, qdevice=False, qdevice_timeout=None, qdevice_sync_timeout=None)
+
+
+def unfit(inputs: Inputs) -> list[str]:
+    return [race.code for race in timeline(inputs).races if race.fits is not True]
+
+
+def span(line: Timeline, name: str) -> Span:
+    (found,) = [event.span for event in line.events if name in event.name]
+    return found
+
+
+def test_the_recommended_settings_fit() -> None:
+    assert unfit(GOOD) == []
+    assert timeline(GOOD).fits
+    assert recommended(GOOD) == GOOD
+    assert recommended(Inputs()) == GOOD
+
+
+def test_three_nodes_fit_without_a_qdevice() -> None:
+    assert unfit(THREE_NODES) == []
+    assert "qnetd-silent" not in [race.code for race in timeline(THREE_NODES).races]
+
+
+@pytest.mark.parametrize(
+    ("name", "earliest", "latest"),
+    [
+        ("DRBD freezes", 5.2, 11.0),
+        ("forms a ring", 5.4, 6.4),
+        ("given the vote is quorate", 6.3, 12.6),
+        ("no longer quorate", 9.0, 16.6),
+    ],
+)
+def test_what_was_measured_lies_in_its_span(name: str, earliest: float, latest: float) -> None:
+    found = span(timeline(MEASURED), name)
+    assert found.earliest is not None and found.latest is not None
+    assert found.earliest <= earliest + 0.001
+    assert found.latest >= latest - 0.001
+
+
+def test_the_measured_clusters_read_stale_data_and_could_both_give_way() -> None:
+    """Case k: b's DRBD froze at 10.2 s where a had won at 6.3 s."""
+    assert unfit(MEASURED) == ["detection", "give-way"]
+    assert recommended(MEASURED) == GOOD
+
+
+def test_the_tie_break_is_over_before_the_dead_time() -> None:
+    won = span(timeline(MEASURED), "lower id goes on")
+    assert won.latest == pytest.approx(11 + 15 + 12.6 + 3)
+
+
+def test_a_cut_of_o2net_alone_resets_as_late_as_measured() -> None:
+    assert span(timeline(MEASURED), "o2net").latest == pytest.approx(96, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("code", "good", "bad"),
+    [
+        ("detection", replace(GOOD, ping_int=3.0), replace(GOOD, ping_int=4.0)),
+        ("give-way", replace(GOOD, tie_break=14.5), replace(GOOD, tie_break=14.0)),
+        ("pause", replace(GOOD, token=2.4), replace(GOOD, token=2.3)),
+        ("lookback", replace(GOOD, qdevice_timeout=16.0), replace(GOOD, qdevice_timeout=17.0)),
+        ("ordinary-win", replace(GOOD, dead=26.0), replace(GOOD, dead=24.0)),
+        ("tie-break", replace(GOOD, dead=48.0), replace(GOOD, dead=46.0)),
+        ("qnetd-silent", replace(GOOD, dead=50.0), replace(GOOD, dead=48.0)),
+        ("o2net", replace(GOOD, dead=20.0), replace(GOOD, dead=10.0)),
+        ("guard-watchdog", replace(GOOD, guard_watchdog=6.0), replace(GOOD, guard_watchdog=5.0)),
+        ("ha", replace(GOOD, ping_int=40.0), replace(GOOD, ping_int=41.0)),
+    ],
+)
+def test_each_race_at_its_edge(code: str, good: Inputs, bad: Inputs) -> None:
+    assert code not in unfit(good)
+    assert code in unfit(bad)
+    (race,) = [race for race in timeline(bad).races if race.code == code]
+    assert race.otherwise
+    assert race.setting
+
+
+def test_a_setting_that_is_not_known_does_not_fit() -> None:
+    for name in ("ping_int", "ping_timeout", "token", "consensus", "qdevice_timeout", "dead", "idle", "guard_watchdog"):
+        line = timeline(replace(GOOD, **{name: None}))
+        assert not line.fits, name
+        assert any(race.fits is None for race in line.races), name
+    assert not timeline(replace(GOOD, qdevice=None, qdevice_timeout=None, qdevice_sync_timeout=None)).fits
+
+
+def test_the_remedy_for_the_dead_time_names_the_threshold_that_fits() -> None:
+    slow = replace(GOOD, ping_int=20.0)
+    (race,) = [race for race in timeline(slow).races if race.code == "tie-break"]
+    assert "O2CB_HEARTBEAT_THRESHOLD=42" in race.setting
+    assert "tie-break" not in unfit(replace(slow, dead=82.0))
+    assert "tie-break" in unfit(replace(slow, dead=80.0))
+
+
+TIMES = {
+    "ping_int": st.integers(1, 120).map(float),
+    "ping_timeout": st.integers(1, 300).map(lambda tenths: tenths * 0.1),
+    "token": st.floats(0.1, 60),
+    "consensus": st.floats(0.1, 90),
+    "qdevice_timeout": st.floats(0, 120),
+    "qdevice_sync_timeout": st.floats(0, 120),
+    "dead": st.integers(0, 300).map(lambda beats: beats * 2.0),
+    "idle": st.floats(0, 120),
+    "guard_watchdog": st.floats(0, 60),
+    "ha_watchdog": st.floats(0, 120),
+}
+ANY = st.builds(
+    Inputs, qdevice=st.sampled_from([None, True, False]), **{name: st.none() | times for name, times in TIMES.items()}
+)
+LONGER_IS_BETTER = ("dead", "idle", "guard_watchdog", "ha_watchdog")
+SHORTER_IS_BETTER = ("ping_int", "qdevice_timeout", "qdevice_sync_timeout")
+
+
+@given(ANY, st.sampled_from(LONGER_IS_BETTER + SHORTER_IS_BETTER), st.floats(0, 100))
+def test_more_room_never_makes_a_race_unfit(inputs: Inputs, name: str, more: float) -> None:
+    value = getattr(inputs, name)
+    if value is None:
+        return
+    roomy = replace(inputs, **{name: value + more if name in LONGER_IS_BETTER else max(0.0, value - more)})
+    assert set(unfit(roomy)) <= set(unfit(inputs))
+
+
+@given(ANY)
+def test_what_is_recommended_always_fits_and_changes_nothing_that_does(inputs: Inputs) -> None:
+    wanted = recommended(inputs)
+    assert unfit(wanted) == []
+    assert wanted.qdevice == (inputs.qdevice is not False)
+    assert wanted.ping_int is not None and wanted.ping_int <= most_ping_int(inputs)
+    if timeline(inputs).fits:
+        changed = {field.name for field in fields(Inputs) if getattr(inputs, field.name) != getattr(wanted, field.name)}
+        assert changed <= {
+            "ping_timeout",
+            "qdevice_timeout",
+            "qdevice_sync_timeout",
+            "dead",
+            "guard_watchdog",
+            "ha_watchdog",
+        }
+
+
+@given(ANY)
+def test_spans_are_spans_and_unknown_ones_come_last(inputs: Inputs) -> None:
+    events = timeline(inputs).events
+    known = [event.span.latest is not None and event.span.earliest is not None for event in events]
+    assert known == sorted(known, reverse=True)
+    latest = []
+    for event in events:
+        if event.span.earliest is not None and event.span.latest is not None:
+            assert event.span.earliest <= event.span.latest + 1e-9
+            latest.append(event.span.latest)
+    assert latest == sorted(latest)
+
+
+@given(ANY)
+def test_nothing_is_known_to_fit_when_nothing_is_known(inputs: Inputs) -> None:
+    blank = {name: None for name in TIMES if name not in ("guard_watchdog", "ha_watchdog")}
+    races = timeline(replace(inputs, qdevice=None, **blank)).races  # type: ignore[arg-type]
+    assert [race.code for race in races if race.fits is not None] in ([], ["guard-watchdog"])
