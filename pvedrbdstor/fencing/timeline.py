@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,11 +14,21 @@ from pvedrbdstor.fencing.times import (
     Span,
     Times,
     most_ping_int,
+    recommended,
     threshold_for,
     times_of,
     total,
 )
 from pvedrbdstor.ocfs2.o2cb import BEAT_SECONDS
+
+
+class Owner(enum.Enum):
+    """Whose setting it is: what must be done for it to take effect, for a storage on a resource."""
+
+    DRBD = "run 'drbdadm adjust {resource}' on both nodes"
+    COROSYNC = "raise the file's config_version and run 'systemctl restart corosync' on one node after the other"
+    OCFS2 = "run 'pvedrbdstor mirror down {storage}' on all of them, and only then 'pvedrbdstor mirror up {storage}': all need the same"
+    SYSTEMD = "run 'systemctl daemon-reload'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +44,8 @@ class Event:
 class Race:
     """code: a short name that stays the same. first must not be longer than last, both in seconds and named in words.
 
-    strict: they must not even be equal. otherwise: what happens when it does not fit. setting: what to set, where.
+    strict: they must not even be equal. otherwise: what happens when it does not fit. setting: what to set, in which file;
+    of: whose setting it is.
     """
 
     code: str
@@ -44,7 +56,12 @@ class Race:
     last_is: str
     otherwise: str
     setting: str
+    of: Owner
     strict: bool = True
+
+    def remedy(self, storage: str, resource: str) -> str:
+        """One sentence, without the full stop."""
+        return f"Set {self.setting}, then {self.of.value.format(storage=storage, resource=resource)}"
 
     @property
     def fits(self) -> bool | None:
@@ -100,7 +117,6 @@ def _races(inputs: Inputs, times: Times) -> Iterator[Race]:
 
 
 def _about_drbd(inputs: Inputs, times: Times) -> Iterator[Race]:
-    ping = f"'ping-int {most_ping_int(inputs):g};' and 'ping-timeout 10;' (1 s) in net {{ }} of the DRBD resource"
     yield Race(
         "detection",
         "Both nodes freeze before one goes on",
@@ -109,82 +125,83 @@ def _about_drbd(inputs: Inputs, times: Times) -> Iterator[Race]:
         "the other node's latest freeze",
         f"the earliest freeze here and {inputs.hold:g} s of holding",
         "the other node still reads what this one has already overwritten",
-        ping,
+        *_ping(inputs),
         strict=False,
     )
     yield Race(
         "give-way",
-        "The node that cannot win leaves before the other gives way too",
+        "A node that cannot win leaves before the other gives way too",
         total(inputs.give_way, inputs.ping_int, 1.0),
         inputs.tie_break,
         "giving way, after a freeze that is ping-int + 1 s later (as measured)",
         "the tie-break",
         "both nodes reset themselves; no data is lost",
-        ping,
+        *_ping(inputs),
     )
 
 
 def _about_corosync(inputs: Inputs, times: Times) -> Iterator[Race]:
-    waits = (
-        "'token: 3000', and neither consensus nor a larger token_coefficient, in totem { } of /etc/pve/corosync.conf"
-    )
     yield Race(
         "pause",
         "A node that paused unnoticed is still a member",
         inputs.pause,
         times.ring.earliest,
         "the longest pause that is not counted as one",
-        "the earliest ring without it: 0.6 x token + consensus",
+        "the earliest ring without this node, 0.6 x token + consensus",
         "a node that was left out while it paused takes itself for a member still, and both may go on",
-        waits,
+        *_totem(),
     )
-    lost = times.unquorate.latest
     yield Race(
         "lookback",
         "A vote lost before the freeze still counts",
-        total(times.frozen.latest, lost),
+        total(times.frozen.latest, times.unquorate.latest),
         inputs.lookback,
         "DRBD's latest freeze and corosync's latest loss of the vote, one after the other",
         "how far back the guard looks",
         "a node that has lost its vote and got it back before it froze takes itself for unbeaten",
-        f"{waits}; 'ping-int {most_ping_int(inputs):g};' in net {{ }} of the DRBD resource",
+        *_too_long(inputs),
     )
 
 
 def _about_dead_time(inputs: Inputs, times: Times) -> Iterator[Race]:
-    beats = f"O2CB_HEARTBEAT_THRESHOLD={threshold_for(times)} in /etc/default/o2cb on every node"
-    by_then = total(inputs.dead, -BEAT_SECONDS)
+    wanted = recommended(inputs)
+    least = threshold_for(times_of(wanted))
+    if inputs.dead is not None and inputs.dead >= (least - 1) * BEAT_SECONDS:
+        remedy = _too_long(inputs)  # its dead time will do, once the others are shorter
+    else:
+        remedy = f"O2CB_HEARTBEAT_THRESHOLD={least} in /etc/default/o2cb on every node", Owner.OCFS2
+    by_then, is_that = total(inputs.dead, -BEAT_SECONDS), "OCFS2's dead time less a beat"
     both = "OCFS2 resets both nodes before one may go on"
     yield Race(
         "ordinary-win",
         "The quorate node goes on before OCFS2 resets it",
         total(times.goes_on.latest, LOAD_SECONDS),
         by_then,
-        "freeze or vote, and holding, on a busy machine",
-        "OCFS2's dead time less a beat",
+        "freezing or voting, and holding, on a busy machine",
+        is_that,
         both,
-        beats,
+        *remedy,
     )
     yield Race(
         "tie-break",
         "With only DRBD's link cut, one node leaves and the other goes on in time",
         total(times.tie_won.latest, LOAD_SECONDS),
         by_then,
-        "freeze, tie-break, the other's leaving and the vote, on a busy machine",
-        "OCFS2's dead time less a beat",
+        "freezing, the tie-break, the other's leaving and the vote, on a busy machine",
+        is_that,
         both,
-        beats,
+        *remedy,
     )
     if inputs.qdevice is not False:
         yield Race(
             "qnetd-silent",
-            "A QDevice that does not answer is given up in time",
+            "A vote that qnetd gives late comes in time",
             total(times.silent.latest, LOAD_SECONDS),
             by_then,
-            "token + consensus + QDevice's sync_timeout, on a busy machine",
-            "OCFS2's dead time less a beat",
+            "token + consensus + the QDevice's sync_timeout, on a busy machine",
+            is_that,
             "OCFS2 resets both nodes although one could still have won",
-            beats,
+            *remedy,
         )
     yield Race(
         "o2net",
@@ -195,6 +212,7 @@ def _about_dead_time(inputs: Inputs, times: Times) -> Iterator[Race]:
         "o2net's idle time, dead time and 3 beats",
         "OCFS2 resets the node that has just been chosen to go on",
         "O2CB_IDLE_TIMEOUT_MS=30000 in /etc/default/o2cb on every node",
+        Owner.OCFS2,
     )
 
 
@@ -207,7 +225,8 @@ def _about_the_guard(inputs: Inputs, times: Times) -> Iterator[Race]:
         "the longest pause that is not counted as one",
         "systemd's watchdog for the guard",
         "the guard is started anew and has forgotten what it saw, so that this node cannot win",
-        "'WatchdogSec=10' in pvedrbdstor-fence.service",
+        f"WatchdogSec={2 * inputs.pause:g} in pvedrbdstor-fence.service",
+        Owner.SYSTEMD,
     )
     yield Race(
         "ha",
@@ -217,8 +236,31 @@ def _about_the_guard(inputs: Inputs, times: Times) -> Iterator[Race]:
         "the latest decision of all",
         "HA's watchdog and its wait",
         "HA starts the other node's guests on a storage that is still frozen, and their start fails",
-        "a shorter ping-int, token, or sync_timeout of the QDevice (the other races name them)",
+        *_too_long(inputs),
     )
+
+
+def _ping(inputs: Inputs) -> tuple[str, Owner]:
+    """drbd.conf(5): timeout must be below ping-int."""
+    most = most_ping_int(inputs)
+    lines = f"'ping-int {most:g};', 'ping-timeout 10;' (1 s) and 'timeout {most * 10 - 5:g};' (below ping-int)"
+    return f"{lines} in net {{ }} of the DRBD resource", Owner.DRBD
+
+
+def _totem() -> tuple[str, Owner]:
+    lines = "'token: 3000', no consensus and 'token_coefficient: 0' in totem { } of /etc/pve/corosync.conf"
+    return lines, Owner.COROSYNC
+
+
+def _too_long(inputs: Inputs) -> tuple[str, Owner]:
+    """The first of the times that together are too long."""
+    wanted = recommended(inputs)
+    if (wanted.ping_int, wanted.ping_timeout) != (inputs.ping_int, inputs.ping_timeout):
+        return _ping(inputs)
+    if (wanted.token, wanted.consensus) != (inputs.token, inputs.consensus):
+        return _totem()
+    lines = "'timeout: 10000' and 'sync_timeout: 30000' in quorum { device { } } of /etc/pve/corosync.conf"
+    return lines, Owner.COROSYNC
 
 
 def _order(event: Event) -> tuple[bool, float, float]:

@@ -21,6 +21,8 @@ O2NET_DELAY_BEATS = 3
 """A node that o2net has lost is judged (dead_threshold + 2) beats later, O2NET_QUORUM_DELAY_MS: dead time + 3 beats."""
 DEAD_THRESHOLD_MIN = 31
 """Beats, the kernel's default: 60 s. Less gains nothing: what waits for it is a node that has lost already."""
+ARBITRATION_SECONDS = 27.0
+"""The longest a fence-peer handler needed after DRBD noticed: both still in one membership for 15 s, then up to 12 s."""
 HA_RESTART_SECONDS = 60.0
 """Proxmox HA waits this much longer than the watchdog of the lost node before it starts that node's guests elsewhere."""
 

@@ -110,12 +110,27 @@ def test_a_setting_that_is_not_known_does_not_fit() -> None:
     assert not timeline(replace(GOOD, qdevice=None, qdevice_timeout=None, qdevice_sync_timeout=None)).fits
 
 
+def remedy(inputs: Inputs, code: str) -> str:
+    (race,) = [race for race in timeline(inputs).races if race.code == code]
+    return race.remedy("ha", "r0")
+
+
 def test_the_remedy_for_the_dead_time_names_the_threshold_that_fits() -> None:
-    slow = replace(GOOD, ping_int=20.0)
-    (race,) = [race for race in timeline(slow).races if race.code == "tie-break"]
-    assert "O2CB_HEARTBEAT_THRESHOLD=42" in race.setting
-    assert "tie-break" not in unfit(replace(slow, dead=82.0))
-    assert "tie-break" in unfit(replace(slow, dead=80.0))
+    slow = replace(THREE_NODES, token=8.0, consensus=13.0)
+    told = remedy(slow, "tie-break")
+    assert "O2CB_HEARTBEAT_THRESHOLD=32" in told
+    assert "'pvedrbdstor mirror down ha' on all of them" in told
+    assert unfit(slow) == ["tie-break"]
+    assert unfit(replace(slow, dead=62.0)) == []
+
+
+def test_a_dead_time_that_will_do_is_left_alone() -> None:
+    told = remedy(replace(GOOD, ping_int=20.0), "tie-break")
+    assert "'ping-int 3;'" in told
+    assert "'timeout 25;'" in told
+    assert "drbdadm adjust r0" in told
+    assert "'sync_timeout: 30000'" in remedy(replace(GOOD, qdevice_sync_timeout=60.0), "qnetd-silent")
+    assert "'token: 3000'" in remedy(replace(THREE_NODES, token=15.0, consensus=18.0), "lookback")
 
 
 TIMES = {

@@ -1,0 +1,66 @@
+"""What the guard tells of itself in its status file, and whether it runs. Nothing in this file does I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pvedrbdstor.fencing.arbiter import Flag, Votes
+
+PATH = "/run/pvedrbdstor-fence/status.json"
+STALE_SECONDS = 10.0
+"""The guard writes it anew every 2 s: one older than this is of a guard that does not run, or hangs."""
+START = "systemctl start pvedrbdstor-fence"
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """The membership that corosync told last. ring: its number."""
+
+    quorate: bool
+    ring: int
+    members: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Of a guard that runs. age: seconds since it wrote. quorum, votes: None where corosync does not tell it."""
+
+    age: float
+    pid: int
+    quorum: Ring | None
+    votes: Votes | None
+
+
+def parse(text: str | None, now: float) -> Status | None:
+    """Read the status file; now: CLOCK_BOOTTIME, as the file's own times. None: no guard runs, as far as the file tells."""
+    try:
+        found = json.loads(text) if text is not None else None
+        if not isinstance(found, dict):
+            return None
+        age = now - float(found["at"])
+        if not -1.0 <= age <= STALE_SECONDS:  # one from later than now is of another boot
+            return None
+        return Status(max(0.0, age), int(found["pid"]), _ring(found.get("quorum")), _votes(found.get("votes")))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+
+
+def _ring(values: object) -> Ring | None:
+    if not isinstance(values, Mapping):
+        return None
+    return Ring(values["quorate"] is True, int(values["ring"]), frozenset(int(member) for member in values["members"]))
+
+
+def _votes(values: object) -> Votes | None:
+    if not isinstance(values, Mapping):
+        return None
+    return Votes(
+        node_id=int(values["node_id"]),
+        expected=int(values["expected"]),
+        highest_expected=int(values["highest_expected"]),
+        total=int(values["total"]),
+        quorum=int(values["quorum"]),
+        flags=Flag(int(values["flags"])),
+    )
