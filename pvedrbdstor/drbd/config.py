@@ -49,10 +49,15 @@ class NetConfig:
         return 2 * self.ping_interval + self.ping_timeout
 
     @property
-    def discards_by_itself(self) -> bool:
-        """Whether a split brain may be settled by throwing one side's writes away, unasked."""
-        policies = (self.after_sb_0pri, self.after_sb_1pri, self.after_sb_2pri, self.rr_conflict)
-        return any(policy not in ("disconnect", "retry-connect", "call-pri-lost-after-sb") for policy in policies)
+    def undisconnected(self) -> tuple[tuple[str, str], ...]:
+        """The options of a split brain, with their values, that let DRBD settle it by itself or try again and again."""
+        policies = {
+            "after-sb-0pri": self.after_sb_0pri,
+            "after-sb-1pri": self.after_sb_1pri,
+            "after-sb-2pri": self.after_sb_2pri,
+            "rr-conflict": self.rr_conflict,
+        }
+        return tuple((option, policy) for option, policy in policies.items() if policy != "disconnect")
 
 
 @dataclass(frozen=True, slots=True)

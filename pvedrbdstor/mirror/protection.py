@@ -30,17 +30,27 @@ def protection(facts: Facts) -> Iterator[Finding]:
     elif config.allow_two_primaries is not False:
         yield from _fencing(facts, config, facts.drbd)
         yield from _quorum(facts, config)
+    if config is not None:
+        yield from _split_brain(facts, config)
     yield from _dead_time(facts)
 
 
-def notes(facts: Facts) -> Iterator[str]:
-    """What is no failure and yet worth a mention."""
-    config = facts.config
-    if config is not None and any(net.discards_by_itself for net in config.nets):
-        yield (
-            "After a split brain DRBD may discard one side's writes unasked: set after-sb-0pri, after-sb-1pri, "
-            "after-sb-2pri and rr-conflict to 'disconnect'."
-        )
+def _split_brain(facts: Facts, config: ResourceConfig) -> Iterator[Finding]:
+    """All but 'disconnect' throw one side's writes away unasked, but retry-connect, which hides that there are two sides.
+
+    call-pri-lost-after-sb too: it does what after-sb-0pri decides, and hands the loser, a Primary, to a handler.
+    """
+    wrong = dict(option for net in config.nets for option in net.undisconnected)
+    if not wrong:
+        return
+    found = ", ".join(f"{option} is '{policy}'" for option, policy in wrong.items())
+    if set(wrong.values()) == {"retry-connect"}:
+        cause = f"Where the copies contradict the roles, DRBD tries again and again instead of stopping for a decision: {found}"
+    else:
+        cause = f"After a split brain DRBD may discard one side's writes unasked: {found}"
+    lines = " ".join(f"{option} disconnect;" for option in wrong)
+    remedy = f"Write '{lines}' in net {{ }} of the resource in drbd.conf and run 'drbdadm adjust {facts.resource}', on both nodes"
+    yield _unprotected(cause, remedy, what="split-brain policies")
 
 
 def _fencing(facts: Facts, config: ResourceConfig, drbd: Drbd) -> Iterator[Finding]:
@@ -88,5 +98,5 @@ def _dead_time(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _unprotected(cause: str, remedy: str) -> Finding:
-    return Finding(Kind.UNPROTECTED, f"{cause}.", f"{remedy}.", Severity.ERROR)
+def _unprotected(cause: str, remedy: str, what: str = "") -> Finding:
+    return Finding(Kind.UNPROTECTED, f"{cause}.", f"{remedy}.", Severity.ERROR, what=what)

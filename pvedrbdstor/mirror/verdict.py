@@ -83,8 +83,7 @@ def _findings(facts: Facts) -> Iterator[Finding]:
 
 
 def _notes(facts: Facts) -> tuple[str, ...]:
-    running = copies.notes(facts.drbd) if facts.drbd is not None else ()
-    return (*running, *protection.notes(facts))
+    return tuple(copies.notes(facts.drbd)) if facts.drbd is not None else ()
 
 
 def _knowledge(facts: Facts) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ def test_every_capture_is_understood(name: str) -> None:
         assert (config.fencing(0) == FENCED) == (FENCED in text)
         for net in config.nets:
             assert (net.protocol, net.ping_interval, net.ping_timeout, net.connect_interval) == ("C", 5, 1, 3)
-            assert net.discards_by_itself
+            assert [option for option, _ in net.undisconnected][:2] == ["after-sb-0pri", "after-sb-1pri"]
 
 
 def test_fencing_of_8_4_belongs_to_the_disk() -> None:
@@ -79,20 +79,22 @@ def test_what_is_left_out_is_drbds_default() -> None:
         "disconnect",
     )
     assert (net.ping_interval, net.ping_timeout, net.connect_interval, net.timeout) == (10, 0.5, 10, 6)
-    assert not net.discards_by_itself
+    assert net.undisconnected == ()
 
 
 @pytest.mark.parametrize(
-    ("option", "discards"),
+    ("option", "found"),
     [
-        ("after-sb-1pri discard-secondary;", True),
-        ("rr-conflict violently;", True),
-        ("after-sb-0pri disconnect;", False),
+        ("after-sb-1pri discard-secondary;", ("after-sb-1pri", "discard-secondary")),
+        ("after-sb-2pri call-pri-lost-after-sb;", ("after-sb-2pri", "call-pri-lost-after-sb")),
+        ("rr-conflict violently;", ("rr-conflict", "violently")),
+        ("rr-conflict retry-connect;", ("rr-conflict", "retry-connect")),
+        ("after-sb-0pri disconnect;", None),
     ],
 )
-def test_policies_that_throw_writes_away_are_seen(option: str, discards: bool) -> None:
+def test_policies_other_than_disconnect_are_seen(option: str, found: tuple[str, str] | None) -> None:
     (net,) = parse_show(SHOW % option)["r0"].nets
-    assert net.discards_by_itself is discards
+    assert net.undisconnected == ((found,) if found else ())
 
 
 def test_the_weakest_of_several_connections_counts() -> None:

@@ -167,6 +167,27 @@ def test_the_dead_time_must_cover_a_slow_detection_too() -> None:
     assert "O2CB_HEARTBEAT_THRESHOLD=45" in verdict.remedy
 
 
+@pytest.mark.parametrize(
+    ("option", "policy", "told"),
+    [
+        ("after_sb_0pri", "discard-zero-changes", "discard one side's writes unasked"),
+        ("after_sb_1pri", "discard-secondary", "discard one side's writes unasked"),
+        ("after_sb_2pri", "call-pri-lost-after-sb", "discard one side's writes unasked"),
+        ("rr_conflict", "retry-connect", "tries again and again"),
+    ],
+)
+def test_a_split_brain_that_drbd_settles_by_itself_is_an_error(option: str, policy: str, told: str) -> None:
+    name = option.replace("_", "-")
+    assert HEALTHY.config is not None
+    nets = tuple(replace(net, **{option: policy}) for net in HEALTHY.config.nets)  # type: ignore[arg-type]
+    verdict = verdict_of(replace(HEALTHY, config=replace(HEALTHY.config, nets=nets)))
+    assert (verdict.kind, verdict.severity) == (Kind.UNPROTECTED, Severity.ERROR)
+    assert told in verdict.cause
+    assert f"{name} is '{policy}'" in verdict.cause
+    assert f"'{name} disconnect;' in net" in verdict.remedy
+    assert "drbdadm adjust r0" in verdict.remedy
+
+
 DISKS = st.sampled_from(
     ["UpToDate", "Outdated", "Consistent", "Inconsistent", "Diskless", "Failed", "DUnknown", "X", None]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -19,8 +20,12 @@ from tests.drbd.support import output_of
 PATIENCE = 5.0
 CAPTURE = "8.4/04-mounted-both.a"
 EVENTS = output_of(f"{CAPTURE}.txt", "drbdsetup events2") or ""
-PROTECTED = (output_of(f"{CAPTURE}.txt", "drbdsetup show") or "").replace(
-    "c-plan-ahead", "fencing\tresource-and-stonith;\n\t\tc-plan-ahead"
+PROTECTED = re.sub(
+    r"after-sb-\S+\s+\S+;",
+    "",
+    (output_of(f"{CAPTURE}.txt", "drbdsetup show") or "").replace(
+        "c-plan-ahead", "fencing\tresource-and-stonith;\n\t\tc-plan-ahead"
+    ),
 )
 HANDLER = 'resource r0 { handlers { fence-peer "/usr/lib/fence"; } }\n'
 PEER = "peer-node-id:0 conn-name:peer"
