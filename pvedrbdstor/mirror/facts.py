@@ -10,6 +10,8 @@ from pvedrbdstor.drbd.events2 import Connection, PeerDevice, State
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.drbd.history import Loss
 from pvedrbdstor.drbd.proc_drbd import ProcDevice, ProcDrbd
+from pvedrbdstor.fencing.corosync_conf import CorosyncConf
+from pvedrbdstor.fencing.status import Status
 from pvedrbdstor.ocfs2.o2cb import Timeouts
 
 UNHEARD_OF = Loss()
@@ -131,7 +133,8 @@ class Facts:
 
     drbd: None when the view is good and this node does not have the volume: the resource is down. config: the options
     in force, None when they are not known. fence_handler: a fence-peer handler is configured; None when not known.
-    o2cb: the timeouts in the kernel, None when the cluster is not registered.
+    o2cb: the timeouts in the kernel, None when the cluster is not registered. own_handler: the handler is the package's,
+    which asks the guard. corosync: None where there is no corosync.conf. guard: None when it does not run.
     """
 
     storage: str
@@ -144,6 +147,9 @@ class Facts:
     fence_handler: bool | None
     mount: Mount
     o2cb: Timeouts | None
+    own_handler: bool = False
+    corosync: CorosyncConf | None = None
+    guard: Status | None = None
 
 
 def drbd_facts(

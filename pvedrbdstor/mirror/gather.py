@@ -19,6 +19,9 @@ from pvedrbdstor.drbd.events2 import State, parse_now
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.drbd.history import History, Loss
 from pvedrbdstor.errors import Error, NotMounted, WrongMount
+from pvedrbdstor.fencing import corosync_conf, status
+from pvedrbdstor.fencing.configured import is_ours
+from pvedrbdstor.fencing.corosync_conf import CorosyncConf
 from pvedrbdstor.mirror import mountinfo
 from pvedrbdstor.mirror.facts import Facts, Mount, View, drbd_facts
 from pvedrbdstor.mirror.helper import Helper
@@ -37,11 +40,17 @@ class Settings:
     """What an administrator has set. resources: in force; None where DRBD's tools did not tell.
 
     dump: the configuration as written, None where it cannot be read. timeouts: o2cb's, None where not registered.
+    corosync: None where there is no corosync.conf. guard: what it tells of itself, None where it does not run.
     """
 
     resources: Mapping[str, ResourceConfig] | None = None
     dump: str | None = None
     timeouts: Timeouts | None = None
+    corosync: CorosyncConf | None = None
+    guard: status.Status | None = None
+
+    def own_handler(self, resource: str) -> bool:
+        return self.dump is not None and is_ours(config.fence_peer_handler(self.dump, resource))
 
     def fence_handler(self, resource: str) -> bool | None:
         return None if self.dump is None else config.fence_peer_handler(self.dump, resource) is not None
@@ -75,7 +84,14 @@ def ask_state(_question: object = None) -> dict[str, str | None]:
 
 def ask_settings(_question: object = None) -> dict[str, object]:
     """What settings_of() reads."""
-    return {"show": _output(commands.show()), "dump": _output(commands.dump()), "o2cb": _registered()}
+    return {
+        "show": _output(commands.show()),
+        "dump": _output(commands.dump()),
+        "o2cb": _registered(),
+        "corosync": _text(corosync_conf.PATH),
+        "guard": _text(status.PATH),
+        "boot": time.clock_gettime(time.CLOCK_BOOTTIME),
+    }
 
 
 def ask_mount(storage: Mapping[str, object]) -> dict[str, object]:
@@ -99,10 +115,13 @@ def ask_mount(storage: Mapping[str, object]) -> dict[str, object]:
 
 def settings_of(answer: Mapping[str, object]) -> Settings:
     show, dump, registered = (answer.get(key) for key in ("show", "dump", "o2cb"))
+    corosync, guard, boot = (answer.get(key) for key in ("corosync", "guard", "boot"))
     return Settings(
         resources=config.parse_show(show) if isinstance(show, str) else None,
         dump=dump if isinstance(dump, str) else None,
         timeouts=o2cb.parse_registered(registered).timeouts if isinstance(registered, dict) else None,
+        corosync=corosync_conf.parse(corosync) if isinstance(corosync, str) else None,
+        guard=status.parse(guard, boot) if isinstance(guard, str) and isinstance(boot, float) else None,
     )
 
 
@@ -171,6 +190,9 @@ def facts_of(
         fence_handler=settings.fence_handler(resource),
         mount=mount,
         o2cb=settings.timeouts,
+        own_handler=settings.own_handler(resource),
+        corosync=settings.corosync,
+        guard=settings.guard,
     )
 
 

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 
 from pvedrbdstor.drbd.config import FENCED, ResourceConfig
 from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.fencing.times import ARBITRATION_SECONDS, DEAD_THRESHOLD_MIN
+from pvedrbdstor.mirror.arbitration import arbitration
 from pvedrbdstor.mirror.facts import Drbd, Facts
 from pvedrbdstor.mirror.finding import Finding, Kind, Severity
 
-DEAD_THRESHOLD_MIN = 31
-"""Beats: 60 s. With 12 s both nodes of a cut pair reset themselves."""
-ARBITRATION_SECONDS = 27
-"""The longest a fence-peer handler needed after DRBD noticed: both still in one membership for 15 s, then up to 12 s."""
 _DETECTION_DEFAULT = 20.5  # 2 x ping-int 10 s + ping-timeout 0.5 s
 
 _FENCE = "Set 'fencing resource-and-stonith' and a fence-peer handler in {file}, then run 'drbdadm adjust {resource}'"
@@ -24,15 +22,20 @@ def protection(facts: Facts) -> Iterator[Finding]:
     if facts.drbd is None:
         return
     config = facts.config
+    judged = False
     if config is None:
         look = f"Look at 'drbdsetup show {facts.resource}'"
         yield _unprotected("It is not known whether DRBD fences its peer before it goes on alone", look)
     elif config.allow_two_primaries is not False:
         yield from _fencing(facts, config, facts.drbd)
         yield from _quorum(facts, config)
+        judged = facts.own_handler
     if config is not None:
         yield from _split_brain(facts, config)
-    yield from _dead_time(facts)
+    if judged:
+        yield from arbitration(facts)
+    else:
+        yield from _dead_time(facts)
 
 
 def _split_brain(facts: Facts, config: ResourceConfig) -> Iterator[Finding]:
@@ -77,7 +80,7 @@ def _quorum(facts: Facts, config: ResourceConfig) -> Iterator[Finding]:
 
 
 def _dead_time(facts: Facts) -> Iterator[Finding]:
-    """o2hb's dead time must leave time for DRBD to notice a loss and for the handler to decide."""
+    """o2hb's dead time must leave time for DRBD to notice a loss and for a handler to decide, which is not known of others'."""
     if facts.o2cb is None and facts.mount.mounted is not True:
         return
     seconds = facts.o2cb.dead_seconds if facts.o2cb is not None else None

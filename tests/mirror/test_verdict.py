@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from pvedrbdstor.drbd.config import FENCED
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.drbd.history import Loss
+from pvedrbdstor.fencing import corosync_conf
+from pvedrbdstor.fencing.status import Status
+from pvedrbdstor.fencing.status import parse as parse_status
 from pvedrbdstor.mirror.facts import Drbd, Facts, Mount, Peer, Progress, View
 from pvedrbdstor.mirror.finding import Kind, Severity
 from pvedrbdstor.mirror.verdict import Verdict, verdict_of
 from pvedrbdstor.ocfs2.o2cb import KERNEL_DEFAULTS, Timeouts
+from tests.fencing.test_corosync_conf import PROXMOX
+from tests.fencing.test_status import TEXT
 from tests.mirror.capture_facts import facts_of
 
 HEALTHY = facts_of("9/23-fencing-healed-while-handler-blocks.a.txt")
@@ -251,6 +256,9 @@ FACTS = st.builds(
         st.none() | st.floats(0, 1e6),
     ),
     o2cb=st.sampled_from([None, KERNEL_DEFAULTS, Timeouts(7)]),
+    own_handler=st.booleans(),
+    corosync=st.sampled_from([None, corosync_conf.parse(PROXMOX), corosync_conf.parse("}")]),
+    guard=st.sampled_from([None, Status(0.0, 7, None, None), parse_status(TEXT, 100.0)]),
 )
 
 
@@ -280,6 +288,7 @@ def sound(facts: Facts, verdict: Verdict) -> None:
         assert facts.config is not None
         assert facts.fence_handler is True or facts.config.allow_two_primaries is False
         assert facts.config.fencing(0) == FENCED or facts.config.allow_two_primaries is False
+        assert facts.guard is not None or not facts.own_handler or facts.config.allow_two_primaries is False
     else:
         assert verdict.severity > Severity.OK
 

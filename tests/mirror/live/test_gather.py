@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from pvedrbdstor.mirror import gather
 from pvedrbdstor.mirror.facts import Mount
 from pvedrbdstor.mirror.finding import Kind
 from pvedrbdstor.mirror.verdict import verdict_of
+from tests.fencing.test_corosync_conf import PROXMOX
+from tests.fencing.test_status import DOCUMENT
 from tests.hung_mount import hung_mount
-from tests.mirror.live.world import GOOD_MOUNT, World
+from tests.mirror.live.world import GOOD_MOUNT, HANDLER, World
 
 CONFIG = StorageConfig("ha", "/nowhere/mounted", "r0")
 
@@ -43,6 +46,25 @@ def test_a_mount_that_hangs_costs_its_deadline_and_is_not_called_well(
         assert time.monotonic() - started < 3
     assert facts.mount.mounted is True and facts.mount.silent == 0.5
     assert verdict_of(facts).kind is Kind.SUSPENDED
+
+
+def test_our_handler_the_guard_and_corosync_are_gathered(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather.corosync_conf, "PATH", str(tmp_path / "corosync.conf"))
+    monkeypatch.setattr(gather.status, "PATH", str(tmp_path / "status.json"))
+    facts = gather.gather(CONFIG)
+    assert (facts.own_handler, facts.corosync, facts.guard) == (False, None, None)
+    (world.tools / "dump").write_text(HANDLER.replace("/usr/lib/fence", "/usr/lib/pvedrbdstor/fence-peer"))
+    (tmp_path / "corosync.conf").write_text(PROXMOX)
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    (tmp_path / "status.json").write_text(json.dumps({**DOCUMENT, "at": now}))
+    facts = gather.gather(CONFIG)
+    assert facts.own_handler
+    assert facts.corosync is not None and facts.corosync.all_votes == 3
+    assert facts.guard is not None and facts.guard.votes is not None and facts.guard.votes.expected == 3
+    (tmp_path / "status.json").write_text(json.dumps({**DOCUMENT, "at": now - 20}))
+    assert gather.gather(CONFIG).guard is None
 
 
 def test_tools_that_fail_leave_drbd_unknown(world: World) -> None:
