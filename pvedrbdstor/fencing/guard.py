@@ -1,0 +1,259 @@
+"""The guard: one loop that follows corosync and DRBD, answers the fence-peer handlers, and resets the node that must go.
+
+It waits for nothing: corosync is followed in a thread, whose silence is no news; DRBD's state is read from memory.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pvedrbdstor.fencing import arbiter, corosync_conf, journal, libquorum, paths, residence
+from pvedrbdstor.fencing.arbiter import Votes
+from pvedrbdstor.fencing.calls import Call, Calls, Request
+from pvedrbdstor.fencing.core import Asked, Core
+from pvedrbdstor.fencing.journal import Log, Notifier
+from pvedrbdstor.fencing.libquorum import Confirmed, Connected, Lost, Word, boot_clock
+from pvedrbdstor.fencing.mirrors import Mirrors
+from pvedrbdstor.fencing.rules import Answer, Decision, Mirror, Ring
+
+GO_ON, FROZEN = 7, 1
+"""Exit statuses of the handler. 7: DRBD takes the peer for outdated and goes on. Never 5, with which both sides would."""
+_TICK = 0.1
+_ACTIVITY_SECONDS = 0.5
+_STATUS_SECONDS = 2.0
+_CONF_SECONDS = 5.0
+
+
+@dataclass
+class World:
+    """What the guard reads and does; replaced in tests."""
+
+    follow: Callable[[Callable[[Word], None]], None] = libquorum.follow
+    mirrors: Mirrors = field(default_factory=Mirrors)
+    reset: Callable[[], None] = field(default_factory=residence.Reset)
+    clock: Callable[[], float] = boot_clock
+    folder: str = paths.FOLDER
+    corosync_conf: str = paths.COROSYNC_CONF
+
+
+class Guard:
+    def __init__(self, log: Log, world: World | None = None) -> None:
+        self._world = world or World()
+        self._log = log
+        self._notifier = Notifier()
+        now = self._world.clock()
+        folder = self._world.folder
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+        self._memory, self._status = f"{folder}/outages.json", f"{folder}/status.json"
+        self._core = Core(now, remembered=journal.remembered(now, self._memory))
+        self._calls = Calls(f"{folder}/guard.sock")
+        self._words: queue.SimpleQueue[Word] = queue.SimpleQueue()
+        self._activity = residence.Activity()
+        self._conf: corosync_conf.CorosyncConf | None = None
+        self._conf_changed: object = None
+        self._votes: Votes | None = None
+        self._problems: tuple[arbiter.Problem, ...] = ()
+        self._mirrors: Mapping[str, Mirror] = {}
+        self._said: dict[str, str] = {}
+        self._due = dict.fromkeys(("activity", "status", "conf"), now)
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until SIGTERM. Handlers that wait then find another guard, or none and wait on."""
+        previous = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        threading.stack_size(residence.THREAD_STACK)
+        threading.Thread(target=self._world.follow, args=(self._words.put,), name="corosync", daemon=True).start()
+        self._notifier.tell("READY=1")
+        try:
+            while not self._stopping:
+                self.step(_TICK)
+        finally:
+            self._calls.close()
+            self._world.mirrors.close(self._world.clock())
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def step(self, timeout: float) -> None:
+        """Wait so many seconds for a handler at most, then look at everything and do what follows."""
+        poll = select.poll()
+        poll.register(self._calls.fileno(), select.POLLIN)
+        poll.poll(timeout * 1000)
+        now = self._world.clock()
+        self._hear_corosync()
+        if self._is_due("activity", now, _ACTIVITY_SECONDS) and self._activity.ran():
+            self._core.corosync_ran(now)
+        if self._is_due("conf", now, _CONF_SECONDS):
+            self._read_conf()
+        self._judge()
+        mirrors = self._world.mirrors.look(now)
+        if mirrors is not None:
+            self._mirrors = mirrors
+            self._note_outages(now)
+        self._calls.read()
+        for call, request in self._calls.waiting():
+            self._decide(now, call, request)
+        if self._is_due("status", now, _STATUS_SECONDS):
+            self._tell_status(now)
+
+    def _is_due(self, what: str, now: float, every: float) -> bool:
+        if now < self._due[what]:
+            return False
+        self._due[what] = now + every
+        return True
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+
+    # --- corosync ---
+
+    def _hear_corosync(self) -> None:
+        while True:
+            try:
+                word = self._words.get_nowait()
+            except queue.Empty:
+                return
+            match word:
+                case Ring():
+                    self._core.ring(word)
+                    members = ", ".join(map(str, sorted(word.members)))
+                    self._log.say(
+                        f"corosync: {'' if word.quorate else 'not '}quorate, ring {word.seq}, members {members}"
+                    )
+                case Confirmed():
+                    self._core.confirmed(word.asked_at, word.quorate)
+                case Lost():
+                    self._core.gap(word.at, word.why)
+                    self._votes = None
+                    self._log.say(f"corosync: {word.why}", journal.WARNING)
+                case Connected():
+                    self._core.me = word.me
+                    self._activity.of(word.pid)
+                case Votes():
+                    self._votes = word
+
+    def _read_conf(self) -> None:
+        """/etc/corosync/corosync.conf lies on the node's own disk; it is read again when it was replaced."""
+        try:
+            found = os.stat(self._world.corosync_conf)
+            changed = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if changed == self._conf_changed:
+                return
+            with open(self._world.corosync_conf, errors="replace") as file:
+                self._conf, self._conf_changed = corosync_conf.parse(file.read(1 << 20)), changed
+        except OSError:
+            self._conf, self._conf_changed = None, None
+
+    def _judge(self) -> None:
+        problems = arbiter.problems(self._conf, self._votes)
+        if problems != self._problems:
+            self._problems = problems
+            for problem in problems:
+                self._log.say(f"{problem.cause}. {problem.remedy}.", journal.ERROR)
+            if not problems:
+                self._log.say("corosync's quorum is fit to decide")
+        fatal = arbiter.fatal(problems)
+        self._core.judged(fatal.cause if fatal is not None else None)
+
+    # --- DRBD ---
+
+    def _note_outages(self, now: float) -> None:
+        before = dict(self._core.outages)
+        self._core.look(now, self._mirrors)
+        for minor in self._core.outages.keys() - before.keys():
+            self._log.say(
+                f"minor {minor}: I/O is frozen, the other node is lost: {self._mirrors[minor]}", journal.WARNING
+            )
+        for minor in before.keys() - self._core.outages.keys():
+            self._log.say(f"minor {minor}: the outage is over")
+            self._said.pop(minor, None)
+        if before or self._core.outages:
+            self._remember(now)
+
+    def _decide(self, now: float, call: Call, request: Request) -> None:
+        if request.name == "unfence-peer":
+            self._log.say(f"resource {request.resource}: DRBD has taken the other node in again")
+            call.answer(0)
+            return
+        peer = self._peer(request)
+        decisions = []
+        for minor in map(str, request.minors):
+            decision = self._core.decide(now, Asked(minor, peer), self._mirrors.get(minor))
+            decisions.append(decision)
+            if decision.why != self._said.get(minor):
+                self._said[minor] = decision.why
+                self._log.say(f"resource {request.resource}, minor {minor}: {decision.answer.value}: {decision.why}")
+        self._act(now, call, request, decisions)
+
+    def _act(self, now: float, call: Call, request: Request, decisions: list[Decision]) -> None:
+        answers = {decision.answer for decision in decisions}
+        if Answer.GIVE_WAY in answers:
+            self._remember(now)
+            self._log.say(f"RESET of this node, for resource {request.resource}", journal.ERROR)
+            try:
+                self._world.reset()
+            except OSError as error:
+                self._log.say(f"the reset failed: {error.strerror}", journal.ERROR)
+        elif answers <= {Answer.WIN, Answer.GO_ON}:
+            if not self._remember(now):
+                return  # what is not remembered is not done: it is tried again
+            self._log.say(f"WIN: resource {request.resource} goes on on this node", journal.WARNING)
+            call.answer(GO_ON)
+        elif Answer.REFUSE in answers:
+            call.answer(FROZEN)
+
+    def _peer(self, request: Request) -> int | None:
+        """The other node's id in corosync: by the name that DRBD gives it, or as there is only one other."""
+        conf, me = self._conf, self._core.me
+        if conf is None:
+            return None
+        named = [arbiter.node_id_of(conf, name) for name in request.peers]
+        others = [node.node_id for node in conf.nodes if node.node_id != me]
+        if len(named) == 1 and named[0] is not None:
+            return named[0]
+        return others[0] if len(others) == 1 else None
+
+    # --- what others read ---
+
+    def _remember(self, now: float) -> bool:
+        try:
+            journal.remember(now, self._core.outages, self._memory)
+        except OSError as error:
+            self._log.say(f"what was decided cannot be written down: {error.strerror}", journal.ERROR)
+            return False
+        return True
+
+    def _tell_status(self, now: float) -> None:
+        self._notifier.tell("WATCHDOG=1")
+        try:
+            journal.write(self._status, self._as_json(now))
+        except OSError as error:
+            self._log.say(f"the status cannot be written: {error.strerror}", journal.ERROR)
+
+    def _as_json(self, now: float) -> dict[str, Any]:
+        ring, votes = self._core.quorum.current, self._votes
+        return {
+            "at": now,
+            "pid": os.getpid(),
+            "quorum": ring and {"quorate": ring.quorate, "ring": ring.seq, "members": sorted(ring.members)},
+            "votes": votes
+            and {
+                "node_id": votes.node_id,
+                "expected": votes.expected,
+                "highest_expected": votes.highest_expected,
+                "total": votes.total,
+                "quorum": votes.quorum,
+                "flags": int(votes.flags),
+            },
+            "problems": [problem.code for problem in self._problems],
+            "outages": {
+                minor: {"began": outage.began, "won": outage.won, "said": self._said.get(minor)}
+                for minor, outage in self._core.outages.items()
+            },
+        }
