@@ -21,6 +21,8 @@ from pvedrbdstor.fencing.times import (
 )
 from pvedrbdstor.ocfs2.o2cb import BEAT_SECONDS
 
+_UNKNOWN = "not known"
+
 
 class Owner(enum.Enum):
     """Whose setting it is: what must be done for it to take effect, for a storage on a resource."""
@@ -59,6 +61,12 @@ class Race:
     of: Owner
     strict: bool = True
 
+    @property
+    def misfit(self) -> str:
+        """What follows where it does not fit: one sentence, without the full stop."""
+        first, last = (_UNKNOWN if time is None else f"{time:.1f} s" for time in (self.first, self.last))
+        return f"{self.first_is} ({first}) must be less than {self.last_is} ({last}), else {self.otherwise}"
+
     def remedy(self, storage: str, resource: str) -> str:
         """One sentence, without the full stop."""
         return f"Set {self.setting}, then {self.of.value.format(storage=storage, resource=resource)}"
@@ -73,7 +81,7 @@ class Race:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """events: in their order; those with an unknown time last."""
+    """events: in the order of their earliest times; those with an unknown one last."""
 
     events: tuple[Event, ...]
     races: tuple[Race, ...]
@@ -209,7 +217,7 @@ def _about_dead_time(inputs: Inputs, times: Times) -> Iterator[Race]:
         times.decided,
         times.o2net.earliest,
         "the latest decision of all",
-        "o2net's idle time, dead time and 3 beats",
+        "o2net's idle time, dead time and 3 beats, at the earliest",
         "OCFS2 resets the node that has just been chosen to go on",
         "O2CB_IDLE_TIMEOUT_MS=30000 in /etc/default/o2cb on every node",
         Owner.OCFS2,
@@ -267,4 +275,4 @@ def _order(event: Event) -> tuple[bool, float, float]:
     span = event.span
     if span.earliest is None or span.latest is None:
         return True, 0.0, 0.0
-    return False, span.latest, span.earliest
+    return False, span.earliest, span.latest

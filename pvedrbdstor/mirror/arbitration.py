@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pvedrbdstor.fencing import status
 from pvedrbdstor.fencing.arbiter import Problem, problems
 from pvedrbdstor.fencing.configured import inputs_of, unknown
-from pvedrbdstor.fencing.timeline import Race, timeline
+from pvedrbdstor.fencing.timeline import timeline
 from pvedrbdstor.mirror.facts import Facts
 from pvedrbdstor.mirror.finding import Finding, Kind, Severity
 
@@ -38,18 +38,13 @@ def _times(facts: Facts) -> Iterator[Finding]:
     inputs = inputs_of(facts.config, facts.corosync, facts.o2cb)
     for race in timeline(inputs).races:
         if race.fits is False:
-            yield _unprotected(f"timeline {race.code}", misfit(race), race.remedy(facts.storage, facts.resource))
+            cause = f"The time-outs do not fit ({race.code}): {race.misfit}"
+            yield _unprotected(f"timeline {race.code}", cause, race.remedy(facts.storage, facts.resource))
     # A cluster that is not there is told as such, and needs no second finding.
     missing = [name for name in unknown(inputs) if facts.corosync is not None or not name.startswith("corosync")]
     if missing:
         cause = f"It is not known whether fencing decides in time: {_list(missing)} could not be read"
         yield _unprotected("timeline unknown", cause, f"Run 'pvedrbdstor fencing timeline {facts.storage}'")
-
-
-def misfit(race: Race) -> str:
-    """One sentence on a race that does not fit, without the full stop."""
-    first = f"{race.first_is} ({race.first:.1f} s)"
-    return f"The time-outs do not fit ({race.code}): {first} must come before {race.last_is} ({race.last:.1f} s), else {race.otherwise}"
 
 
 def _list(names: list[str]) -> str:

@@ -76,7 +76,9 @@ def test_the_tie_break_is_over_before_the_dead_time() -> None:
 
 
 def test_a_cut_of_o2net_alone_resets_as_late_as_measured() -> None:
-    assert span(timeline(MEASURED), "o2net").latest == pytest.approx(96, abs=2)
+    found = span(timeline(MEASURED), "o2net")
+    assert found.earliest is not None and found.latest is not None
+    assert found.earliest <= 97 < 99 <= found.latest <= 100
 
 
 @pytest.mark.parametrize(
@@ -184,12 +186,12 @@ def test_spans_are_spans_and_unknown_ones_come_last(inputs: Inputs) -> None:
     events = timeline(inputs).events
     known = [event.span.latest is not None and event.span.earliest is not None for event in events]
     assert known == sorted(known, reverse=True)
-    latest = []
+    earliest = []
     for event in events:
         if event.span.earliest is not None and event.span.latest is not None:
             assert event.span.earliest <= event.span.latest + 1e-9
-            latest.append(event.span.latest)
-    assert latest == sorted(latest)
+            earliest.append(event.span.earliest)
+    assert earliest == sorted(earliest)
 
 
 @given(ANY)

@@ -74,7 +74,7 @@ def test_what_leaves_it_unprotected(facts: Facts, cause: str) -> None:
 def test_each_race_that_does_not_fit_is_named_with_its_remedy() -> None:
     verdict = verdict_of(with_net(OWN, ping_interval=10.0))
     assert verdict.what == "fencing timeline detection"
-    assert "the other node's latest freeze (21.0 s) must come before" in verdict.cause
+    assert "the other node's latest freeze (21.0 s) must be less than" in verdict.cause
     assert "'ping-int 3;'" in verdict.remedy
     assert [found.what for found in verdict.also] == [
         f"fencing timeline {code}" for code in ("give-way", "lookback", "tie-break")

@@ -1,0 +1,180 @@
+"""`pvedrbdstor fencing timeline` and `status`: what they say, and how they end."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pvedrbdstor.mirror import gather
+from tests.cli.conftest import CommandLine, cli
+from tests.fencing.test_corosync_conf import PROXMOX
+from tests.fencing.test_status import DOCUMENT
+
+__all__ = ["cli"]
+
+SHOW = """\
+resource r0 {
+    _this_host { node-id 0; volume 0 { device minor 0; disk "/dev/vg/r0"; } }
+    connection { _peer_node_id 1; net { ping-int %s; ping-timeout 10; allow-two-primaries yes; fencing %s; _name "b"; } }
+}
+"""
+OWN = 'resource r0 { handlers { fence-peer "/usr/lib/pvedrbdstor/fence-peer"; } }\n'
+
+
+@dataclass
+class Node:
+    """What ask_settings() finds on it; all is well at first."""
+
+    ping_int: str = "3"
+    policy: str = "resource-and-stonith"
+    dump: str | None = OWN
+    corosync: str | None = PROXMOX
+    guard: dict[str, object] | None = field(default_factory=lambda: dict(DOCUMENT))
+    up: bool = True
+
+    def ask(self, _question: object = None) -> dict[str, object]:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return {
+            "show": SHOW % (self.ping_int, self.policy) if self.up else "",
+            "dump": self.dump,
+            "o2cb": {"heartbeat/dead_threshold": "31", "idle_timeout_ms": "30000"} if self.up else None,
+            "corosync": self.corosync,
+            "guard": None if self.guard is None else json.dumps({**self.guard, "at": now}),
+            "boot": now,
+        }
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Node:
+    made = Node()
+    monkeypatch.setattr(gather, "ask_settings", made.ask)
+    return made
+
+
+def test_a_timeline_that_fits(cli: CommandLine, node: Node) -> None:
+    result = cli("fencing", "timeline", "ha")
+    assert result.exit_code == 0, result.output
+    assert "after the link of 'ha' (DRBD resource r0) is cut" in result.stdout
+    assert " 1.0    7.0  DRBD freezes its I/O" in result.stdout
+    assert "yes     7.0    7.0  detection" in result.stdout
+    assert result.stdout.endswith("All times fit.\n")
+    assert "NO" not in result.stdout.replace("NOT", "")
+    assert "?" not in result.stdout
+
+
+def test_a_timeline_that_does_not_fit_says_what_happens_and_what_to_set(cli: CommandLine, node: Node) -> None:
+    node.ping_int = "5"
+    result = cli("fencing", "timeline", "ha")
+    assert result.exit_code == 1
+    assert "NO" in result.stdout
+    assert "the other node still reads what this one has already overwritten." in result.stdout
+    assert result.stdout.count("'ping-int 3;'") == 1
+    assert "The same setting mends it." in result.stdout
+    assert "All times fit" not in result.stdout
+
+
+def test_a_timeline_without_what_it_needs_says_what_is_missing(cli: CommandLine, node: Node) -> None:
+    node.corosync, node.up = None, False
+    result = cli("fencing", "timeline", "ha")
+    assert result.exit_code == 1
+    assert (
+        "Not known: DRBD's ping-int and ping-timeout, corosync's token and consensus, OCFS2's dead time, o2net's idle time.\n"
+        in result.stdout
+    )
+
+
+def test_a_timeline_for_a_handler_of_others_says_so(cli: CommandLine, node: Node) -> None:
+    node.dump = ""
+    result = cli("fencing", "timeline", "ha")
+    assert result.exit_code == 0
+    assert "handler is not /usr/lib/pvedrbdstor/fence-peer" in result.stdout
+
+
+def test_the_timeline_as_json(cli: CommandLine, node: Node) -> None:
+    node.ping_int = "5"
+    result = cli("fencing", "timeline", "ha", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (document["fits"], document["own_handler"], document["unknown"]) == (False, True, [])
+    assert document["inputs"]["ping_int"] == 5
+    detection = document["races"][0]
+    assert (detection["code"], detection["fits"], detection["first"], detection["last"]) == ("detection", False, 11, 7)
+    assert "'ping-int 3;'" in detection["remedy"]
+    assert document["events"][0]["name"] == "the link is cut"
+
+
+def test_a_status_with_which_a_cut_is_decided(cli: CommandLine, node: Node) -> None:
+    result = cli("fencing", "status", "ha")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        "The guard runs (process 7, heard 0 s ago).",
+        "Corosync is quorate: nodes 1, 2 are members of ring 12.",
+        "3 of 3 votes are present, 2 are a majority; the QDevice answers.",
+        "Quorum can decide which node goes on.",
+        "ha: its fencing asks the guard, and all times fit.",
+    ]
+    assert cli("fencing", "status").exit_code == 0
+
+
+def test_a_status_without_a_guard(cli: CommandLine, node: Node) -> None:
+    node.guard = None
+    result = cli("fencing", "status")
+    assert result.exit_code == 1
+    assert "The guard does not run" in result.stdout
+    assert "systemctl start pvedrbdstor-fence" in result.stdout
+    assert "corosync does not run" not in result.stdout
+    assert "only the guard would know" in result.stdout
+
+
+def test_a_status_without_a_judge(cli: CommandLine, node: Node) -> None:
+    node.corosync = PROXMOX.replace("model: net", "")
+    result = cli("fencing", "status")
+    assert result.exit_code == 1
+    assert "no safe automatic decision exists" in result.stdout
+    assert "pvecm qdevice setup" in result.stdout
+
+
+def test_a_silent_qdevice_is_a_warning(cli: CommandLine, node: Node) -> None:
+    votes = DOCUMENT["votes"]
+    assert isinstance(votes, dict)
+    node.guard = {**DOCUMENT, "votes": {**votes, "flags": 2}}
+    result = cli("fencing", "status")
+    assert result.exit_code == 0
+    assert "Warning: The QDevice is configured and is not registered" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"dump": ""}, "fence-peer handler is not"),
+        ({"policy": "dont-care"}, "its policy is 'dont-care'"),
+        ({"ping_int": "5"}, "Times do not fit, or are not known (detection, give-way)"),
+        ({"up": False}, "DRBD does not tell its settings"),
+    ],
+)
+def test_a_storage_that_does_not_use_what_works(
+    cli: CommandLine, node: Node, change: dict[str, object], told: str
+) -> None:
+    for name, value in change.items():
+        setattr(node, name, value)
+    result = cli("fencing", "status", "ha")
+    assert result.exit_code == 1
+    assert told in result.stdout
+    assert cli("fencing", "status").exit_code == 0
+
+
+def test_the_status_as_json(cli: CommandLine, node: Node) -> None:
+    document = json.loads(cli("fencing", "status", "ha", "--json").stdout)
+    assert document["works"] is True
+    assert document["guard"]["quorum"] == {"quorate": True, "ring": 12, "members": [1, 2]}
+    assert document["guard"]["votes"]["flags"] == 2 | 64 | 128
+    assert document["problems"] == []
+    assert document["storage"] == {"id": "ha", "against": []}
+
+
+def test_a_storage_that_is_not_there(cli: CommandLine, node: Node, tmp_path: Path) -> None:
+    assert cli("fencing", "timeline", "nothing").exit_code == 78
