@@ -136,9 +136,11 @@ def _about_drbd(inputs: Inputs, times: Times) -> Iterator[Race]:
         *_ping(inputs),
         strict=False,
     )
+    # Until corosync has seen it leave (token + consensus) is not in it, which no tie-break of 15 s could cover: usually the other node
+    # refuses the connection by then, and a node that cannot win leaves after STANDALONE_SECONDS already.
     yield Race(
         "give-way",
-        "A node that cannot win leaves before the other gives way too",
+        "A node that cannot win gives way before the other does",
         total(inputs.give_way, inputs.ping_int, 1.0),
         inputs.tie_break,
         "giving way, after a freeze that is ping-int + 1 s later (as measured)",
