@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -34,6 +36,17 @@ def fencing() -> None:
     Corosync's quorum is the judge: the vote of a third node or of a QDevice. The guard on each node follows it, and DRBD's
     handler asks the guard.
     """
+
+
+@fencing.command(short_help="Run the guard in the foreground, as its unit does.")
+@click.option("--log", type=click.Path(), help="Write each line of its log to this file, too.")
+def guard(log: str | None) -> None:
+    """Follow corosync and DRBD, answer DRBD's fence-peer handlers, and reset this node when it must go. Until SIGTERM.
+
+    The unit pvedrbdstor-fence runs it: this is of use in tests. All of it is locked in memory.
+    """
+    argv = [sys.executable, "-m", "pvedrbdstor.fencing", *(["--log", log] if log else [])]
+    os.execv(sys.executable, argv)  # noqa: S606 - without the command line's modules
 
 
 @fencing.command(short_help="Show what happens when after a cut link, and whether it comes in time.")

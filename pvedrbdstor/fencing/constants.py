@@ -9,11 +9,12 @@ STABLE_SECONDS = 3.0
 PAUSE_SECONDS = 5.0
 """A longer pause may have cost this node its membership unseen: it must be less than token + consensus. It is also less than
 an OCFS2 mount takes, so that a guard which looked away for less cannot have missed that the outage it won is over."""
-GIVE_WAY_SECONDS = 10.0
-"""A node that cannot win resets itself after so long in one membership with the other, which waits for just that."""
+GIVE_WAY_SECONDS = 5.0
+"""A node that cannot win resets itself after so long in one membership with the other, unless DRBD has connected by then: its
+connect-int must be less. The other node waits for just that, and for the ring without it, before it breaks the tie."""
 STANDALONE_SECONDS = 3.0
 """The same, where the other node has refused the connection."""
-TIE_BREAK_SECONDS = 15.0
+TIE_BREAK_SECONDS = 20.0
 """After so long in one membership without a connection the node with the higher id gives way."""
 FRESH_SECONDS = 2.0
 """Corosync must have answered so recently: a stopped one says nothing, and its last word stands."""

@@ -136,18 +136,20 @@ def _about_drbd(inputs: Inputs, times: Times) -> Iterator[Race]:
         *_ping(inputs),
         strict=False,
     )
-    # Until corosync has seen it leave (token + consensus) is not in it, which no tie-break of 15 s could cover: usually the other node
-    # refuses the connection by then, and a node that cannot win leaves after STANDALONE_SECONDS already.
     yield Race(
         "give-way",
-        "A node that cannot win gives way before the other does",
-        total(inputs.give_way, inputs.ping_int, 1.0),
+        "A node that cannot win has left before the other breaks the tie",
+        total(times.frozen.latest, _minus(times.frozen.earliest), inputs.give_way, times.ring.latest),
         inputs.tie_break,
-        "giving way, after a freeze that is ping-int + 1 s later (as measured)",
+        "the later freeze, giving way, and the ring without it",
         "the tie-break",
         "both nodes reset themselves; no data is lost",
         *_ping(inputs),
     )
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value
 
 
 def _about_corosync(inputs: Inputs, times: Times) -> Iterator[Race]:

@@ -23,6 +23,8 @@ DEAD_THRESHOLD_MIN = 31
 """Beats, the kernel's default: 60 s. Less gains nothing: what waits for it is a node that has lost already."""
 ARBITRATION_SECONDS = 27.0
 """The longest a fence-peer handler needed after DRBD noticed: both still in one membership for 15 s, then up to 12 s."""
+_RING_MAX = 12.0
+_RING_DEFAULT = 6.6  # corosync's: token 3 s, consensus 1.2 times that
 HA_RESTART_SECONDS = 60.0
 """Proxmox HA waits this much longer than the watchdog of the lost node before it starts that node's guests elsewhere."""
 
@@ -125,8 +127,11 @@ def times_of(inputs: Inputs) -> Times:
 
 def most_ping_int(inputs: Inputs) -> float:
     """The longest whole ping-int, in seconds, with which the races of DRBD's detection fit: 2 x ping-int is no longer than
-    the hold, and ping-int + 1 s is shorter than what the tie-break is later than the giving way."""
-    return max(1.0, min(inputs.hold // 2, (inputs.tie_break - inputs.give_way - 1.0) // 1 - 1.0))
+    the hold, nor than what the tie-break leaves after the giving way and the ring that follows it."""
+    ring = total(inputs.token, inputs.consensus)
+    if ring is None or ring > _RING_MAX:  # then that is what is to be changed
+        ring = _RING_DEFAULT
+    return max(1.0, min(inputs.hold // 2, (inputs.tie_break - inputs.give_way - ring) // 2))
 
 
 def threshold_for(times: Times) -> int:

@@ -72,7 +72,7 @@ def test_the_measured_clusters_read_stale_data_and_could_both_give_way() -> None
 
 def test_the_tie_break_is_over_before_the_dead_time() -> None:
     won = span(timeline(MEASURED), "lower id goes on")
-    assert won.latest == pytest.approx(11 + 15 + 12.6 + 3)
+    assert won.latest == pytest.approx(11 + 20 + 12.6 + 3)
 
 
 def test_a_cut_of_o2net_alone_resets_as_late_as_measured() -> None:
@@ -85,15 +85,15 @@ def test_a_cut_of_o2net_alone_resets_as_late_as_measured() -> None:
     ("code", "good", "bad"),
     [
         ("detection", replace(GOOD, ping_int=3.0), replace(GOOD, ping_int=4.0)),
-        ("give-way", replace(GOOD, tie_break=14.5), replace(GOOD, tie_break=14.0)),
+        ("give-way", replace(GOOD, tie_break=18.0), replace(GOOD, tie_break=17.0)),
         ("pause", replace(GOOD, token=2.4), replace(GOOD, token=2.3)),
         ("lookback", replace(GOOD, qdevice_timeout=16.0), replace(GOOD, qdevice_timeout=17.0)),
         ("ordinary-win", replace(GOOD, dead=26.0), replace(GOOD, dead=24.0)),
-        ("tie-break", replace(GOOD, dead=48.0), replace(GOOD, dead=46.0)),
+        ("tie-break", replace(GOOD, dead=52.0), replace(GOOD, dead=50.0)),
         ("qnetd-silent", replace(GOOD, dead=50.0), replace(GOOD, dead=48.0)),
         ("o2net", replace(GOOD, dead=20.0), replace(GOOD, dead=10.0)),
         ("guard-watchdog", replace(GOOD, guard_watchdog=6.0), replace(GOOD, guard_watchdog=5.0)),
-        ("ha", replace(GOOD, ping_int=40.0), replace(GOOD, ping_int=41.0)),
+        ("ha", replace(GOOD, ping_int=38.0), replace(GOOD, ping_int=39.0)),
     ],
 )
 def test_each_race_at_its_edge(code: str, good: Inputs, bad: Inputs) -> None:
@@ -118,12 +118,12 @@ def remedy(inputs: Inputs, code: str) -> str:
 
 
 def test_the_remedy_for_the_dead_time_names_the_threshold_that_fits() -> None:
-    slow = replace(THREE_NODES, token=8.0, consensus=13.0)
+    slow = replace(THREE_NODES, token=4.5, consensus=5.5, ping_int=2.0, dead=40.0)
     told = remedy(slow, "tie-break")
-    assert "O2CB_HEARTBEAT_THRESHOLD=32" in told
+    assert "O2CB_HEARTBEAT_THRESHOLD=31" in told
     assert "'pvedrbdstor mirror down ha' on all of them" in told
     assert unfit(slow) == ["tie-break"]
-    assert unfit(replace(slow, dead=62.0)) == []
+    assert unfit(replace(slow, dead=60.0)) == []
 
 
 def test_a_dead_time_that_will_do_is_left_alone() -> None:
