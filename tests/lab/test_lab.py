@@ -16,7 +16,7 @@ from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.errors import TIMED_OUT, LabError
 from tests.lab.initramfs import loading_order
-from tests.lab.network import tcp_ports
+from tests.lab.network import transport_ports
 from tests.lab.ops import ops, running_op, wait_until
 
 OWNER = """
@@ -73,17 +73,19 @@ def test_dropping_a_tcp_port_spares_the_others(cluster: Cluster) -> None:
             cluster.network.heal()
 
 
-def test_ports_are_read_from_tcp_frames_only() -> None:
+def test_ports_are_read_from_tcp_and_udp_frames_only() -> None:
     ethernet = bytes(12) + b"\x08\x00"
     ipv4 = bytes([0x45]) + bytes(8) + b"\x06" + bytes(10)
     tcp = (7789).to_bytes(2, "big") + (40000).to_bytes(2, "big") + bytes(16)
-    assert tcp_ports(ethernet + ipv4 + tcp) == (7789, 40000)
+    assert transport_ports(ethernet + ipv4 + tcp) == (7789, 40000)
     options = bytes([0x46]) + ipv4[1:] + bytes(4)
-    assert tcp_ports(ethernet + options + tcp) == (7789, 40000)
+    assert transport_ports(ethernet + options + tcp) == (7789, 40000)
     udp = ipv4[:9] + b"\x11" + ipv4[10:]
-    assert tcp_ports(ethernet + udp + tcp) == ()
-    assert tcp_ports(bytes(12) + b"\x08\x06" + ipv4 + tcp) == ()
-    assert tcp_ports(b"") == ()
+    assert transport_ports(ethernet + udp + tcp) == (7789, 40000)
+    icmp = ipv4[:9] + b"\x01" + ipv4[10:]
+    assert transport_ports(ethernet + icmp + tcp) == ()
+    assert transport_ports(bytes(12) + b"\x08\x06" + ipv4 + tcp) == ()
+    assert transport_ports(b"") == ()
 
 
 def test_control_of_the_lab_runs_commands_and_refuses_what_it_does_not_know(cluster: Cluster) -> None:
