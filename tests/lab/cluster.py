@@ -1,4 +1,4 @@
-"""Two nodes with one OCFS2 on dual-primary DRBD, owned by a `with` block: whatever happens, nothing of it stays behind."""
+"""Two nodes with one OCFS2 on dual-primary DRBD, and perhaps a witness, owned by a `with` block that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from tests.lab.node import Node
 
 _PREFIX = "drbdocfs2-lab-"
 _DISK_SIZE = 1 << 30
+MEMORY_WITH_COROSYNC = 400  # MiB of a node: corosync locks 157 of them
+_WITNESS_MEMORY = 160  # MiB; enough for corosync-qnetd
+_WITNESS_DISK = 1 << 20  # which it does not use
 
 
 class Cluster:
@@ -31,7 +34,8 @@ class Cluster:
     folder holds disks, consoles and shared folders and is removed at the end, unless the environment variable LAB_KEEP
     is set. uuid is the file system's, 32 upper case hex digits. memory is a node's, in MiB; without it, as much as the
     backend needs. formed: DRBD up, the file system mounted; without it the nodes are booted and configured, no more.
-    first: what is PID 1 in the nodes, "agent" or "systemd".
+    first: what is PID 1 in the nodes, "agent" or "systemd". witness: there is a third node c with so much memory, which
+    has no part in DRBD. fencing: how DRBD is to fence, if at all.
     """
 
     def __init__(
@@ -42,32 +46,43 @@ class Cluster:
         *,
         formed: bool = True,
         first: str = "agent",
+        witness: bool = False,
+        witness_memory: int = _WITNESS_MEMORY,
+        fencing: formation.Fencing | None = None,
     ) -> None:
         self.backend = backend or choose()
-        self.memory = memory or self.backend.memory
+        self.memory = memory or (MEMORY_WITH_COROSYNC if witness else self.backend.memory)
+        self.fencing = fencing
         self.network = Network()
         self.uuid = uuid.uuid4().hex.upper()
         self._formed = formed
         self._first = first
+        self._witness_memory = witness_memory if witness else 0
         self._progress = progress
         self._exit = ExitStack()
         self.folder = Path()
         self.a: Node
         self.b: Node
+        self.c: Node | None = None
 
     @property
     def nodes(self) -> tuple[Node, Node]:
+        """Those with the file system."""
         return self.a, self.b
+
+    @property
+    def machines(self) -> tuple[Node, ...]:
+        """All nodes, the witness too."""
+        return (*self.nodes, self.c) if self.c else self.nodes
 
     def __enter__(self) -> Cluster:
         with ExitStack() as stack:
             stack.enter_context(_sigterm_unwinds())
             self.folder = stack.enter_context(_folder())
             stack.enter_context(self.network)
-            self.a, self.b = (
-                Node(name, number, self.backend, self.network, self.folder / name, self.memory, self._first)
-                for number, name in enumerate("ab", start=1)
-            )
+            self.a, self.b = (self._node(name, number, self.memory) for number, name in enumerate("ab", start=1))
+            if self._witness_memory:
+                self.c = self._node("c", 3, self._witness_memory)
             stack.callback(self._kill)
             self._boot()
             self._exit = stack.pop_all()
@@ -84,24 +99,30 @@ class Cluster:
         started = time.monotonic()
         node.start()
         node.wait_ready()
-        formation.rejoin(node, self.nodes)
+        formation.rejoin(node, self.nodes, self.fencing)
         return time.monotonic() - started
 
     def _boot(self) -> None:
         formation.make_disks(self.nodes, _DISK_SIZE, self.uuid)
-        for node in self.nodes:
+        if self.c:
+            with self.c.disk.open("wb") as disk:
+                disk.truncate(_WITNESS_DISK)
+        for node in self.machines:
             node.start()
-        formation.on_each(self.nodes, lambda node: node.wait_ready())
-        self._progress(f"two nodes booted ({self.backend.kind})")
+        formation.on_each(self.machines, lambda node: node.wait_ready())
+        self._progress(f"{len(self.machines)} nodes booted ({self.backend.kind})")
         if not self._formed:
-            formation.leave_unformed(self.nodes)
+            formation.leave_unformed(self.nodes, self.fencing)
             self._progress("nothing is up: DRBD has its metadata, the volume its file system")
             return
-        formation.form(self.nodes)
+        formation.form(self.nodes, self.fencing)
         self._progress(f"DRBD dual-primary, OCFS2 mounted on {formation.MOUNT_POINT} of both")
 
+    def _node(self, name: str, number: int, memory: int) -> Node:
+        return Node(name, number, self.backend, self.network, self.folder / name, memory, self._first)
+
     def _kill(self) -> None:
-        for node in self.nodes:
+        for node in self.machines:
             node.kill()
 
 

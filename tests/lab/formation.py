@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +37,13 @@ EVENTS = "drbd-events.log"  # in a node's shared folder
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True)
+class Fencing:
+    """DRBD stands still when it loses the peer, until the program ``handler`` in the node has said who may go on."""
+
+    handler: str = "/usr/lib/pvedrbdstor/fence-peer"
+
+
 def on_each(nodes: Sequence[Node], work: Callable[[Node], _T]) -> list[_T]:
     """Do the same on all nodes at once; the first failure is raised when all have ended."""
     with ThreadPoolExecutor(len(nodes)) as pool:
@@ -57,42 +65,43 @@ def make_disks(nodes: Sequence[Node], size: int, uuid: str) -> None:
         _host("cp", "--sparse=always", str(first), str(other))
 
 
-def form(nodes: Sequence[Node]) -> None:
+def form(nodes: Sequence[Node], fencing: Fencing | None = None) -> None:
     """Bring freshly booted nodes with disks of make_disks() to the mounted file system. Raises CommandFailed."""
-    on_each(
-        nodes, lambda node: _bring_up(node, nodes, f"drbdadm create-md --force {RESOURCE} && drbdadm up {RESOURCE}")
-    )
+    create = f"drbdadm create-md --force {RESOURCE} && drbdadm up {RESOURCE}"
+    on_each(nodes, lambda node: bring_up(node, nodes, create, fencing))
+    on_each(nodes, wait_connected)
     first = nodes[0]
     first.run(f"drbdadm new-current-uuid --clear-bitmap {RESOURCE}/0")
-    on_each(nodes, _promote)
+    on_each(nodes, promote)
     on_each(nodes, mount)
 
 
-def rejoin(node: Node, nodes: Sequence[Node]) -> None:
+def rejoin(node: Node, nodes: Sequence[Node], fencing: Fencing | None = None) -> None:
     """Bring a freshly booted node back to a cluster that went on without it. Raises LabError, CommandFailed.
 
     It is promoted only when its own disk is in sync again, as an administrator would do it by hand.
     """
-    _bring_up(node, nodes, f"drbdadm up {RESOURCE}")
+    bring_up(node, nodes, f"drbdadm up {RESOURCE}", fencing)
+    wait_connected(node)
     node.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", _RESYNC_SECONDS)
-    _promote(node)
+    promote(node)
     mount(node)
 
 
-def leave_unformed(nodes: Sequence[Node]) -> None:
+def leave_unformed(nodes: Sequence[Node], fencing: Fencing | None = None) -> None:
     """Leave freshly booted nodes with disks of make_disks() as an administrator does who has made both disks and written
     the configuration: two equal copies that DRBD calls UpToDate, and nothing up, loaded or mounted that can be absent.
     """
-    on_each(nodes, lambda node: configure(node, nodes))
+    on_each(nodes, lambda node: configure(node, nodes, fencing))
     create = f"drbdadm create-md --force {RESOURCE} && drbdadm up {RESOURCE} && drbdadm wait-connect {RESOURCE}"
     on_each(nodes, lambda node: node.run(f"({create}) >/run/drbd/up.log 2>&1 || {{ cat /run/drbd/up.log; exit 1; }}"))
     nodes[0].run(f"drbdadm new-current-uuid --clear-bitmap {RESOURCE}/0")
     on_each(nodes, lambda node: node.run(f"drbdadm down {RESOURCE}"))
 
 
-def configure(node: Node, nodes: Sequence[Node]) -> None:
+def configure(node: Node, nodes: Sequence[Node], fencing: Fencing | None = None) -> None:
     """Write a node's configuration files, which a reboot of it forgets."""
-    files = _files(node, nodes)
+    files = _files(node, nodes, fencing)
     for path, content in files.items():
         staged = node.share / path.strip("/").replace("/", "_")
         staged.write_text(content)
@@ -116,12 +125,12 @@ def mount(node: Node) -> None:
     node.run(f"mkdir -p {MOUNT_POINT} && mount -t ocfs2 -o {_MOUNT_OPTIONS} /dev/drbd0 {MOUNT_POINT}", _MOUNT_SECONDS)
 
 
-def _bring_up(node: Node, nodes: Sequence[Node], drbd_up: str) -> None:
-    """Configuration files, o2cb, DRBD by the command ``drbd_up``, and a connection to the peer.
+def bring_up(node: Node, nodes: Sequence[Node], drbd_up: str, fencing: Fencing | None = None) -> None:
+    """Configuration files, o2cb, and DRBD by the command ``drbd_up``, which connects as soon as the peer does.
 
     DRBD's events go to a file on the host, so that they outlive the node.
     """
-    configure(node, nodes)
+    configure(node, nodes, fencing)
     node.run(
         f"""set -e
 ({drbd_up}) >/run/drbd/up.log 2>&1 || {{ cat /run/drbd/up.log; exit 1; }} &
@@ -137,12 +146,15 @@ echo $O2CB_KEEPALIVE_DELAY_MS >keepalive_delay_ms
 echo $O2CB_RECONNECT_DELAY_MS >reconnect_delay_ms
 wait %1
 drbdsetup events2 --statistics --timestamps >>{GUEST_SHARE}/{EVENTS} 2>&1 &
-drbdadm wait-connect {RESOURCE}
 """
     )
 
 
-def _promote(node: Node) -> None:
+def wait_connected(node: Node) -> None:
+    node.run(f"drbdadm wait-connect {RESOURCE}")
+
+
+def promote(node: Node) -> None:
     """Become primary: two nodes that do so in the same moment can refuse one another, so it is tried again."""
     deadline = time.monotonic() + 20
     while True:
@@ -154,8 +166,12 @@ def _promote(node: Node) -> None:
         time.sleep(0.2)
 
 
-def _files(node: Node, nodes: Sequence[Node]) -> dict[str, str]:
+def _files(node: Node, nodes: Sequence[Node], fencing: Fencing | None) -> dict[str, str]:
     """The configuration of a node: path -> content."""
+    fenced = "fencing resource-and-stonith; " if fencing else ""
+    handlers = f"  handlers {{ fence-peer {fencing.handler}; }}\n" if fencing else ""
+    # With fencing a lost peer is noticed within 2 x ping-int + ping-timeout = 7 s, in time for what is decided then.
+    ping_interval = 3 if fencing else 5
     hosts = "\n".join(
         f"  on node{other.name} {{ device /dev/drbd0; disk {other.backend.disk_device}; "
         f"address {other.address}:{DRBD_PORT}; meta-disk internal; }}"
@@ -173,9 +189,9 @@ def _files(node: Node, nodes: Sequence[Node]) -> dict[str, str]:
   net {{
     allow-two-primaries yes;
     after-sb-0pri disconnect; after-sb-1pri disconnect; after-sb-2pri disconnect; rr-conflict disconnect;
-    ping-int 5; ping-timeout 10; connect-int 1; timeout 40; verify-alg crc32c;
+    ping-int {ping_interval}; ping-timeout 10; connect-int 1; timeout 40; verify-alg crc32c;
   }}
-  disk {{ on-io-error detach; resync-rate 200M; c-plan-ahead 0; }}
+{handlers}  disk {{ {fenced}on-io-error detach; resync-rate 200M; c-plan-ahead 0; }}
 {hosts}
 }}
 """,

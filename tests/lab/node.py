@@ -39,7 +39,8 @@ class _Running:
 class Node:
     """A machine and its agent (guest/agent.py). sh() may be called from several threads at once.
 
-    first: what is PID 1 there, see Machine. boots counts how often the agent reported ready: a fence is a boot nobody asked for.
+    first: what is PID 1 there, see Machine. boots counts how often the agent reported ready: a fence is a boot nobody asked for;
+    boot_times says when (time.time()).
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Node:
         self.console = folder / "console.log"
         self.memory = memory
         self.first = first
-        self.boots = 0
+        self.boot_times: list[float] = []
         self.share.mkdir(parents=True)
         self._ready = threading.Event()
         self._commands: dict[str, _Running] = {}
@@ -106,6 +107,10 @@ class Node:
         return address_of(self.number)
 
     @property
+    def boots(self) -> int:
+        return len(self.boot_times)
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -136,6 +141,14 @@ class Node:
         for running in list(self._commands.values()):
             running.done.set()
 
+    def stop(self) -> None:
+        """Let the machine stand still from now on, as a hypervisor does that pauses it."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """End stop(): the machine goes on, and its clock is right again."""
+        self._signal(signal.SIGCONT)
+
     def sh(self, command: str, timeout: float = 60) -> Result:
         """Run ``command`` with bash in the node and wait at most ``timeout`` seconds, then end it (rc 124).
 
@@ -164,6 +177,10 @@ class Node:
 
     def console_tail(self, length: int = 2000) -> str:
         return self.console.read_text(errors="replace")[-length:] if self.console.exists() else ""
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, number)  # UML's kernel alone: without it its processes get nowhere
 
     def _output(self, name: str) -> str:
         try:
@@ -195,7 +212,7 @@ class Node:
     def _hear(self, words: list[str]) -> None:
         match words:
             case ["READY"]:
-                self.boots += 1
+                self.boot_times.append(time.time())
                 self._ready.set()
             case ["DONE", name, rc] if name in self._commands:
                 self._commands[name].rc = int(rc)

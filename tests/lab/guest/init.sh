@@ -55,7 +55,7 @@ mount --bind "/ro$LAB_CHECKOUT" "/newroot$LAB_CHECKOUT"
 
 hostname "$LAB_NODE"
 echo "$LAB_NODE" >/newroot/etc/hostname
-printf '127.0.0.1 localhost\n10.77.0.1 nodea\n10.77.0.2 nodeb\n' >/newroot/etc/hosts
+printf '127.0.0.1 localhost\n10.77.0.1 nodea\n10.77.0.2 nodeb\n10.77.0.3 nodec\n' >/newroot/etc/hosts
 ifconfig lo 127.0.0.1 up
 for interface in /newroot/sys/class/net/*; do
 	name=${interface##*/}
