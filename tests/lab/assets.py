@@ -96,6 +96,20 @@ def prepare_guest(cache: Path = CACHE) -> Assets:
         return Assets(vmlinux, image, modules_dir)
 
 
+def prepare_handler(cache: Path = CACHE) -> Path:
+    """The fence-peer handler, as the package has it: one static program.
+
+    Idempotent. Raises LabError.
+    """
+    with _locked(cache):
+        source = REPOSITORY / "csrc" / "fence-peer.c"
+        handler = cache / f"fence-peer-{_digest(source)}"
+        if not handler.exists():
+            _run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", f"{handler}.part", str(source)])
+            os.rename(f"{handler}.part", handler)
+        return handler
+
+
 def _distribution_kernel(cache: Path) -> tuple[Path, Path]:
     """Debian's kernel (not the cloud one, which has no ocfs2) as an ELF file, which qemu starts without a firmware, and its
     modules' folder."""

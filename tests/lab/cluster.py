@@ -47,7 +47,7 @@ class Cluster:
         formed: bool = True,
         first: str = "agent",
         witness: bool = False,
-        witness_memory: int = _WITNESS_MEMORY,
+        witness_memory: int | None = None,
         fencing: formation.Fencing | None = None,
     ) -> None:
         self.backend = backend or choose()
@@ -57,7 +57,7 @@ class Cluster:
         self.uuid = uuid.uuid4().hex.upper()
         self._formed = formed
         self._first = first
-        self._witness_memory = witness_memory if witness else 0
+        self._witness_memory = (witness_memory or _WITNESS_MEMORY) if witness else 0
         self._progress = progress
         self._exit = ExitStack()
         self.folder = Path()

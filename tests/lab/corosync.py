@@ -33,7 +33,7 @@ class Witness:
 class Corosync:
     """Corosync on ``nodes`` with the machine ``third`` for the third vote. Every start writes what a reboot forgets."""
 
-    def __init__(self, nodes: Sequence[Node], third: Node, witness: Witness = Witness()) -> None:  # noqa: B008
+    def __init__(self, nodes: Sequence[Node], third: Node, witness: Witness = Witness()) -> None:
         self.nodes = nodes
         self.third = third
         self.witness = witness
@@ -99,11 +99,15 @@ echo $! >{pid}"""
         """As corosync-qdevice-net-certutil(8) has it, by hand: an authority on the witness, one certificate for all nodes."""
         first, *others = self.nodes
         server, client = "/etc/corosync/qnetd/nssdb", "/etc/corosync/qdevice/net/nssdb"
-        self.third.run(f"corosync-qnetd-certutil -i && cp {server}/qnetd-cacert.crt {GUEST_SHARE}/", 120)
+        self.third.run(
+            f"rm -rf {server} && corosync-qnetd-certutil -i && cp {server}/qnetd-cacert.crt {GUEST_SHARE}/", 120
+        )
         for node in self.nodes:
             (node.share / "qnetd-cacert.crt").write_bytes((self.third.share / "qnetd-cacert.crt").read_bytes())
             node.run(f"corosync-qdevice-net-certutil -i -c {GUEST_SHARE}/qnetd-cacert.crt", 120)
-        first.run(f"corosync-qdevice-net-certutil -r -n {_CLUSTER} && cp {client}/qdevice-net-node.crq {GUEST_SHARE}/", 120)
+        first.run(
+            f"corosync-qdevice-net-certutil -r -n {_CLUSTER} && cp {client}/qdevice-net-node.crq {GUEST_SHARE}/", 120
+        )
         (self.third.share / "node.crq").write_bytes((first.share / "qdevice-net-node.crq").read_bytes())
         sign = f"corosync-qnetd-certutil -s -c {GUEST_SHARE}/node.crq -n {_CLUSTER}"
         self.third.run(f"{sign} && cp {server}/cluster-{_CLUSTER}.crt {GUEST_SHARE}/cluster.crt", 120)

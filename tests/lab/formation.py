@@ -134,18 +134,20 @@ def bring_up(node: Node, nodes: Sequence[Node], drbd_up: str, fencing: Fencing |
     node.run(
         f"""set -e
 ({drbd_up}) >/run/drbd/up.log 2>&1 || {{ cat /run/drbd/up.log; exit 1; }} &
-mount -t configfs configfs /sys/kernel/config
-echo o2cb >/sys/fs/ocfs2/cluster_stack
-mkdir -p /dlm && mount -t ocfs2_dlmfs ocfs2_dlmfs /dlm
-o2cb register-cluster {CLUSTER}
-. /etc/default/o2cb
-cd /sys/kernel/config/cluster/{CLUSTER}
-echo $O2CB_HEARTBEAT_THRESHOLD >heartbeat/dead_threshold
-echo $O2CB_IDLE_TIMEOUT_MS >idle_timeout_ms
-echo $O2CB_KEEPALIVE_DELAY_MS >keepalive_delay_ms
-echo $O2CB_RECONNECT_DELAY_MS >reconnect_delay_ms
+if ! mountpoint -q /dlm; then
+    mount -t configfs configfs /sys/kernel/config
+    echo o2cb >/sys/fs/ocfs2/cluster_stack
+    mkdir -p /dlm && mount -t ocfs2_dlmfs ocfs2_dlmfs /dlm
+    o2cb register-cluster {CLUSTER}
+    . /etc/default/o2cb
+    cd /sys/kernel/config/cluster/{CLUSTER}
+    echo $O2CB_HEARTBEAT_THRESHOLD >heartbeat/dead_threshold
+    echo $O2CB_IDLE_TIMEOUT_MS >idle_timeout_ms
+    echo $O2CB_KEEPALIVE_DELAY_MS >keepalive_delay_ms
+    echo $O2CB_RECONNECT_DELAY_MS >reconnect_delay_ms
+    drbdsetup events2 --statistics --timestamps >>{GUEST_SHARE}/{EVENTS} 2>&1 &
+fi
 wait %1
-drbdsetup events2 --statistics --timestamps >>{GUEST_SHARE}/{EVENTS} 2>&1 &
 """
     )
 

@@ -138,8 +138,7 @@ class Node:
         if self._serial is not None:
             self._serial.close()
             self._serial = None
-        for running in list(self._commands.values()):
-            running.done.set()
+        self._give_up()
 
     def stop(self) -> None:
         """Let the machine stand still from now on, as a hypervisor does that pauses it."""
@@ -182,6 +181,10 @@ class Node:
         if self._process is not None and self._process.poll() is None:
             os.kill(self._process.pid, number)  # UML's kernel alone: without it its processes get nowhere
 
+    def _give_up(self) -> None:
+        for running in list(self._commands.values()):
+            running.done.set()
+
     def _output(self, name: str) -> str:
         try:
             return (self.share / f"out.{name}").read_text(errors="replace")
@@ -212,6 +215,7 @@ class Node:
     def _hear(self, words: list[str]) -> None:
         match words:
             case ["READY"]:
+                self._give_up()  # what ran when the machine reset itself
                 self.boot_times.append(time.time())
                 self._ready.set()
             case ["DONE", name, rc] if name in self._commands:

@@ -1,0 +1,246 @@
+"""One scenario of an outage from a freshly formed cluster to the copies compared in the end, and everything measured on the way."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.lab import records
+from tests.lab.actions import Action, Event
+from tests.lab.assets import REPOSITORY
+from tests.lab.corosync import Witness
+from tests.lab.errors import LabError
+from tests.lab.formation import MOUNT_POINT, RESOURCE, on_each
+from tests.lab.node import Node
+from tests.lab.ops import wait_until
+from tests.lab.protection import LOG as GUARD_LOG
+from tests.lab.protection import Protection, wins
+from tests.lab.trial import Trial, drbd_state, running
+
+REPORTS = REPOSITORY / "artifacts" / "lab" / "fencing"
+_EVENT_SECONDS = 120.0
+_BACK_SECONDS = 240.0  # a fence takes 60 s more, a boot, corosync, a resync and a mount 30
+_AFTERWARDS = 4.0  # seconds of writing when everything is as before
+_STILL_WRITES = 5.0  # seconds before the observation's end in which a survivor has written
+
+
+@dataclass(frozen=True)
+class After:
+    """A moment: so many seconds after an event was seen."""
+
+    event: Event
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """An outage. steps: what is done when, in seconds from the first cut on, or after an event; in this order.
+
+    survivors: whom the observation must find writing at its end without a reset: "a", "b", "ab", "" for none, "a|b" for any one.
+    observed: seconds from the first step until everything is made whole again. in_sync: both nodes are expected to be back
+    afterwards without an administrator. eager: see Trial.
+    """
+
+    name: str
+    kind: str
+    shows: str
+    steps: tuple[tuple[float | After, Action], ...]
+    survivors: str
+    observed: float = 90.0
+    in_sync: bool = True
+    witness: Witness = field(default_factory=Witness)
+    protection: Callable[[], Protection] = Protection
+    eager: bool = False
+    memory: int | None = None
+
+
+@dataclass
+class Outcome:
+    """What a scenario came to. Seconds count from its first step.
+
+    missing: node -> acknowledged writes, of any node, that its disk lacks in the end. stalls: node -> longest time without an
+    acknowledgement. resets: node -> when it booted though nobody had asked. back: seconds from the end of the observation until
+    both nodes were in sync again; None: never. difference: the first byte in which the disks differ.
+    """
+
+    scenario: Scenario
+    survivors: str = ""
+    stalls: dict[str, float] = field(default_factory=dict)
+    resets: dict[str, list[float]] = field(default_factory=dict)
+    wins: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    back: float | None = None
+    difference: int | None = None
+    complaints: dict[str, str] = field(default_factory=dict)
+    unclean: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    logs: dict[str, str] = field(default_factory=dict)
+    folder: Path = Path()
+
+    @property
+    def two_sides_wrote(self) -> bool:
+        """Whether each node's copy lacks something that was acknowledged: a split brain, or stale data gone on with."""
+        return all(self.missing.values())
+
+    def report(self) -> str:
+        """All of it but the logs, for people."""
+        lacks = {node: f"{len(found)}: {found[:2]}...{found[-2:]}" for node, found in self.missing.items() if found}
+        rows = {
+            "survivors": self.survivors or "none",
+            "stalls": self.stalls,
+            "resets": self.resets,
+            "wins": self.wins,
+            "missing": lacks or "nothing",
+            "back": self.back,
+            "first difference": self.difference,
+            "not unmounted": self.unclean,
+            "fsck": self.complaints or "clean",
+        }
+        head = f"{self.scenario.name} ({self.scenario.kind}): {self.scenario.shows}"
+        return "\n".join([head, *(f"  {name}: {value}" for name, value in rows.items()), *self.notes, f"{self.folder}"])
+
+
+def run(scenario: Scenario) -> Outcome:
+    """Carry a scenario out. Raises LabError when the lab itself fails."""
+    outcome = Outcome(scenario)
+    with running(scenario.protection(), scenario.witness, scenario.memory, scenario.eager) as trial:
+        try:
+            _Run(scenario, trial, outcome).carry_out()
+        finally:
+            _keep(trial, outcome)
+    return outcome
+
+
+class _Run:
+    """The phases of a scenario on its cluster."""
+
+    def __init__(self, scenario: Scenario, trial: Trial, outcome: Outcome) -> None:
+        self.scenario = scenario
+        self.trial = trial
+        self.outcome = outcome
+        self.nodes = trial.cluster.nodes
+        self.killed: set[str] = set()
+        self.begun = time.time()
+
+    def carry_out(self) -> None:
+        for when, action in self.scenario.steps:
+            self._wait_for(when)
+            self._do(action)
+        self._sleep_until(self.begun + self.scenario.observed)
+        self._observe()
+        self._make_whole()
+        self._compare()
+
+    def _wait_for(self, when: float | After) -> None:
+        if isinstance(when, After):
+            wait_until(lambda: when.event.has_come(self.trial), when.event.what, _EVENT_SECONDS)
+            time.sleep(when.seconds)
+        else:
+            self._sleep_until(self.begun + when)
+
+    def _do(self, action: Action) -> None:
+        self.trial.note(f"{time.time() - self.begun:.1f} s: {action.what}")
+        before = {node.name for node in self.trial.cluster.machines if node.running}
+        action.do(self.trial)
+        self.killed |= before - {node.name for node in self.trial.cluster.machines if node.running}
+
+    def _observe(self) -> None:
+        """What the outage has done so far."""
+        now = time.time()
+        self.trial.note(f"{now - self.begun:.1f} s: observed; {self._states()}")
+        writers = records.heard(self.nodes)
+        for node in self.nodes:
+            mine = [writer for writer in writers if writer.node == node.name]
+            self.outcome.stalls[node.name] = round(max(writer.stall(self.begun, now) for writer in mine), 1)
+            self.outcome.wins[node.name] = wins(node)
+            alive = node.boots == 1 and node.name not in self.killed
+            if alive and all(writer.last() > now - _STILL_WRITES for writer in mine):
+                self.outcome.survivors += node.name
+
+    def _make_whole(self) -> None:
+        """End every failure, and wait until the nodes are back as they were, by what brings them back alone."""
+        trial, began = self.trial, time.time()
+        trial.network.heal()
+        trial.away.clear()
+        for node in trial.cluster.machines:
+            if not node.running:
+                node.start()
+            node.wake()
+        if trial.cluster.c:
+            trial.corosync.start(trial.cluster.c)
+        for node in self.nodes:
+            node.sh("for pid in /run/lab-corosync*.pid; do kill -CONT $(cat $pid); done", 10)
+            if node.name in trial.served:
+                trial.corosync.start(node)
+                trial.protection.start(node)
+        try:
+            wait_until(self._whole, "both nodes are in sync", _BACK_SECONDS)
+            self.outcome.back = round(time.time() - began, 1)
+            time.sleep(_AFTERWARDS)
+        except LabError as error:
+            trial.note(f"{error}: {self._states()}")
+        trial.end()
+        asked = {node.name: sum(f"start {node.name}" in note for note in trial.notes) for node in self.nodes}
+        for node in self.nodes:
+            by_hand = asked[node.name] + (1 if node.name in self.killed else 0)
+            times = [round(when - self.begun, 1) for when in node.boot_times[1:]]
+            self.outcome.resets[node.name] = times[min(by_hand, 1) :] if by_hand else times
+
+    def _whole(self) -> bool:
+        time.sleep(1)
+        return self.trial.in_sync()
+
+    def _compare(self) -> None:
+        """Take both nodes down and compare what they were told with what their disks have."""
+        on_each(self.nodes, self._take_down)
+        for node in self.nodes:
+            node.kill()
+        writers = records.heard(self.nodes)
+        for node in self.nodes:
+            if node.name in self.outcome.unclean:
+                records.mend(node.disk)
+            found = records.missing(writers, node.disk, node.folder)
+            self.outcome.missing[node.name] = [f"{what} at {when - self.begun:.1f} s" for when, what in found]
+            if complaints := records.complaints(node.disk):
+                self.outcome.complaints[node.name] = complaints
+        self.outcome.difference = records.first_difference(self.nodes[0].disk, self.nodes[1].disk)
+
+    def _take_down(self, node: Node) -> None:
+        if not node.running or node.sh("true", 10).rc != 0:
+            self.outcome.unclean.append(node.name)
+            return
+        (node.share / "dmesg.txt").write_text(node.sh("dmesg", 20).out)
+        self.trial.stop_writers(node)
+        if node.sh("pid=$(cat /run/lab-pressure.pid) && kill -9 $pid && sleep 1; sync", 60).rc == 124:
+            self.outcome.unclean.append(node.name)
+            return
+        down = node.sh(f"! mountpoint -q {MOUNT_POINT} || umount {MOUNT_POINT} && drbdadm down {RESOURCE}", 90)
+        if down.rc != 0:
+            self.trial.note(f"node {node.name} was not taken down: {down.out[-300:]}")
+            self.outcome.unclean.append(node.name)
+
+    def _states(self) -> str:
+        return "; ".join(f"{node.name} {drbd_state(node)}" for node in self.nodes)
+
+    @staticmethod
+    def _sleep_until(moment: float) -> None:
+        time.sleep(max(0.0, moment - time.time()))
+
+
+def _keep(trial: Trial, outcome: Outcome) -> None:
+    """Put what the nodes have logged, and the report, where people find it."""
+    outcome.folder = REPORTS / outcome.scenario.name
+    shutil.rmtree(outcome.folder, ignore_errors=True)
+    for node in trial.cluster.machines:
+        folder = outcome.folder / node.name
+        folder.mkdir(parents=True)
+        kept = ("*.log", "*.out", "dmesg.txt")
+        for file in [node.console, *(path for pattern in kept for path in node.share.glob(pattern))]:
+            shutil.copy(file, folder)
+        guard = node.share / GUARD_LOG
+        outcome.logs[node.name] = guard.read_text(errors="replace") if guard.exists() else ""
+    outcome.notes = trial.notes
+    (outcome.folder / "report.txt").write_text(outcome.report() + "\n")

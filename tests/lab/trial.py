@@ -1,0 +1,182 @@
+"""One freshly formed cluster with corosync, fencing and writers on both nodes, and the services that bring a node back after a boot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from tests.lab import formation
+from tests.lab.assets import REPOSITORY
+from tests.lab.cluster import MEMORY_WITH_COROSYNC, Cluster
+from tests.lab.corosync import Corosync, Witness
+from tests.lab.errors import LabError
+from tests.lab.formation import MOUNT_POINT, RESOURCE, on_each
+from tests.lab.node import GUEST_SHARE, Node
+from tests.lab.ops import wait_until
+from tests.lab.protection import Protection, wins
+
+KINDS = ("cached", "direct")  # of writers, see guest/writer.py
+WATCH_LOG = "watch.log"
+IN_SYNC = "Connected Primary/Primary UpToDate/UpToDate"
+_CALM_WRITES = 10  # acknowledged by each writer before anything happens
+_SYNC_SECONDS = 150
+_COMES_BACK_AGAIN_AFTER = 1.0
+
+
+class Trial:
+    """A cluster under trial. Made by running().
+
+    eager: a node that comes back asks to be primary as soon as it is quorate, without having seen its peer, as a careless
+    administrator or unit would. served is where the storage is mounted and written to.
+    """
+
+    def __init__(self, cluster: Cluster, corosync: Corosync, protection: Protection, eager: bool) -> None:
+        assert cluster.c is not None
+        self.cluster = cluster
+        self.network = cluster.network
+        self.corosync = corosync
+        self.protection = protection
+        self.eager = eager
+        self.served: set[str] = set()
+        self.away: set[str] = set()  # nodes that nothing brings back for the time being
+        self.notes: list[str] = []
+        self.background = ThreadPoolExecutor(4, thread_name_prefix="lab-trial")
+        self._ended = threading.Event()
+
+    def node(self, name: str) -> Node:
+        return next(node for node in self.cluster.machines if node.name == name)
+
+    def note(self, text: str) -> None:
+        self.notes.append(f"{time.time():.3f} {text}")
+
+    def won(self) -> int:
+        """How often any node was told to go on."""
+        return sum(wins(node) for node in self.cluster.nodes)
+
+    def begin(self) -> None:
+        """Everything that belongs on the nodes, and calm writing on both. Raises LabError."""
+        on_each(self.cluster.nodes, self._equip)
+        on_each(self.cluster.nodes, self.start_writers)
+        self.served = {node.name for node in self.cluster.nodes}
+        wait_until(self._calm, "both nodes write", 60)
+        for node in self.cluster.nodes:
+            threading.Thread(target=self._serve, args=(node,), name=f"lab-serve-{node.name}", daemon=True).start()
+
+    def start_writers(self, node: Node) -> None:
+        """Start the writers, each with the number after its last."""
+        for kind in KINDS:
+            said = node.share / f"{kind}.log"
+            tried = (
+                [line.split()[2] for line in said.read_text().splitlines() if " try " in line] if said.exists() else []
+            )
+            first = int(tried[-1]) + 1 if tried else 1
+            words = f"{kind} {data_file(kind, node.name)} {GUEST_SHARE}/{said.name} {first}"
+            self.spawn(node, f"writer-{kind}", f"tests.lab.guest.writer {words}")
+
+    def stop_writers(self, node: Node) -> None:
+        for kind in KINDS:
+            node.sh(
+                f"pid=$(cat /run/lab-writer-{kind}.pid); kill $pid; while [ -e /proc/$pid ]; do sleep 0.05; done", 60
+            )
+
+    def spawn(self, node: Node, name: str, module: str) -> None:
+        """Run a module of guest/ in a node until the node ends; what it complains of is in its shared folder."""
+        node.run(
+            f"""cd {REPOSITORY} || exit 1
+setsid /usr/bin/python3 -m {module} </dev/null >>{GUEST_SHARE}/{name}.out 2>&1 &
+echo $! >/run/lab-{name}.pid"""
+        )
+
+    def take_down(self, node: Node) -> None:
+        """Take the storage down in good order. It comes back when ``away`` no longer names the node."""
+        self.away.add(node.name)
+        self.served.discard(node.name)
+        self.stop_writers(node)
+        node.run(f"umount {MOUNT_POINT} && drbdadm down {RESOURCE}", 60)
+
+    def in_sync(self) -> bool:
+        """Whether both nodes are served, primary, connected and up to date."""
+        return self.served == {"a", "b"} and all(drbd_state(node).startswith(IN_SYNC) for node in self.cluster.nodes)
+
+    def end(self) -> None:
+        """Nothing is brought back any more."""
+        self._ended.set()
+        self.background.shutdown(wait=False, cancel_futures=True)
+
+    def _calm(self) -> bool:
+        logs = [node.share / f"{kind}.log" for node in self.cluster.nodes for kind in KINDS]
+        return all(log.exists() and log.read_text().count(" ack ") >= _CALM_WRITES for log in logs)
+
+    def _equip(self, node: Node) -> None:
+        self.protection.install(node)
+        self.spawn(node, "watch", f"tests.lab.guest.watch {GUEST_SHARE}/{WATCH_LOG}")
+
+    def _serve(self, node: Node) -> None:
+        """What init and the storage's services do on a node: after each boot, bring it back, until it is."""
+        boots = node.boots
+        while not self._ended.wait(_COMES_BACK_AGAIN_AFTER):
+            if node.boots != boots:
+                boots = node.boots
+                self.served.discard(node.name)
+                self.note(f"node {node.name} has booted")
+            if node.name in self.served or node.name in self.away or not node.running:
+                continue
+            try:
+                self._bring_back(node)
+            except LabError as error:  # it has died again, or its peer is not there: tried again
+                self.note(f"node {node.name} is not back: {str(error)[:300]}")
+            else:
+                if node.boots == boots:
+                    self.served.add(node.name)
+                    self.note(f"node {node.name} is back")
+
+    def _bring_back(self, node: Node) -> None:
+        self.corosync.start(node)
+        self._equip(node)
+        if drbd_state(node) == "down":
+            formation.bring_up(node, self.cluster.nodes, f"drbdadm up {RESOURCE}", self.protection.fencing)
+        if self.eager:
+            self.corosync.wait_for_votes(node, votes=2)
+            ready = f"timeout 60 drbdadm primary {RESOURCE}"
+        else:
+            ready = "until grep -q 'cs:Connected .* ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done"
+        node.run(ready, _SYNC_SECONDS)
+        formation.promote(node)
+        if node.sh(f"mountpoint -q {MOUNT_POINT}").rc != 0:
+            formation.mount(node)
+        self.start_writers(node)
+
+
+@contextmanager
+def running(
+    protection: Protection, witness: Witness, memory: int | None = None, eager: bool = False
+) -> Iterator[Trial]:
+    """A trial on a cluster of its own, calmly written to on both nodes, that ends with the block. Raises LabError."""
+    third = MEMORY_WITH_COROSYNC if witness.full else None
+    with Cluster(memory=memory, witness=True, witness_memory=third, fencing=protection.fencing) as cluster:
+        assert cluster.c is not None
+        corosync = Corosync(cluster.nodes, cluster.c, witness)
+        corosync.form()
+        trial = Trial(cluster, corosync, protection, eager)
+        try:
+            trial.begin()
+            yield trial
+        finally:
+            trial.end()
+
+
+def data_file(kind: str, name: str) -> str:
+    """The file that a node's writer writes."""
+    return f"{MOUNT_POINT}/{kind}.node{name}"
+
+
+def drbd_state(node: Node) -> str:
+    """As guest/watch.py has it: connection, roles, disks, flags; "down", or "silent" where the node does not answer."""
+    program = r"""s/.*cs:\(\S*\) ro:\(\S*\) ds:\(\S*\) \S* \(\S*\).*/\1 \2 \3 \4/p"""
+    result = node.sh(f"sed -n '{program}' /proc/drbd 2>/dev/null", 10) if node.running else None
+    if result is None or result.rc not in (0, 2):
+        return "silent"
+    return result.out.strip() or "down"
