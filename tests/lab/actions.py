@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,13 +54,17 @@ def link(*rules: Rule) -> Action:
     return Action(f"network: {rules or 'healed'}", lambda trial: trial.network.only(*rules))
 
 
+def pause(seconds: float) -> Action:
+    return Action(f"wait {seconds} s", lambda _trial: time.sleep(seconds))
+
+
 def kill(name: str) -> Action:
     """Take a node's power. Nothing but start(), or the end of the observation, gives it back."""
-    return Action(f"kill {name}", lambda trial: trial.node(name).kill())
+    return Action(f"kill {name}", lambda trial: trial.switch_off(trial.node(name)))
 
 
 def start(name: str) -> Action:
-    return Action(f"start {name}", lambda trial: trial.node(name).start())
+    return Action(f"start {name}", lambda trial: trial.switch_on(trial.node(name)))
 
 
 def stop(name: str) -> Action:

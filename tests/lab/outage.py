@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from tests.lab.trial import Trial, drbd_state, running
 REPORTS = REPOSITORY / "artifacts" / "lab" / "fencing"
 _EVENT_SECONDS = 120.0
 _BACK_SECONDS = 240.0  # a fence takes 60 s more, a boot, corosync, a resync and a mount 30
+_NOT_BACK_SECONDS = 30.0  # where it is expected never to be
 _AFTERWARDS = 4.0  # seconds of writing when everything is as before
 _STILL_WRITES = 5.0  # seconds before the observation's end in which a survivor has written
 
@@ -37,10 +39,10 @@ class After:
 
 @dataclass(frozen=True)
 class Scenario:
-    """An outage. steps: what is done when, in seconds from the first cut on, or after an event; in this order.
+    """An outage. steps: what is done when, in seconds or after an event, in this order; before: what is done before the clock starts.
 
     survivors: whom the observation must find writing at its end without a reset: "a", "b", "ab", "" for none, "a|b" for any one.
-    observed: seconds from the first step until everything is made whole again. in_sync: both nodes are expected to be back
+    not_served: nodes that must not have been brought back by then. observed: seconds until everything is made whole again. in_sync: both nodes are expected to be back
     afterwards without an administrator. eager: see Trial.
     """
 
@@ -49,7 +51,9 @@ class Scenario:
     shows: str
     steps: tuple[tuple[float | After, Action], ...]
     survivors: str
-    observed: float = 90.0
+    observed: float = 95.0
+    before: tuple[Action, ...] = ()
+    not_served: str = ""
     in_sync: bool = True
     witness: Witness = field(default_factory=Witness)
     protection: Callable[[], Protection] = Protection
@@ -68,6 +72,7 @@ class Outcome:
 
     scenario: Scenario
     survivors: str = ""
+    served: str = ""
     stalls: dict[str, float] = field(default_factory=dict)
     resets: dict[str, list[float]] = field(default_factory=dict)
     wins: dict[str, int] = field(default_factory=dict)
@@ -85,11 +90,29 @@ class Outcome:
         """Whether each node's copy lacks something that was acknowledged: a split brain, or stale data gone on with."""
         return all(self.missing.values())
 
+    def problems(self) -> list[str]:
+        """What is not as it has to be with a rule that is right."""
+        scenario = self.scenario
+        found = []
+        if self.survivors not in scenario.survivors.split("|"):
+            found.append(f"survivors: {self.survivors or 'none'}, not {scenario.survivors or 'none'}")
+        if early := set(self.served) & set(scenario.not_served):
+            found.append(f"brought back with data that may be old: {early}")
+        found += [f"node {node} lacks {len(lost)} acknowledged writes" for node, lost in self.missing.items() if lost]
+        found += [f"fsck.ocfs2 on node {node}: {what}" for node, what in self.complaints.items()]
+        if scenario.in_sync:
+            if self.back is None:
+                found.append("not in sync again without an administrator")
+            elif self.difference is not None or self.unclean:
+                found.append(f"copies differ at byte {self.difference}; not unmounted: {self.unclean}")
+        return found
+
     def report(self) -> str:
         """All of it but the logs, for people."""
         lacks = {node: f"{len(found)}: {found[:2]}...{found[-2:]}" for node, found in self.missing.items() if found}
         rows = {
             "survivors": self.survivors or "none",
+            "served at the end of the observation": self.served or "none",
             "stalls": self.stalls,
             "resets": self.resets,
             "wins": self.wins,
@@ -100,15 +123,16 @@ class Outcome:
             "fsck": self.complaints or "clean",
         }
         head = f"{self.scenario.name} ({self.scenario.kind}): {self.scenario.shows}"
+        rows["problems"] = self.problems() or "none"
         return "\n".join([head, *(f"  {name}: {value}" for name, value in rows.items()), *self.notes, f"{self.folder}"])
 
 
-def run(scenario: Scenario) -> Outcome:
-    """Carry a scenario out. Raises LabError when the lab itself fails."""
+def run(scenario: Scenario, cancelled: threading.Event | None = None) -> Outcome:
+    """Carry a scenario out, until it is ``cancelled``. Raises LabError when it is, and when the lab itself fails."""
     outcome = Outcome(scenario)
     with running(scenario.protection(), scenario.witness, scenario.memory, scenario.eager) as trial:
         try:
-            _Run(scenario, trial, outcome).carry_out()
+            _Run(scenario, trial, outcome, cancelled or threading.Event()).carry_out()
         finally:
             _keep(trial, outcome)
     return outcome
@@ -117,15 +141,18 @@ def run(scenario: Scenario) -> Outcome:
 class _Run:
     """The phases of a scenario on its cluster."""
 
-    def __init__(self, scenario: Scenario, trial: Trial, outcome: Outcome) -> None:
+    def __init__(self, scenario: Scenario, trial: Trial, outcome: Outcome, cancelled: threading.Event) -> None:
         self.scenario = scenario
         self.trial = trial
         self.outcome = outcome
+        self.cancelled = cancelled
         self.nodes = trial.cluster.nodes
-        self.killed: set[str] = set()
         self.begun = time.time()
 
     def carry_out(self) -> None:
+        for action in self.scenario.before:
+            self._do(action)
+        self.begun = time.time()
         for when, action in self.scenario.steps:
             self._wait_for(when)
             self._do(action)
@@ -136,16 +163,14 @@ class _Run:
 
     def _wait_for(self, when: float | After) -> None:
         if isinstance(when, After):
-            wait_until(lambda: when.event.has_come(self.trial), when.event.what, _EVENT_SECONDS)
-            time.sleep(when.seconds)
+            self._wait_until(lambda: when.event.has_come(self.trial), when.event.what, _EVENT_SECONDS)
+            self._sleep_until(time.time() + when.seconds)
         else:
             self._sleep_until(self.begun + when)
 
     def _do(self, action: Action) -> None:
         self.trial.note(f"{time.time() - self.begun:.1f} s: {action.what}")
-        before = {node.name for node in self.trial.cluster.machines if node.running}
         action.do(self.trial)
-        self.killed |= before - {node.name for node in self.trial.cluster.machines if node.running}
 
     def _observe(self) -> None:
         """What the outage has done so far."""
@@ -156,9 +181,10 @@ class _Run:
             mine = [writer for writer in writers if writer.node == node.name]
             self.outcome.stalls[node.name] = round(max(writer.stall(self.begun, now) for writer in mine), 1)
             self.outcome.wins[node.name] = wins(node)
-            alive = node.boots == 1 and node.name not in self.killed
+            alive = node.boots == 1 and node.name not in self.trial.killed
             if alive and all(writer.last() > now - _STILL_WRITES for writer in mine):
                 self.outcome.survivors += node.name
+        self.outcome.served = "".join(sorted(self.trial.served))
 
     def _make_whole(self) -> None:
         """End every failure, and wait until the nodes are back as they were, by what brings them back alone."""
@@ -167,7 +193,7 @@ class _Run:
         trial.away.clear()
         for node in trial.cluster.machines:
             if not node.running:
-                node.start()
+                trial.switch_on(node)
             node.wake()
         if trial.cluster.c:
             trial.corosync.start(trial.cluster.c)
@@ -177,25 +203,29 @@ class _Run:
                 trial.corosync.start(node)
                 trial.protection.start(node)
         try:
-            wait_until(self._whole, "both nodes are in sync", _BACK_SECONDS)
+            seconds = _BACK_SECONDS if self.scenario.in_sync else _NOT_BACK_SECONDS
+            self._wait_until(self._whole, "both nodes are in sync", seconds)
             self.outcome.back = round(time.time() - began, 1)
-            time.sleep(_AFTERWARDS)
+            self._sleep_until(time.time() + _AFTERWARDS)
         except LabError as error:
+            self._sleep_until(0)
             trial.note(f"{error}: {self._states()}")
         trial.end()
-        asked = {node.name: sum(f"start {node.name}" in note for note in trial.notes) for node in self.nodes}
         for node in self.nodes:
-            by_hand = asked[node.name] + (1 if node.name in self.killed else 0)
-            times = [round(when - self.begun, 1) for when in node.boot_times[1:]]
-            self.outcome.resets[node.name] = times[min(by_hand, 1) :] if by_hand else times
+            self.outcome.resets[node.name] = [round(when - self.begun, 1) for when in trial.resets(node)]
 
     def _whole(self) -> bool:
-        time.sleep(1)
+        self._sleep_until(time.time() + 1)
         return self.trial.in_sync()
+
+    def _wait_until(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        wait_until(lambda: self.cancelled.is_set() or condition(), what, seconds)
+        self._sleep_until(0)
 
     def _compare(self) -> None:
         """Take both nodes down and compare what they were told with what their disks have."""
-        on_each(self.nodes, self._take_down)
+        on_each(self.nodes, self._unmount)
+        on_each(self.nodes, self._leave)  # only now: until then the peer's last writes have to come in
         for node in self.nodes:
             node.kill()
         writers = records.heard(self.nodes)
@@ -208,7 +238,7 @@ class _Run:
                 self.outcome.complaints[node.name] = complaints
         self.outcome.difference = records.first_difference(self.nodes[0].disk, self.nodes[1].disk)
 
-    def _take_down(self, node: Node) -> None:
+    def _unmount(self, node: Node) -> None:
         if not node.running or node.sh("true", 10).rc != 0:
             self.outcome.unclean.append(node.name)
             return
@@ -217,17 +247,21 @@ class _Run:
         if node.sh("pid=$(cat /run/lab-pressure.pid) && kill -9 $pid && sleep 1; sync", 60).rc == 124:
             self.outcome.unclean.append(node.name)
             return
-        down = node.sh(f"! mountpoint -q {MOUNT_POINT} || umount {MOUNT_POINT} && drbdadm down {RESOURCE}", 90)
-        if down.rc != 0:
-            self.trial.note(f"node {node.name} was not taken down: {down.out[-300:]}")
+        done = node.sh(f"! mountpoint -q {MOUNT_POINT} || umount {MOUNT_POINT}", 90)
+        if done.rc != 0:
+            self.trial.note(f"node {node.name} was not unmounted: {done.out[-300:]}")
             self.outcome.unclean.append(node.name)
+
+    def _leave(self, node: Node) -> None:
+        if node.name not in self.outcome.unclean:
+            node.sh(f"drbdadm secondary {RESOURCE}; drbdadm down {RESOURCE}", 60)
 
     def _states(self) -> str:
         return "; ".join(f"{node.name} {drbd_state(node)}" for node in self.nodes)
 
-    @staticmethod
-    def _sleep_until(moment: float) -> None:
-        time.sleep(max(0.0, moment - time.time()))
+    def _sleep_until(self, moment: float) -> None:
+        if self.cancelled.wait(max(0.0, moment - time.time())):
+            raise LabError(f"{self.scenario.name} was cancelled")
 
 
 def _keep(trial: Trial, outcome: Outcome) -> None:

@@ -31,6 +31,7 @@ LOGS = REPOSITORY / "artifacts" / "soak"
 _PYTEST = ("/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider")
 _MEMORY_OF_A_CLUSTER = 3 << 30  # two nodes and their disks, which lie in memory
 _CASES = 3  # of one module on one cluster: those of a long module are shared among several clusters
+_OWN_CLUSTERS = ("tests/lab/test_fencing.py",)  # modules that run their cases side by side themselves: never shared out
 _SECONDS = 3600
 _NOTHING_COLLECTED = 5  # pytest's exit status
 
@@ -68,9 +69,9 @@ def collect(marks: str, chosen: Sequence[str]) -> list[str]:
 def batches(cases: Sequence[str], first: int = 1) -> list[Batch]:
     """Cases of one module in batches of equal size, numbered from ``first`` on."""
     found: list[list[str]] = []
-    for _, group in itertools.groupby(cases, key=lambda case: case.partition("::")[0]):
+    for name, group in itertools.groupby(cases, key=lambda case: case.partition("::")[0]):
         module = list(group)
-        count = -(-len(module) // _CASES)
+        count = 1 if name in _OWN_CLUSTERS else -(-len(module) // _CASES)
         found += [module[start::count] for start in range(count)]
     return [Batch(number, group) for number, group in enumerate(found, start=first)]
 

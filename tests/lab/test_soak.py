@@ -20,6 +20,11 @@ def test_cases_of_a_long_module_are_shared_among_batches_and_modules_never_mixed
     assert made[-1].title == "test_short, 1 cases"
 
 
+def test_module_with_clusters_of_its_own_is_one_batch() -> None:
+    cases = [f"tests/lab/test_fencing.py::test_{number}" for number in range(7)]
+    assert [batch.cases for batch in soak.batches(cases)] == [cases]
+
+
 @pytest.mark.parametrize(
     ("cores", "gibibytes", "clusters"), [(2, 24, 3), (2, 7, 2), (1, 24, 2), (16, 2, 1), (16, 64, 17)]
 )

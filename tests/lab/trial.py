@@ -43,6 +43,8 @@ class Trial:
         self.served: set[str] = set()
         self.away: set[str] = set()  # nodes that nothing brings back for the time being
         self.notes: list[str] = []
+        self.killed: set[str] = set()
+        self._asked_for: set[tuple[str, int]] = set()  # boots: node, its how many-eth
         self.background = ThreadPoolExecutor(4, thread_name_prefix="lab-trial")
         self._ended = threading.Event()
 
@@ -55,6 +57,22 @@ class Trial:
     def won(self) -> int:
         """How often any node was told to go on."""
         return sum(wins(node) for node in self.cluster.nodes)
+
+    def switch_off(self, node: Node) -> None:
+        self.killed.add(node.name)
+        node.kill()
+
+    def switch_on(self, node: Node) -> None:
+        self._asked_for.add((node.name, node.boots))
+        node.start()
+
+    def resets(self, node: Node) -> list[float]:
+        """When the node booted though nobody had asked for it (time.time())."""
+        return [
+            when
+            for index, when in enumerate(node.boot_times)
+            if index > 0 and (node.name, index) not in self._asked_for
+        ]
 
     def begin(self) -> None:
         """Everything that belongs on the nodes, and calm writing on both. Raises LabError."""
@@ -176,7 +194,10 @@ def data_file(kind: str, name: str) -> str:
 def drbd_state(node: Node) -> str:
     """As guest/watch.py has it: connection, roles, disks, flags; "down", or "silent" where the node does not answer."""
     program = r"""s/.*cs:\(\S*\) ro:\(\S*\) ds:\(\S*\) \S* \(\S*\).*/\1 \2 \3 \4/p"""
-    result = node.sh(f"sed -n '{program}' /proc/drbd 2>/dev/null", 10) if node.running else None
-    if result is None or result.rc not in (0, 2):
+    if not node.running:
         return "silent"
-    return result.out.strip() or "down"
+    try:
+        result = node.sh(f"sed -n '{program}' /proc/drbd 2>/dev/null", 10)
+    except LabError:  # it has ended just now
+        return "silent"
+    return (result.out.strip() or "down") if result.rc in (0, 2) else "silent"
