@@ -6,6 +6,7 @@ fs/ocfs2/cluster/{heartbeat,tcp}.c, and measurements on real clusters, which the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from pvedrbdstor.fencing import constants
@@ -131,7 +132,8 @@ def most_ping_int(inputs: Inputs) -> float:
     ring = total(inputs.token, inputs.consensus)
     if ring is None or ring > _RING_MAX:  # then that is what is to be changed
         ring = _RING_DEFAULT
-    return max(1.0, min(inputs.hold // 2, (inputs.tie_break - inputs.give_way - ring) // 2))
+    left = inputs.tie_break - inputs.give_way - ring
+    return max(1.0, min(inputs.hold // 2, math.ceil(left / 2) - 1.0))
 
 
 def threshold_for(times: Times) -> int:
