@@ -103,6 +103,17 @@ class Core:
             self.outages[asked.resource] = replace(outage, gave_way=True)
         return decision
 
+    def handicap(self, now: float) -> str | None:
+        """Why this node could not win an outage that began now, None if it could. Passes by itself after LOOKBACK_SECONDS."""
+        if self.me is None:
+            return "corosync has not told this node's id"
+        if self.quorum.unfit is not None:
+            return self.quorum.unfit
+        whole = Mirror("Primary", "Connected", "UpToDate", "UpToDate", suspended=False)
+        current = self.quorum.current
+        others = current.members - {self.me} if current is not None else frozenset()
+        return rules.unable(self.me, min(others, default=self.me), whole, Outage(began=now), self.quorum)
+
     def _notice_stop(self, now: float) -> None:
         if not self._stopped and now - self._ran > seconds.PAUSE_SECONDS:
             self.gap(now, "corosync does not run")

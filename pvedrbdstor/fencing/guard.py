@@ -252,6 +252,7 @@ class Guard:
                 "flags": int(votes.flags),
             },
             "problems": [problem.code for problem in self._problems],
+            "handicap": self._core.handicap(now),
             "outages": {
                 minor: {"began": outage.began, "won": outage.won, "said": self._said.get(minor)}
                 for minor, outage in self._core.outages.items()

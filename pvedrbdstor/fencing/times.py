@@ -133,7 +133,7 @@ def most_ping_int(inputs: Inputs) -> float:
     if ring is None or ring > _RING_MAX:  # then that is what is to be changed
         ring = _RING_DEFAULT
     left = inputs.tie_break - inputs.give_way - ring
-    return max(1.0, min(inputs.hold // 2, math.ceil(left / 2) - 1.0))
+    return max(1.0, min(inputs.hold // 2, math.ceil(left / 2 - 0.01) - 1.0))
 
 
 def threshold_for(times: Times) -> int:

@@ -14,6 +14,7 @@ WIN = "WIN"  # stands in the log's line about a node that was told to go on
 HANDLER = "/usr/lib/pvedrbdstor/fence-peer"
 _UNFENCE = "/usr/lib/pvedrbdstor/unfence-peer"
 _GUARD_PID = "/run/lab-guard.pid"
+_STATUS = "/run/pvedrbdstor-fence/status.json"
 
 
 class Protection:
@@ -36,6 +37,11 @@ setsid pvedrbdstor fencing guard --log {GUEST_SHARE}/{LOG} </dev/null >>{GUEST_S
 echo $! >{_GUARD_PID}"""
         )
 
+    def ready(self, node: Node) -> bool:
+        """Whether the node could go on alone, were the other lost now: a guard that has just begun has not seen enough."""
+        result = node.sh(f"grep -q '\"handicap\": null' {_STATUS}", 10)
+        return result.rc == 0
+
     def kill(self, node: Node) -> None:
         """End the guard without a warning."""
         node.run(f"kill -{int(signal.SIGKILL)} $(cat {_GUARD_PID})")
@@ -57,6 +63,10 @@ class ObviousRule(Protection):
 
     def start(self, node: Node) -> None:
         """There is no guard."""
+
+    def ready(self, node: Node) -> bool:
+        """It never remembers anything."""
+        return True
 
     def kill(self, node: Node) -> None:
         """There is no guard."""

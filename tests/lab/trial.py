@@ -80,6 +80,8 @@ class Trial:
         on_each(self.cluster.nodes, self.start_writers)
         self.served = {node.name for node in self.cluster.nodes}
         wait_until(self._calm, "both nodes write", 60)
+        ready = lambda: all(self.protection.ready(node) for node in self.cluster.nodes)  # noqa: E731
+        wait_until(ready, "the guards have seen enough", 90)
         for node in self.cluster.nodes:
             threading.Thread(target=self._serve, args=(node,), name=f"lab-serve-{node.name}", daemon=True).start()
 
