@@ -63,17 +63,18 @@ class Call:
         if self.request is not None:
             self._look_for_end()
             return
-        try:
-            data = self.connection.recv(_REQUEST_MAX)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.closed = True
-            return
-        self.received += data
-        if not data:
-            self.request = parse(self.received.decode(errors="replace"))
-        self.closed = len(self.received) > _REQUEST_MAX or (not data and self.request is None)
+        while self.request is None and not self.closed:
+            try:
+                data = self.connection.recv(_REQUEST_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.closed = True
+                return
+            self.received += data
+            if not data:
+                self.request = parse(self.received.decode(errors="replace"))
+            self.closed = len(self.received) > _REQUEST_MAX or (not data and self.request is None)
 
     def answer(self, status: int) -> None:
         """Send the exit status, one digit, and hang up."""

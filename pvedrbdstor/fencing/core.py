@@ -41,7 +41,7 @@ class Core:
 
     def corosync_ran(self, now: float) -> None:
         """Its process has had the processor since it was last asked about. One that is stopped says nothing, and its last word
-        stands, while the other node forms a ring without it."""
+        stands, while the other node forms a ring without it. To be told after look()."""
         self._notice_stop(now)
         if self._stopped:
             self.gap(now, f"corosync did not run for {now - self._ran:.1f} s")
@@ -125,6 +125,7 @@ class Core:
         if paused <= seconds.PAUSE_SECONDS:
             return
         self.gap(now, f"the guard did not run for {paused:.1f} s")
+        self._ran = now  # nobody looked
         for resource, outage in self.outages.items():
             if outage.won:  # the outage may be over, and another one have begun
                 self.outages[resource] = replace(outage, won=False)

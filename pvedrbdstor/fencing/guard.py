@@ -87,8 +87,6 @@ class Guard:
         poll.poll(timeout * 1000)
         now = self._world.clock()
         self._hear_corosync()
-        if self._is_due("activity", now, _ACTIVITY_SECONDS) and self._activity.ran():
-            self._core.corosync_ran(now)
         if self._is_due("conf", now, _CONF_SECONDS):
             self._read_conf()
         self._judge()
@@ -96,6 +94,8 @@ class Guard:
         if mirrors is not None:
             self._mirrors = mirrors
             self._note_outages(now)
+        if self._is_due("activity", now, _ACTIVITY_SECONDS) and self._activity.ran():
+            self._core.corosync_ran(now)
         self._calls.read()
         for call, request in self._calls.waiting():
             self._decide(now, call, request)

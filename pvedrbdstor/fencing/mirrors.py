@@ -60,15 +60,21 @@ def of_proc(text: str) -> dict[str, Mirror]:
 
 
 def of_state(state: State) -> dict[str, Mirror]:
-    """What the events of 9 add up to; of several peers the one that is worst off, as this storage has one."""
+    """What the events of 9 add up to; of several peers with a disk the one that is worst off, as this storage has one."""
     roles = {resource.name: resource for resource in state.resources}
     mirrors: dict[str, Mirror] = {}
     for device in state.devices:
         resource = roles.get(device.resource)
         if resource is None or device.minor is None:
             continue
-        connections = [found for found in state.connections if found.resource == device.resource]
         peers = {found.peer_node_id: found for found in state.peer_devices if _same_volume(found, device)}
+        clients = {node_id for node_id, found in peers.items() if found.client is True}
+        peers = {node_id: found for node_id, found in peers.items() if node_id not in clients}
+        connections = [
+            found
+            for found in state.connections
+            if found.resource == device.resource and found.peer_node_id not in clients
+        ]
         lost = [found for found in connections if found.state != "Connected"]
         peer_disks = [peers[found.peer_node_id].disk for found in connections if found.peer_node_id in peers]
         replications = [found.replication for found in peers.values()]

@@ -166,7 +166,9 @@ def recommended(inputs: Inputs) -> Inputs:
 def _corosync_fits(inputs: Inputs) -> bool:
     times = times_of(inputs)
     out, lost = times.ring.earliest, total(times.frozen.latest, times.unquorate.latest)
-    return out is not None and lost is not None and out > inputs.pause and lost < inputs.lookback
+    if out is None or lost is None or times.ring.latest is None:
+        return False
+    return out > inputs.pause and lost < inputs.lookback and times.ring.latest <= _RING_MAX
 
 
 def _at_most(value: float | None, limit: float) -> float:
