@@ -64,7 +64,7 @@ class Corosync:
         """Start what belongs on this node and does not run: after a boot, or after its death. Raises LabError."""
         node.run(f"mkdir -p {' '.join(_FOLDERS)} && cp -r {_STAGED}/. /etc/corosync/ && chmod -R go= /etc/corosync")
         if node not in self.members:
-            self._launch(node, QNETD, f"-s {'required' if self.witness.tls else 'off'}")
+            self._launch(node, QNETD, f"-s {'req' if self.witness.tls else 'off'}")
             return
         self._launch(node, COROSYNC)
         answers = "corosync-cmapctl -g totem.version >/dev/null 2>&1"
