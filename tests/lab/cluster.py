@@ -35,7 +35,7 @@ class Cluster:
     is set. uuid is the file system's, 32 upper case hex digits. memory is a node's, in MiB; without it, as much as the
     backend needs. formed: DRBD up, the file system mounted; without it the nodes are booted and configured, no more.
     first: what is PID 1 in the nodes, "agent" or "systemd". witness: there is a third node c with so much memory, which
-    has no part in DRBD. fencing: how DRBD is to fence, if at all.
+    has no part in DRBD. fencing: how DRBD is to fence, if at all. booted: called when the nodes have booted, before DRBD is there.
     """
 
     def __init__(
@@ -49,12 +49,14 @@ class Cluster:
         witness: bool = False,
         witness_memory: int | None = None,
         fencing: formation.Fencing | None = None,
+        booted: Callable[[Cluster], None] = lambda _: None,
     ) -> None:
         self.backend = backend or choose()
         self.memory = memory or (MEMORY_WITH_COROSYNC if witness else self.backend.memory)
         self.fencing = fencing
         self.network = Network()
         self.uuid = uuid.uuid4().hex.upper()
+        self._booted = booted
         self._formed = formed
         self._first = first
         self._witness_memory = (witness_memory or _WITNESS_MEMORY) if witness else 0
@@ -111,6 +113,7 @@ class Cluster:
             node.start()
         formation.on_each(self.machines, lambda node: node.wait_ready())
         self._progress(f"{len(self.machines)} nodes booted ({self.backend.kind})")
+        self._booted(self)
         if not self._formed:
             formation.leave_unformed(self.nodes, self.fencing)
             self._progress("nothing is up: DRBD has its metadata, the volume its file system")

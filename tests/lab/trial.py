@@ -23,7 +23,8 @@ WATCH_LOG = "watch.log"
 IN_SYNC = "Connected Primary/Primary UpToDate/UpToDate"
 _CALM_WRITES = 10  # acknowledged by each writer before anything happens
 _SYNC_SECONDS = 150
-_COMES_BACK_AGAIN_AFTER = 1.0
+_BOOT_SECONDS = 20.0  # of a real machine, whose firmware alone takes longer than all of a boot here
+_LOOK_SECONDS = 1.0
 
 
 class Trial:
@@ -33,11 +34,12 @@ class Trial:
     administrator or unit would. served is where the storage is mounted and written to.
     """
 
-    def __init__(self, cluster: Cluster, corosync: Corosync, protection: Protection, eager: bool) -> None:
-        assert cluster.c is not None
+    corosync: Corosync
+
+    def __init__(self, cluster: Cluster, witness: Witness, protection: Protection, eager: bool) -> None:
         self.cluster = cluster
         self.network = cluster.network
-        self.corosync = corosync
+        self.witness = witness
         self.protection = protection
         self.eager = eager
         self.served: set[str] = set()
@@ -74,14 +76,19 @@ class Trial:
             if index > 0 and (node.name, index) not in self._asked_for
         ]
 
-    def begin(self) -> None:
-        """Everything that belongs on the nodes, and calm writing on both. Raises LabError."""
+    def equip(self) -> None:
+        """Corosync, and what decides by it, on nodes that have booted. Raises LabError."""
+        assert self.cluster.c is not None
+        self.corosync = Corosync(self.cluster.nodes, self.cluster.c, self.witness)
+        self.corosync.form()
         on_each(self.cluster.nodes, self._equip)
+
+    def begin(self) -> None:
+        """Calm writing on both nodes, until the guards trust what they see. Raises LabError."""
         on_each(self.cluster.nodes, self.start_writers)
         self.served = {node.name for node in self.cluster.nodes}
         wait_until(self._calm, "both nodes write", 60)
-        ready = lambda: all(self.protection.ready(node) for node in self.cluster.nodes)  # noqa: E731
-        wait_until(ready, "the guards have seen enough", 90)
+        wait_until(self._ready, "the guards have seen enough", 90)
         for node in self.cluster.nodes:
             threading.Thread(target=self._serve, args=(node,), name=f"lab-serve-{node.name}", daemon=True).start()
 
@@ -130,6 +137,9 @@ echo $! >/run/lab-{name}.pid"""
         logs = [node.share / f"{kind}.log" for node in self.cluster.nodes for kind in KINDS]
         return all(log.exists() and log.read_text().count(" ack ") >= _CALM_WRITES for log in logs)
 
+    def _ready(self) -> bool:
+        return all(self.protection.ready(node) for node in self.cluster.nodes)
+
     def _equip(self, node: Node) -> None:
         self.protection.install(node)
         self.spawn(node, "watch", f"tests.lab.guest.watch {GUEST_SHARE}/{WATCH_LOG}")
@@ -137,11 +147,12 @@ echo $! >/run/lab-{name}.pid"""
     def _serve(self, node: Node) -> None:
         """What init and the storage's services do on a node: after each boot, bring it back, until it is."""
         boots = node.boots
-        while not self._ended.wait(_COMES_BACK_AGAIN_AFTER):
+        while not self._ended.wait(_LOOK_SECONDS):
             if node.boots != boots:
                 boots = node.boots
                 self.served.discard(node.name)
                 self.note(f"node {node.name} has booted")
+                self._ended.wait(max(0.0, node.boot_times[-1] + _BOOT_SECONDS - time.time()))
             if node.name in self.served or node.name in self.away or not node.running:
                 continue
             try:
@@ -175,12 +186,15 @@ def running(
     protection: Protection, witness: Witness, memory: int | None = None, eager: bool = False
 ) -> Iterator[Trial]:
     """A trial on a cluster of its own, calmly written to on both nodes, that ends with the block. Raises LabError."""
-    third = MEMORY_WITH_COROSYNC if witness.full else None
-    with Cluster(memory=memory, witness=True, witness_memory=third, fencing=protection.fencing) as cluster:
-        assert cluster.c is not None
-        corosync = Corosync(cluster.nodes, cluster.c, witness)
-        corosync.form()
-        trial = Trial(cluster, corosync, protection, eager)
+    cluster = Cluster(
+        memory=memory,
+        witness=True,
+        witness_memory=MEMORY_WITH_COROSYNC if witness.full else None,
+        fencing=protection.fencing,
+        booted=lambda _: trial.equip(),
+    )
+    trial = Trial(cluster, witness, protection, eager)
+    with cluster:
         try:
             trial.begin()
             yield trial
