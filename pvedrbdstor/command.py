@@ -22,7 +22,7 @@ _SPAWN_SECONDS = 5
 
 @dataclass(frozen=True)
 class Result:
-    """What a program left behind: exit status, standard output and standard error (each at most OUTPUT_LIMIT bytes)."""
+    """What a program left behind: exit status, standard output and standard error (each at most OUTPUT_LIMIT bytes, unless told otherwise)."""
 
     status: int
     stdout: str
@@ -37,8 +37,9 @@ def run(
     keep_fds: Sequence[int] = (),
     check: bool = True,
     poll: Callable[[], None] | None = None,
+    limit: int = OUTPUT_LIMIT,
 ) -> Result:
-    """Run ``argv`` and wait at most ``timeout`` seconds.
+    """Run ``argv`` and wait at most ``timeout`` seconds. Of each output the first ``limit`` bytes are kept.
 
     ``keep_fds`` stay open in the child: a lock handed over this way is held until the child ends, even if we do not
     live that long. ``poll`` is called a few times a second and may raise to end the child.
@@ -48,7 +49,7 @@ def run(
     deadline = time.monotonic() + timeout
     child = _start(argv, subprocess.PIPE, cwd, keep_fds)
     try:
-        out, err = _collect(child, argv, deadline, timeout, poll)
+        out, err = _collect(child, argv, deadline, timeout, poll, limit)
     except BaseException:
         _end(child)
         raise
@@ -124,8 +125,9 @@ def _collect(
     deadline: float,
     timeout: float,
     poll: Callable[[], None] | None,
+    limit: int,
 ) -> tuple[bytes, bytes]:
-    """Read both pipes to their end, keep the first OUTPUT_LIMIT bytes of each, and wait for the child."""
+    """Read both pipes to their end, keep the first ``limit`` bytes of each, and wait for the child."""
     assert child.stdout is not None and child.stderr is not None
     kept: dict[int, bytearray] = {child.stdout.fileno(): bytearray(), child.stderr.fileno(): bytearray()}
     with selectors.DefaultSelector() as selector:
@@ -141,7 +143,7 @@ def _collect(
                 data = os.read(key.fd, 65536)
                 if not data:
                     selector.unregister(key.fd)
-                room = OUTPUT_LIMIT - len(kept[key.fd])
+                room = limit - len(kept[key.fd])
                 kept[key.fd] += data[:room]
     _wait(child, argv, deadline, timeout, poll)
     out, err = bytes(kept[child.stdout.fileno()]), bytes(kept[child.stderr.fileno()])

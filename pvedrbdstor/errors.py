@@ -323,6 +323,27 @@ class TypeStays(Error):
     exit_status = 75
 
 
+class SplitRefused(Error):
+    """The split brain of storage '{storage}' is not resolved: {cause}. {remedy}."""
+
+    code = 58
+    exit_status = 75
+
+
+class SplitStepFailed(Error):
+    """Resolving the split brain of storage '{storage}' stopped at the step '{step}': {detail}. What was done so far is recorded: 'pvedrbdstor split-brain resolve {storage}' goes on from there."""
+
+    code = 59
+    exit_status = 74
+
+
+class SplitJournalBroken(Error):
+    """The record of a split brain's resolution of storage '{storage}', {path}, cannot be read: {detail}. Look at it, move it away, and begin with 'pvedrbdstor split-brain show {storage}'."""
+
+    code = 51
+    exit_status = 65
+
+
 # --- 60..79: time and others -------------------------------------------------------------------------------------
 
 

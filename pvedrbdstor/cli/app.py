@@ -20,6 +20,10 @@ _COMMANDS = {
     "volume": ("pvedrbdstor.cli.volume:volume", "Work on disk images: list, make, grow, snapshot, clone, free."),
     "mirror": ("pvedrbdstor.cli.mirror:mirror", "Bring a storage up or down on this node, and say how it is."),
     "fencing": ("pvedrbdstor.cli.fencing:fencing", "Say who decides when the mirror breaks, and whether it can."),
+    "split-brain": (
+        "pvedrbdstor.cli.split_brain:split_brain",
+        "Say what each side of a split brain has changed, and make one copy again.",
+    ),
     "rpc": ("pvedrbdstor.cli.wire_commands:rpc", "Answer one JSON-RPC request from standard input."),
     "serve": ("pvedrbdstor.cli.wire_commands:serve", "Run the service that Proxmox's plugin talks to."),
     "monitor": ("pvedrbdstor.cli.monitor:monitor", "Watch the storages, as the service does."),

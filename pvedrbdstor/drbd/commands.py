@@ -1,7 +1,7 @@
 """Command lines of DRBD's tools, as argument lists for pvedrbdstor.command.run. Nothing in this file does I/O.
 
-What differs between 8.4 and 9 is told by each function. There is none that forces a promotion, resumes frozen I/O or
-throws data away: these are for an administrator's own hand.
+What differs between 8.4 and 9 is told by each function. There is none that forces a promotion or resumes frozen I/O: these are
+for an administrator's own hand; and one that throws data away, for the resolution of a split brain, which preserves them first.
 """
 
 from __future__ import annotations
@@ -68,6 +68,24 @@ def secondary(resource: str) -> list[str]:
 def connect(resource: str) -> list[str]:
     """Exit status 10 when it is connected or connecting already."""
     return ["drbdadm", "connect", resource]
+
+
+def connect_discarding(resource: str) -> list[str]:
+    """Connect, and in a split brain take over the other node's data: this one's are lost (8.4 and 9).
+
+    Only of a Secondary that is StandAlone. DRBD remembers it until it is disconnected.
+    """
+    return ["drbdadm", "connect", "--discard-my-data", resource]
+
+
+def verify_part(volume: tuple[str, int], minor: int, peer: int | None, start: int, stop: int) -> list[str]:
+    """Compare a part of a volume (resource and number) with the peer's, bytes that are multiples of 4 KiB.
+
+    peer: the node id on 9; None on 8.4, which names the minor alone. drbdadm knows these options on neither.
+    """
+    resource, number = volume
+    named = [str(minor)] if peer is None else [resource, str(peer), str(number)]
+    return ["drbdsetup", "verify", *named, f"--start={start // 512}s", f"--stop={stop // 512}s"]
 
 
 def disconnect(resource: str) -> list[str]:

@@ -1,0 +1,175 @@
+"""From a split brain to a plan: what must be so before anything is touched, how the side to lose is preserved, in what steps."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd.metadata import merged
+from pvedrbdstor.errors import SplitRefused
+from pvedrbdstor.fencing.split import copies, hands, investigate, look, preserve
+from pvedrbdstor.fencing.split.compare import lost_here, shown
+from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.judge import Case
+from pvedrbdstor.fencing.split.plan import Refusal
+from pvedrbdstor.fencing.split.report import Report
+from pvedrbdstor.fencing.split.steps import Preserve, Step
+from pvedrbdstor.mirror.facts import drbd_facts
+
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A journal in which nothing is done yet, and what it was made from. needed: bytes of the copies."""
+
+    journal: Journal
+    report: Report
+    needed: int
+
+
+def begin(config: StorageConfig, *, keep: str | None, folder: str | None, other_file: str | None) -> Begun:
+    """Raises SplitRefused, BadRequest, CommandFailed, CommandTimeout, OSError. Changes nothing."""
+    report = investigate.investigate(config, other_file)
+    policies = investigate.discarding_policies(config)
+    users = hands.users(config.path) if report.own.mounted else ()
+    refusal = refuse(report, keep=keep, policies=policies, users=users)
+    if refusal is None:
+        device = hands.lower_device(config)
+        own = report.own
+        to_copy = preserve.to_copy(own, report.other)
+        began = time.time()
+        choice = preserve.choose(
+            storage=config.id,
+            stamp=preserve.stamp(began),
+            volume=None if folder is not None else preserve.volume_of(device),
+            changed=sum(length for _, length in (*own.blocks, *(report.other.blocks if report.other else ()))),
+            folder=folder,
+            unfit=copies.unfit(folder) if folder is not None else None,
+            room=copies.room(folder) if folder is not None else 0,
+            files=sum(file.used for file in to_copy) if own.mounted else None,
+            device=preserve.device_size(device),
+        )
+        if not isinstance(choice, Refusal):
+            journal = Journal(
+                storage=config.id,
+                keep=str(report.other_name),
+                discard=own.node,
+                began=began,
+                preserve=choice.how,
+                target=choice.target,
+                size=choice.size,
+                files=tuple(file.path for file in to_copy) if choice.how is Preserve.FILES else (),
+                ranges=merged([*own.blocks, *(report.other.blocks if report.other is not None else ())]),
+            )
+            return Begun(journal, report, choice.needed)
+        refusal = choice
+    raise SplitRefused(storage=config.id, cause=refusal.cause, remedy=refusal.remedy)
+
+
+def refuse(report: Report, *, keep: str | None, policies: tuple[str, ...], users: tuple[str, ...]) -> Refusal | None:
+    """Why this is not to be resolved here and now; pure."""
+    storage, own = report.own.storage, report.own
+    if report.other_name is None:
+        return Refusal(
+            "DRBD's configuration does not name exactly one other node",
+            "Look at 'drbdadm dump'; a mirror of more than two nodes is resolved by hand",
+        )
+    if keep is not None and keep != report.other_name:
+        return Refusal(
+            f"'{keep}' is neither this node ({own.node}) nor the other one ({report.other_name})",
+            f"Look at 'pvedrbdstor split-brain show {storage}'",
+        )
+    if report.judgement.case is not Case.SPLIT:
+        said = report.judgement.sentences[0].rstrip(".")
+        return Refusal(
+            f"it is no split brain for certain. {said}",
+            f"Look at 'pvedrbdstor split-brain show {storage}', on both nodes",
+        )
+    if policies:
+        return Refusal(
+            f"DRBD is set to choose the copy to lose by itself when the two meet ({', '.join(policies)})",
+            "Set after-sb-0pri, after-sb-1pri, after-sb-2pri and rr-conflict to 'disconnect' in the resource's file on both nodes",
+        )
+    if users:
+        shown_ = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+        return Refusal(
+            f"storage '{storage}' is in use on {own.node}, the side to lose, by {shown_}",
+            "Shut those guests down here first ('qm shutdown', 'pct shutdown'), so that they stop writing what will be discarded",
+        )
+    return None
+
+
+def not_to_connect(config: StorageConfig) -> Refusal | None:
+    """Why the node to keep must not connect now."""
+    policies = investigate.discarding_policies(config)
+    if not policies:
+        return None
+    return Refusal(
+        f"DRBD is set to choose the copy to lose by itself when the two meet ({', '.join(policies)})",
+        "Set after-sb-0pri, after-sb-1pri, after-sb-2pri and rr-conflict to 'disconnect' in the resource's file on both nodes",
+    )
+
+
+def connection(config: StorageConfig) -> str | None:
+    """DRBD's word; None while it is down. Raises CommandFailed, CommandTimeout."""
+    drbd = drbd_facts(look.drbd_state(config.resource), config.resource, config.volume)
+    return drbd.peers[0].connection if drbd is not None else None
+
+
+def other_name(config: StorageConfig) -> str | None:
+    names = investigate.peers(config)
+    return names[0] if len(names) == 1 else None
+
+
+def text(begun: Begun, config: StorageConfig) -> str:
+    """The plan for people; ends with a newline."""
+    journal, report = begun.journal, begun.report
+    lost = lost_here(report.changes)
+    lines = [
+        f"{config.id}: keep {journal.keep}'s copy, discard {journal.discard}'s (this node).",
+        *(f"  {sentence}" for sentence in report.judgement.sentences),
+        f"What {journal.discard} loses:",
+        *[f"  - {sentence}" for sentence in lost[:_LISTED]],
+        *([f"  - and {len(lost) - _LISTED} more"] if len(lost) > _LISTED else []),
+        *(["  - nothing that is known"] if not lost else []),
+        "Steps:",
+        *(f"  {number}. {step}" for number, step in enumerate(_steps(begun, config), 1)),
+    ]
+    if report.why_not is not None:
+        lines.append(
+            f"{journal.keep} could not be asked ({report.why_not}): step 5 will wait until the command was run there."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _steps(begun: Begun, config: StorageConfig) -> tuple[str, ...]:
+    journal, name = begun.journal, config.resource
+    match journal.preserve:
+        case Preserve.SNAPSHOT:
+            sized = f" of {shown(journal.size)}" if journal.size else ""
+            kept = (
+                f"unmount {config.path} here, make DRBD Secondary",
+                f"take a snapshot{sized} of the lower device: {journal.target}",
+            )
+        case Preserve.FILES:
+            count = len(journal.files)
+            kept = (
+                f"make {config.path} read-only here and copy what this side changed, {count} files of {shown(begun.needed)}, to {journal.target}",
+                f"unmount {config.path} here, make DRBD Secondary",
+            )
+        case _:
+            kept = (
+                "make DRBD Secondary here",
+                f"copy the whole lower device, {shown(begun.needed)} at most, to {os.path.join(journal.target, copies.DEVICE_FILE)}",
+            )
+    return (
+        f"drbdadm disconnect {name}, unless it is StandAlone",
+        *kept,
+        "check what was preserved",
+        f"drbdadm connect --discard-my-data {name} here; drbdadm connect {name} on {journal.keep}, if it is StandAlone",
+        f"{Step.RESYNC.value}, then compare the changed blocks",
+        "bring the storage up here again",
+    )

@@ -1,0 +1,168 @@
+"""What the two sides changed, file by file, and what each would lose. The bitmaps are a hint, digests decide. No I/O here."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pvedrbdstor.drbd.metadata import Range
+from pvedrbdstor.fencing.split.ranges import chunks_of, total
+from pvedrbdstor.fencing.split.side import FileState, Side
+
+_IMAGE = re.compile(r"images/[1-9][0-9]*/[^/]+")
+
+
+class Fate(enum.Enum):
+    """Of a file on the two sides. CHANGED: changed, and nobody has compared it."""
+
+    DIFFERS = "differs"
+    SAME = "same"
+    ONLY_HERE = "only here"
+    ONLY_THERE = "only there"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Bytes of a file: for certain, and at most."""
+
+    sure: int
+    most: int
+
+    def __str__(self) -> str:
+        if self.sure == self.most:
+            return shown(self.most)
+        return f"{shown(self.sure)} to {shown(self.most)}" if self.sure else f"perhaps {shown(self.most)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """here, there: what the sides have written of it since the copies parted, None where one was not asked or has no such file.
+
+    made: of a file that is on one side alone: it was made there since; else it was removed on the other side.
+    """
+
+    path: str
+    fate: Fate
+    here: Written | None
+    there: Written | None
+    made: bool = True
+
+    @property
+    def image(self) -> bool:
+        return _IMAGE.fullmatch(self.path) is not None
+
+
+Equal = Mapping[str, bool | None]
+"""path -> whether all compared digests are equal; None where not all could be compared."""
+
+
+def wanted(own: Side, other: Side) -> dict[str, tuple[Range, ...]]:
+    """The chunks of files on both sides that either has changed: what digests are needed of."""
+    theirs = {file.path: file for file in other.files}
+    found = {}
+    for file in own.files:
+        peer = theirs.get(file.path)
+        if peer is not None and peer.size == file.size and (file.changed or peer.changed):
+            found[file.path] = chunks_of((*file.changed, *peer.changed))
+    return found
+
+
+def equal_all(mine: Mapping[str, tuple[str, ...]], theirs: Mapping[str, tuple[str, ...]]) -> dict[str, bool | None]:
+    """From digests of the same chunks on both sides."""
+    return {path: mine[path] == theirs[path] if path in theirs else None for path in mine}
+
+
+def equal_from_file(own: Side, other: Side, mine: Mapping[str, tuple[str, ...]]) -> dict[str, bool | None]:
+    """From the digests the other side made of what it has itself changed; ``mine`` are ours of the same chunks.
+
+    Where this side changed other parts as well, equal digests say nothing of those.
+    """
+    theirs, states = other.digests or {}, {file.path: file for file in other.files}
+    found: dict[str, bool | None] = {}
+    for file in own.files:
+        peer = states.get(file.path)
+        if peer is None or not (file.changed or peer.changed):
+            continue
+        known = file.path in theirs and file.path in mine
+        if known and mine[file.path] != theirs[file.path]:
+            found[file.path] = False
+        else:
+            covered = chunks_of((*file.changed, *peer.changed)) == chunks_of(peer.changed)
+            found[file.path] = True if known and covered else None
+    return found
+
+
+def changes(own: Side, other: Side | None, equal: Equal) -> tuple[Change, ...]:
+    """Every file that may not be the same on both sides, by name."""
+    mine = {file.path: file for file in own.files}
+    if other is None or not other.mounted or not own.mounted:
+        return tuple(Change(file.path, Fate.CHANGED, _written(file), None) for file in own.files if file.changed)
+    theirs = {file.path: file for file in other.files}
+    found = []
+    for path in sorted({*mine, *theirs}):
+        here, there = mine.get(path), theirs.get(path)
+        if here is not None and there is not None:
+            change = _on_both(here, there, equal.get(path))
+        elif here is not None:
+            change = Change(path, Fate.ONLY_HERE, _written(here), None, _made(here, own))
+        else:
+            assert there is not None
+            change = Change(path, Fate.ONLY_THERE, None, _written(there), _made(there, other))
+        if change is not None:
+            found.append(change)
+    return tuple(found)
+
+
+def _on_both(here: FileState, there: FileState, equal: bool | None) -> Change | None:
+    changed = (_written(here), _written(there))
+    if here.size != there.size:
+        return Change(here.path, Fate.DIFFERS, *changed)
+    if not any(found.most for found in changed):
+        return None
+    fate = {True: Fate.SAME, False: Fate.DIFFERS, None: Fate.CHANGED}[equal]
+    return Change(here.path, fate, *changed)
+
+
+def _written(file: FileState) -> Written:
+    return Written(file.sure, total(file.changed))
+
+
+def _made(file: FileState, side: Side) -> bool:
+    """Whether a file that the other side lacks came into being on this one since the copies parted."""
+    return file.modified >= side.since * 1e9 if side.since is not None else bool(file.changed)
+
+
+def lost_here(found: tuple[Change, ...]) -> tuple[str, ...]:
+    """What this side would lose if it were thrown away, a sentence each."""
+    return tuple(text for change in found if (text := _loss(change, change.here, Fate.ONLY_HERE, Fate.ONLY_THERE)))
+
+
+def lost_there(found: tuple[Change, ...]) -> tuple[str, ...]:
+    """The same of the other side."""
+    return tuple(text for change in found if (text := _loss(change, change.there, Fate.ONLY_THERE, Fate.ONLY_HERE)))
+
+
+def _loss(change: Change, written: Written | None, only: Fate, only_other: Fate) -> str | None:
+    if change.fate is only:
+        return f"{change.path}, which the other side does not have" if change.made else None
+    if change.fate is only_other:
+        return None if change.made else f"the removal of {change.path}, which comes back"
+    if change.fate is Fate.SAME or written is None or not written.most:
+        return None
+    compared = "" if change.fate is Fate.DIFFERS else ", not compared"
+    if not written.sure:
+        return f"perhaps something written to {change.path} (its place was in use lately{compared})"
+    return f"what was written to {change.path} ({written}{compared})"
+
+
+def shown(size: int) -> str:
+    """Bytes in the largest unit that leaves a whole number or one decimal."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if value == int(value) else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

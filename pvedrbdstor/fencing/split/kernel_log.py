@@ -1,0 +1,86 @@
+"""When the nodes parted and when DRBD found the split brain, from the kernel's log of this boot."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+KMSG = "/dev/kmsg"
+_RECORD = re.compile(r"^\d+,\d+,(\d+),[^;]*;(.*)")
+_LOST = re.compile(
+    r"conn\( (?!WF|Connecting|Unconnected|NetworkFailure)\w+ -> (?:NetworkFailure|BrokenPipe|Timeout|ProtocolError|TearDown|Disconnecting)"
+)
+_DIVERGED = re.compile(r"new current UUID")
+_FOUND = re.compile(r"Split-Brain detected but unresolved")
+_JOINED = re.compile(
+    r"conn\( \w+ -> (Connected|WFBitMap\w|SyncSource|SyncTarget) \)|repl\( \w+ -> (Established|Sync\w+) \)"
+)
+_NINE_ALONE = re.compile(r"conn\( Connecting -> Connected \)")
+"""9 calls a connection Connected before the copies are compared; what counts there is `repl(`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Seconds of the kernel log's clock. parted: the copy began a history of its own, or the connection was lost before that."""
+
+    parted: float | None = None
+    found: float | None = None
+
+
+def moments(lines: Iterable[tuple[float, str]], resource: str, minor: int | None) -> Moments:
+    """Of (seconds, text) in order: what has happened since the nodes were last connected."""
+    lost: float | None = None
+    parted: float | None = None
+    found: float | None = None
+    names = re.compile(
+        rf"^(?:drbd {re.escape(resource)}(?:/\d+)?[ :]|block drbd{minor if minor is not None else '-'}:)"
+    )
+    for seconds, text in lines:
+        if not names.match(text):
+            continue
+        if _JOINED.search(text) and not _NINE_ALONE.search(text):
+            lost = parted = found = None
+        elif _LOST.search(text) and lost is None:
+            lost = seconds
+        elif _DIVERGED.search(text) and parted is None:
+            parted = seconds
+        elif _FOUND.search(text):
+            found = found or seconds
+    return Moments(parted if parted is not None else lost, found)
+
+
+def records(path: str = KMSG) -> list[tuple[float, str]]:
+    """The kernel's log as (seconds, text); empty where it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return []
+    found = []
+    try:
+        while True:
+            try:
+                raw = os.read(fd, 8192)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno == errno.EPIPE:  # overwritten while we read: go on with the next
+                    continue
+                break
+            if not raw:
+                break
+            if match := _RECORD.match(raw.decode("utf-8", "replace")):
+                found.append((int(match[1]) / 1e6, match[2]))
+    finally:
+        os.close(fd)
+    return found
+
+
+def wall(seconds: float | None) -> float | None:
+    """A moment of the kernel log's clock as seconds since 1970."""
+    if seconds is None:
+        return None
+    return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + seconds

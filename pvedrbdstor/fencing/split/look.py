@@ -1,0 +1,168 @@
+"""Look at this node's side of a split: DRBD, its metadata, the kernel's log, the files. Reads only."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from pvedrbdstor import command, native
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd import commands, generation, metadata
+from pvedrbdstor.drbd.events2 import State, parse_now
+from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error, NotMounted, WrongMount
+from pvedrbdstor.fencing.split import files, kernel_log
+from pvedrbdstor.fencing.split.ranges import chunks_of
+from pvedrbdstor.fencing.split.side import FileState, Side
+from pvedrbdstor.mirror.facts import drbd_facts
+from pvedrbdstor.mirror.finding import Kind
+from pvedrbdstor.mirror.live import view
+from pvedrbdstor.mirror.mount import mirror
+
+_TOOL_SECONDS = 10.0
+_DUMP_SECONDS = 120.0
+_DUMP_LIMIT = 64 << 20
+_DIGESTS_MAX = 4 << 30
+"""Bytes of changed parts up to which their digests are made unasked."""
+
+
+def look(config: StorageConfig, *, with_digests: bool = True) -> Side:
+    """Everything this node can tell; digests, of what it has changed, cost reading that. Raises CommandFailed, CommandTimeout, OSError."""
+    state = drbd_state(config.resource)
+    minor = state.minor_of(config.resource, config.volume)
+    drbd = drbd_facts(state, config.resource, config.volume)
+    sure, perhaps = blocks(config)
+    hint = perhaps is not None
+    frozen = Kind.SUSPENDED in view.read_view(config.id).verdict.kinds
+    remarks = (
+        ["The file system does not answer or its I/O is frozen, so its files were not looked at."] if frozen else []
+    )
+    mounted, found = (False, ()) if frozen else _files(config, sure, perhaps)
+    parted, detected, met = _moments(config, minor)
+    small = sum(length for file in found for _, length in file.changed) <= _DIGESTS_MAX
+    peer = drbd.peers[0] if drbd is not None else None
+    return Side(
+        storage=config.id,
+        node=socket.gethostname().partition(".")[0],
+        at=time.time(),
+        role=drbd.role if drbd is not None else None,
+        disk=drbd.disk if drbd is not None else None,
+        connection=peer.connection if peer is not None else None,
+        peer_disk=peer.disk if peer is not None else None,
+        identifiers=identifiers(config),
+        met=met,
+        since=parted,
+        detected=detected,
+        mounted=mounted,
+        hint=hint,
+        blocks=metadata.merged([*sure, *(perhaps or ())]),
+        files=found,
+        digests=_own_digests(config, found) if with_digests and hint and small else None,
+        remarks=tuple(remarks),
+    )
+
+
+def identifiers(config: StorageConfig) -> str | None:
+    """The first line of `drbdadm get-gi`, which also answers while the resource is down; None where it does not."""
+    name = f"{config.resource}/{config.volume}"
+    try:
+        text = command.run(["drbdadm", "get-gi", name], timeout=_TOOL_SECONDS).stdout
+    except (CommandFailed, CommandTimeout):
+        return None
+    return next((line.strip() for line in text.splitlines() if line.count(":") >= 4), None)
+
+
+def blocks(config: StorageConfig) -> tuple[tuple[metadata.Range, ...], tuple[metadata.Range, ...] | None]:
+    """Blocks written since the other node was lost, by DRBD's bitmap on the disk; and those that may have been beside them, by
+    its activity log: None where either could not be read whole.
+
+    While the device is attached drbdmeta only reads with --force, which for dump-md means just that; and says that it may be
+    stale, for which the activity log makes up.
+    """
+    minor, device = _line(config, "sh-minor"), _line(config, "sh-md-dev")
+    index = _line(config, "sh-md-idx")
+    if minor is None or device is None or index is None:
+        return (), None
+    version = "v09" if _is_nine() else "v08"
+    line = ["drbdmeta", "--force", minor, version, device, index, "dump-md"]
+    try:
+        answer = command.run(line, timeout=_DUMP_SECONDS, check=False, limit=_DUMP_LIMIT)
+    except (CommandFailed, CommandTimeout):
+        return (), None
+    dump = metadata.parse_dump(answer.stdout)
+    return dump.changed, _active(device, dump.log) if dump.complete else None
+
+
+def _active(device: str, log: metadata.Range | None) -> tuple[metadata.Range, ...] | None:
+    """The activity log's extents; None where it cannot be read."""
+    if log is None:
+        return None
+    try:
+        fd = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        try:
+            with native.AlignedBuffer(log[1]) as buffer:
+                count = buffer.pread(fd, log[0], path=device)
+                extents = metadata.active_extents(bytes(buffer.view[:count]))
+            return metadata.extent_ranges(extents, native.device_size(fd, device))
+        finally:
+            os.close(fd)
+    except (OSError, ValueError):
+        return None
+
+
+def _line(config: StorageConfig, what: str) -> str | None:
+    """One word that drbdadm knows of the volume (drbdadm(8), sh-*)."""
+    try:
+        answer = command.run(["drbdadm", what, f"{config.resource}/{config.volume}"], timeout=_TOOL_SECONDS)
+    except (CommandFailed, CommandTimeout):
+        return None
+    return answer.stdout.split()[0] if answer.stdout.split() else None
+
+
+def _is_nine() -> bool:
+    try:
+        text = command.run(commands.version(), timeout=_TOOL_SECONDS).stdout
+    except Error:
+        return False
+    return generation.from_version(text) is generation.Generation.V9
+
+
+def _files(
+    config: StorageConfig, sure: tuple[metadata.Range, ...], perhaps: tuple[metadata.Range, ...] | None
+) -> tuple[bool, tuple[FileState, ...]]:
+    try:
+        with mirror(config) as opened:
+            return True, tuple(files.walk(opened.root_fd, sure, perhaps))
+    except (NotMounted, WrongMount):
+        return False, ()
+
+
+def _own_digests(config: StorageConfig, found: tuple[FileState, ...]) -> dict[str, tuple[str, ...]] | None:
+    wanted = {file.path: chunks_of(file.changed) for file in found if file.changed}
+    if not wanted:
+        return {}
+    with mirror(config) as opened:
+        return files.digests(opened.root_fd, wanted)
+
+
+def _moments(config: StorageConfig, minor: int | None) -> tuple[float | None, float | None, bool]:
+    """When the copies parted, when DRBD found the split, whether it did: the kernel's log of this boot, else the monitor."""
+    seen = kernel_log.moments(kernel_log.records(), config.resource, minor)
+    parted, found = kernel_log.wall(seen.parted), kernel_log.wall(seen.found)
+    told = next(
+        (
+            loss
+            for loss in view.read_record(config.id).get("losses", ())
+            if isinstance(loss, dict) and loss.get("resource") == config.resource and not loss.get("connected")
+        ),
+        {},
+    )
+    lost_at = told.get("lost_at")
+    if parted is None and isinstance(lost_at, int | float):
+        parted = time.time() - view.boot_clock() + lost_at
+    return parted, found, found is not None or told.get("split_brain") is True
+
+
+def drbd_state(resource: str) -> State:
+    """With its counters. Raises CommandFailed, CommandTimeout."""
+    return parse_now(command.run(commands.events2_now(resource, statistics=True), timeout=_TOOL_SECONDS).stdout)

@@ -1,0 +1,178 @@
+"""How the side to lose is preserved: the choice from facts, and the work."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pvedrbdstor import command
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.errors import CommandFailed, CommandTimeout, SplitRefused, SplitStepFailed
+from pvedrbdstor.fencing.split import copies, look, lvm
+from pvedrbdstor.fencing.split.compare import shown
+from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.plan import Refusal
+from pvedrbdstor.fencing.split.side import FileState, Side
+from pvedrbdstor.fencing.split.steps import Preserve, Step
+from pvedrbdstor.mirror.mount import mirror
+
+_LVM_SECONDS = 120.0
+_MARGIN_NS = 60 * 10**9
+"""Clocks of two nodes, and a file whose writes were on their way when the copies parted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """target: a snapshot's `VG/LV`, or the folder of the copies. size: bytes of a plain snapshot, else 0. needed: of copies."""
+
+    how: Preserve
+    target: str
+    size: int = 0
+    needed: int = 0
+
+
+def choose(
+    *,
+    storage: str,
+    stamp: str,
+    volume: lvm.Volume | None,
+    changed: int,
+    folder: str | None,
+    unfit: str | None,
+    room: int,
+    files: int | None,
+    device: int,
+) -> Choice | Refusal:
+    """A snapshot unless a folder was named, and then the changed files, or all of the device where nothing is mounted.
+
+    changed: bytes that the resync will overwrite. unfit: what is against the folder. room: bytes free there. files: bytes of the
+    changed files, None while they cannot be read. device: bytes of the lower device.
+    """
+    name_one = (
+        f"Name a folder on a local disk: '--preserve-to DIR', with {shown(device if files is None else files)} of room"
+    )
+    if folder is None:
+        if volume is None:
+            return Refusal("the lower device is no logical volume, so that no snapshot can be made of it", name_one)
+        size = lvm.snapshot_size(volume, changed)
+        if size is None:
+            cause = f"volume group '{volume.group}' has only {shown(volume.group_free)} free for a snapshot of what will be lost"
+            return Refusal(cause, f"Make room there, or name a folder on a local disk: '--preserve-to DIR'. {name_one}")
+        return Choice(Preserve.SNAPSHOT, f"{volume.group}/{volume.name}-split-{stamp}", size)
+    if unfit is not None:
+        return Refusal(f"what will be lost cannot be preserved in {folder}: {unfit}", name_one)
+    needed = device if files is None else files
+    if room < needed:
+        cause = f"{folder} has room for {shown(room)}, and what will be lost needs {shown(needed)}"
+        return Refusal(cause, name_one)
+    how = Preserve.DEVICE if files is None else Preserve.FILES
+    return Choice(how, os.path.join(os.path.abspath(folder), f"{storage}-split-{stamp}"), needed=needed)
+
+
+def to_copy(own: Side, other: Side | None) -> tuple[FileState, ...]:
+    """The files this side may have changed: by the bitmap, by their time, or because the other side does not have them so."""
+    if not own.hint:
+        return own.files
+    theirs = {file.path: file for file in other.files} if other is not None and other.mounted else None
+    since = (own.since * 1e9 if own.since is not None else own.at * 1e9) - _MARGIN_NS
+    return tuple(
+        file
+        for file in own.files
+        if file.changed
+        or file.modified >= since
+        or (theirs is not None and (file.path not in theirs or theirs[file.path].size != file.size))
+    )
+
+
+def volume_of(device: str) -> lvm.Volume | None:
+    """The logical volume that a device is; None for anything else, and where there is no LVM."""
+    try:
+        answer = command.run(lvm.ask(device), timeout=_LVM_SECONDS, check=False)
+    except (CommandFailed, CommandTimeout):
+        return None
+    return lvm.parse(answer.stdout) if answer.status == 0 else None
+
+
+def is_there(journal: Journal) -> bool:
+    """Whether what was preserved can still be had."""
+    if journal.preserve is not Preserve.SNAPSHOT:
+        return copies.are_there(journal.target)
+    try:
+        answer = command.run(lvm.ask_snapshot(journal.target), timeout=_LVM_SECONDS, check=False)
+    except (CommandFailed, CommandTimeout):
+        return False
+    return answer.status == 0 and lvm.is_sound(answer.stdout)
+
+
+def snapshot(journal: Journal, device: str) -> None:
+    """Make it, unless a try before a crash did. Raises SplitStepFailed, CommandFailed, CommandTimeout."""
+    if is_there(journal):
+        return
+    volume = volume_of(device)
+    if volume is None:
+        detail = f"{device} is no logical volume any more"
+        raise SplitStepFailed(storage=journal.storage, step=Step.SNAPSHOT.value, detail=detail)
+    name = journal.target.partition("/")[2]
+    command.run(lvm.create(volume, name, journal.size), timeout=_LVM_SECONDS)
+
+
+def copy_files(journal: Journal, config: StorageConfig, progress: copies.Progress) -> Journal:
+    """Copy what this side has changed by now; those already copied before a crash are copied again, as they may have changed.
+
+    The file system is read-only by now. Raises SplitRefused, OSError.
+    """
+    own = look.look(config, with_digests=False)
+    wanted = sorted({*journal.files, *(file.path for file in to_copy(own, None))})
+    present = {file.path: file for file in own.files}
+    _check_room(journal, sum(present[path].used for path in wanted if path in present))
+    copied = {}
+    with mirror(config) as opened:
+        for path in wanted:
+            if path in present:
+                copied[path] = copies.copy_file(opened.root_fd, path, journal.target, progress)
+    copies.write_manifest(journal.target, copied)
+    return replace(journal, files=tuple(wanted))
+
+
+def copy_device(journal: Journal, device: str, progress: copies.Progress) -> Journal:
+    """Raises SplitRefused, OSError."""
+    _check_room(journal, device_size(device))
+    copied = copies.copy_device(device, journal.target, progress)
+    copies.write_manifest(journal.target, {copies.DEVICE_FILE: copied})
+    return replace(journal, preserve=Preserve.DEVICE)
+
+
+def check(journal: Journal, progress: copies.Progress) -> None:
+    """Raises SplitStepFailed where what was preserved is not what it should be."""
+    detail = None
+    if not is_there(journal):
+        detail = f"{journal.target} is not there, or not whole"
+    elif journal.preserve is not Preserve.SNAPSHOT and (path := copies.wrong(journal.target, progress)) is not None:
+        detail = f"the copy of {path} in {journal.target} does not read as it was written. Look at 'dmesg'"
+    if detail is not None:
+        raise SplitStepFailed(storage=journal.storage, step=Step.CHECK.value, detail=detail)
+
+
+def device_size(device: str) -> int:
+    """Bytes. Raises OSError."""
+    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.lseek(fd, 0, os.SEEK_END)
+    finally:
+        os.close(fd)
+
+
+def stamp(seconds: float, clock: Callable[[float], time.struct_time] = time.localtime) -> str:
+    """For names: digits and one dash."""
+    return time.strftime("%Y%m%d-%H%M%S", clock(seconds))
+
+
+def _check_room(journal: Journal, needed: int) -> None:
+    os.makedirs(journal.target, mode=0o700, exist_ok=True)
+    free = copies.room(journal.target)
+    if free < needed:
+        cause = f"{journal.target} has room for {shown(free)}, and what will be lost needs {shown(needed)}"
+        remedy = f"Make room there and run 'pvedrbdstor split-brain resolve {journal.storage}' again"
+        raise SplitRefused(storage=journal.storage, cause=cause, remedy=remedy)

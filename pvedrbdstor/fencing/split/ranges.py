@@ -1,0 +1,44 @@
+"""From changed blocks of the device to changed parts of files. Pure arithmetic on byte ranges."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+
+from pvedrbdstor.drbd.metadata import Range, merged
+from pvedrbdstor.native import Extent
+
+CHUNK = 1 << 20
+"""Bytes that one digest is made of."""
+
+
+def changed_parts(extents: Iterable[Extent], changed: Sequence[Range]) -> tuple[Range, ...]:
+    """The parts of a file that lie on changed blocks; what reads as zeroes, whatever was written there, is none."""
+    starts = [start for start, _ in changed]
+    parts: list[Range] = []
+    for extent in extents:
+        if extent.unwritten or not extent.located:
+            continue
+        end = extent.physical + extent.length
+        index = max(0, bisect_right(starts, extent.physical) - 1)
+        while index < len(changed) and changed[index][0] < end:
+            first = max(changed[index][0], extent.physical)
+            last = min(sum(changed[index]), end)
+            if first < last:
+                parts.append((extent.logical + first - extent.physical, last - first))
+            index += 1
+    return merged(parts)
+
+
+def chunks_of(parts: Iterable[Range]) -> tuple[Range, ...]:
+    """The whole chunks that parts touch, as ranges."""
+    return merged(
+        [
+            (start // CHUNK * CHUNK, -(-(start + length) // CHUNK) * CHUNK - start // CHUNK * CHUNK)
+            for start, length in parts
+        ]
+    )
+
+
+def total(ranges: Iterable[Range]) -> int:
+    return sum(length for _, length in ranges)

@@ -1,0 +1,109 @@
+"""The other node: its name from DRBD's configuration, and how to run `pvedrbdstor` there, as Proxmox's nodes do it: ssh as root."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+
+from pvedrbdstor import command
+from pvedrbdstor.drbd import blocks
+from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error
+from pvedrbdstor.fencing.split.side import Side, from_json
+
+MEMBERS = "/etc/pve/.members"
+KNOWN_HOSTS = "/etc/pve/nodes/{node}/ssh_known_hosts"  # since PVE 8.2 (PVE::SSHInfo)
+_CONNECT_SECONDS = 5
+_ASK_SECONDS = 600.0
+_WORDS_MAX = 60_000
+"""Of one request, in bytes: a single argument of a program may have 128 KiB (MAX_ARG_STRLEN)."""
+
+
+def other_nodes(dump: str, resource: str, own: str) -> tuple[str, ...]:
+    """The hosts that `drbdadm dump` has for a resource beside this one."""
+    hosts = [
+        word
+        for block in blocks.parse(dump).named("resource")
+        if block.words[1:2] == (resource,)
+        for host in block.named("on")
+        for word in host.words[1:]
+    ]
+    short = own.partition(".")[0]
+    return tuple(host for host in hosts if host.partition(".")[0] != short)
+
+
+def ssh(node: str, address: str | None, known_hosts: str | None, words: Sequence[str]) -> list[str]:
+    """The command line that runs ``words`` on a node; it never asks anything."""
+    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}", "-o", f"HostKeyAlias={node}"]
+    if known_hosts is not None:
+        options += ["-o", f"UserKnownHostsFile={known_hosts}", "-o", "GlobalKnownHostsFile=none"]
+    return ["ssh", *options, f"root@{address or node}", "--", shlex.join(words)]
+
+
+def run(node: str, words: Sequence[str], timeout: float = _ASK_SECONDS) -> str:
+    """What `pvedrbdstor WORDS` prints on a node. Raises CommandFailed, CommandTimeout."""
+    known = KNOWN_HOSTS.format(node=node)
+    line = ssh(node, _address(node), known if os.path.exists(known) else None, ["pvedrbdstor", *words])
+    return command.run(line, timeout=timeout, limit=64 << 20).stdout
+
+
+def side(node: str, storage: str) -> Side:
+    """What the other node knows. Raises CommandFailed, CommandTimeout, BadRequest."""
+    return from_json(_json(run(node, ["split-brain", "show", storage, "--local", "--json"])))
+
+
+def digests(node: str, storage: str, wanted: Mapping[str, Sequence[tuple[int, int]]]) -> dict[str, tuple[str, ...]]:
+    """Digests of the other node's files, as files.digests() gives them. Raises CommandFailed, CommandTimeout."""
+    found: dict[str, tuple[str, ...]] = {}
+    for batch in _batches(wanted):
+        text = run(node, ["split-brain", "show", storage, "--digests", json.dumps(batch, separators=(",", ":"))])
+        answer = _json(text)
+        if isinstance(answer, dict):
+            found.update({str(path): tuple(map(str, values)) for path, values in answer.items()})
+    return found
+
+
+def connect(node: str, storage: str, keep: str) -> None:
+    """Let the node to keep do its part. Raises CommandFailed, CommandTimeout."""
+    run(node, ["split-brain", "resolve", storage, "--keep", keep, "--yes"], timeout=60)
+
+
+def why_not(error: Error) -> str:
+    """In a few words, why the other node could not be asked."""
+    if isinstance(error, CommandTimeout):
+        return "it did not answer in time"
+    if isinstance(error, CommandFailed):
+        return str(error.fields["output"]).splitlines()[-1].strip().rstrip(".") or "it said nothing"
+    return error.message.rstrip(".")
+
+
+def _batches(wanted: Mapping[str, Sequence[tuple[int, int]]]) -> list[dict[str, Sequence[tuple[int, int]]]]:
+    """Requests that fit an argument. A single file with more parts than that is asked for as one range from first to last."""
+    batches: list[dict[str, Sequence[tuple[int, int]]]] = [{}]
+    size = 0
+    for path, ranges in wanted.items():
+        length = len(json.dumps([path, ranges]))
+        if size + length > _WORDS_MAX and batches[-1]:
+            batches.append({})
+            size = 0
+        batches[-1][path] = ranges
+        size += length
+    return [batch for batch in batches if batch]
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _address(node: str) -> str | None:
+    """The node's address in the cluster, from pmxcfs; None where it does not tell, and the name must do."""
+    try:
+        with open(MEMBERS, encoding="utf-8") as file:
+            found = json.load(file)["nodelist"][node]["ip"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None

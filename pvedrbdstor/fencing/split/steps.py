@@ -1,0 +1,36 @@
+"""The steps of a resolution on the side to lose, and the ways to preserve it. Words alone."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Preserve(enum.Enum):
+    """SNAPSHOT: of the lower device, by LVM. FILES: copies of what this side has changed. DEVICE: a copy of the lower device."""
+
+    SNAPSHOT = "snapshot"
+    FILES = "files"
+    DEVICE = "device"
+
+
+class Step(enum.Enum):
+    """In the order in which they are taken; the words are what people are told."""
+
+    DRBD_UP = "bringing DRBD up"
+    DISCONNECT = "disconnecting DRBD here"
+    QUIESCE = "making the file system read-only here"
+    COPY = "copying the changed files aside"
+    DOWN = "unmounting the storage here"
+    SNAPSHOT = "taking a snapshot of the lower device"
+    IMAGE = "copying the lower device aside"
+    CHECK = "checking what was preserved"
+    DISCARD = "telling DRBD to take over the other node's data"
+    CONNECT = "connecting DRBD again"
+    KEEPER = "waiting for the node to keep"
+    RESYNC = "waiting for the resync"
+    COMPARE = "comparing the changed blocks on both disks"
+    UP = "bringing the storage up again"
+
+
+DESTRUCTIVE = frozenset({Step.DISCARD, Step.CONNECT})
+"""What overwrites the side to lose: the first does, the second goes on with it."""

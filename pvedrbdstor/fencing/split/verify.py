@@ -1,0 +1,111 @@
+"""Compare the blocks that either side had changed on both disks, by DRBD's own verify of just those parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from pvedrbdstor import command
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd import blocks, commands
+from pvedrbdstor.drbd.metadata import Range
+from pvedrbdstor.errors import SplitStepFailed
+from pvedrbdstor.fencing.split import look
+from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.steps import Step
+from pvedrbdstor.mirror.facts import Drbd, drbd_facts
+
+PARTS_MAX = 16
+_ALIGNMENT = 1 << 20
+_SECONDS = 15.0
+_PAUSE = 0.1
+_IDLE_SECONDS = 120.0
+"""Without any word of an end while nothing is verified: the connection is gone."""
+
+
+def parts(ranges: Sequence[Range], size: int, most: int = PARTS_MAX) -> list[Range]:
+    """The ranges as at most so many (start, end), whole MiB but for the end of the device: the smallest gaps are verified along."""
+    whole: list[list[int]] = []
+    for start, length in sorted(ranges):
+        first, last = start // _ALIGNMENT * _ALIGNMENT, min(size, -(-(start + length) // _ALIGNMENT) * _ALIGNMENT)
+        if first >= last:
+            continue
+        if whole and first <= whole[-1][1]:
+            whole[-1][1] = max(whole[-1][1], last)
+        else:
+            whole.append([first, last])
+    while len(whole) > most:
+        at = min(range(1, len(whole)), key=lambda index: whole[index][0] - whole[index - 1][1])
+        whole[at - 1][1] = whole[at][1]
+        del whole[at]
+    return [(first, last) for first, last in whole]
+
+
+def compare(config: StorageConfig, journal: Journal, say: Callable[[str], None]) -> None:
+    """Raises SplitStepFailed where the disks differ, or where nothing could be compared to the end."""
+    if not _has_algorithm(config):
+        say(
+            "the disks were not compared: no 'verify-alg' is set in net { } of the resource. DRBD's resync alone says that they "
+            "are equal."
+        )
+        return
+    drbd, minor, size = _state(config, journal)
+    before = _out_of_sync(drbd)
+    for start, end in parts(journal.ranges, size):
+        nine = None if drbd.peers[0].name in (None, "peer") else drbd.peers[0].node_id
+        line = commands.verify_part((config.resource, config.volume), minor, nine, start, end)
+        command.run(line, timeout=_SECONDS)
+        drbd = _verified(config, journal)
+    found = _out_of_sync(drbd)
+    if found > before:
+        raise _failed(
+            journal,
+            f"{found} KiB differ on the two disks after the resync. Look at both disks and 'dmesg'; on this node 'drbdadm disconnect "
+            f"{config.resource}' and 'drbdadm connect {config.resource}' copy those blocks anew",
+        )
+
+
+def _has_algorithm(config: StorageConfig) -> bool:
+    """Of the resource as it is written, its own or the common one."""
+    top = blocks.parse(command.run(commands.dump(config.resource), timeout=_SECONDS).stdout)
+    owners = [
+        *(block for block in top.named("resource") if block.words[1:2] == (config.resource,)),
+        *top.named("common"),
+    ]
+    return any(net.value("verify-alg") for owner in owners for net in owner.named("net"))
+
+
+def _state(config: StorageConfig, journal: Journal) -> tuple[Drbd, int, int]:
+    """And the device's minor number and size in bytes."""
+    state = look.drbd_state(config.resource)
+    drbd, minor = (
+        drbd_facts(state, config.resource, config.volume),
+        state.minor_of(config.resource, config.volume),
+    )
+    if drbd is None or minor is None:
+        raise _failed(journal, "DRBD is down")
+    with open(f"/sys/block/drbd{minor}/size", encoding="ascii") as file:
+        return drbd, minor, int(file.read()) * 512
+
+
+def _verified(config: StorageConfig, journal: Journal) -> Drbd:
+    """Wait for the end of a verify."""
+    quiet = time.monotonic()
+    while True:
+        drbd, _, _ = _state(config, journal)
+        replication = drbd.peers[0].replication
+        if replication in ("VerifyS", "VerifyT"):
+            quiet = time.monotonic()
+        elif replication == "Established":
+            return drbd
+        elif time.monotonic() - quiet > _IDLE_SECONDS or not drbd.peers[0].connected:
+            raise _failed(journal, "the connection was lost while the disks were compared")
+        time.sleep(_PAUSE)
+
+
+def _out_of_sync(drbd: Drbd) -> int:
+    return drbd.peers[0].out_of_sync or 0
+
+
+def _failed(journal: Journal, detail: str) -> SplitStepFailed:
+    return SplitStepFailed(storage=journal.storage, step=Step.COMPARE.value, detail=detail)
