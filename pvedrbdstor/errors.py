@@ -331,7 +331,7 @@ class SplitRefused(Error):
 
 
 class SplitStepFailed(Error):
-    """Resolving the split brain of storage '{storage}' stopped at the step '{step}': {detail}. What was done so far is recorded: 'pvedrbdstor split-brain resolve {storage}' goes on from there."""
+    """Resolving the split brain of storage '{storage}' stopped at the step '{step}': {detail}. Run 'pvedrbdstor split-brain resolve {storage}' again: it goes on from there."""
 
     code = 59
     exit_status = 74

@@ -120,7 +120,7 @@ def _peer_away(facts: Facts, drbd: Drbd, peer: Peer) -> Finding:
         )
     if peer.lost.split_brain is True:
         cause = f"Both nodes have changed their own copies: DRBD met {peer} again and found a split brain."
-        return _split(facts, cause)
+        return _split(facts, cause, certain=True)
     if peer.known_behind or peer.lost.peer_off:
         told = "is known to be switched off" if peer.lost.peer_off else f"holds a copy known as {peer.disk}"
         cause = f"No contact to {peer}, which {told}{_since(peer)}: writes go to one copy only"
@@ -161,16 +161,23 @@ def _two_writers(facts: Facts, peer: Peer) -> Finding:
     return Finding(Kind.DEGRADED, cause, remedy, Severity.CRITICAL, admits=False, what="peer away")
 
 
-def _split(facts: Facts, cause: str) -> Finding:
-    """Guests that run here go on, on this node's copy; nothing else may come to it."""
-    name = facts.resource
-    remedy = (
-        f"If the other node is switched off for certain, say so: 'pvedrbdstor mirror peer-off {facts.storage}'. "
-        "If it runs, choose the copy to keep. On the node to lose its own: stop its guests, 'pvedrbdstor mirror down "
-        f"{facts.storage}', 'drbdadm disconnect {name}' unless it is StandAlone, 'drbdadm connect --discard-my-data {name}'. On "
-        f"the other: 'drbdadm connect {name}' if it is StandAlone. Then 'pvedrbdstor mirror up {facts.storage}' on the first."
+def _split(facts: Facts, cause: str, *, certain: bool = False) -> Finding:
+    """Guests that run here go on, on this node's copy; nothing else may come to it.
+
+    certain: DRBD has compared the copies. That is news even where a split was feared before.
+    """
+    storage = facts.storage
+    feared = (
+        f"If the other node is switched off for certain, say so: 'pvedrbdstor mirror peer-off {storage}'. If it runs: "
     )
-    return Finding(Kind.SPLIT_BRAIN, cause, remedy, Severity.CRITICAL, admits=False)
+    remedy = (
+        f"{'' if certain else feared}'pvedrbdstor split-brain show {storage}' says what each side has changed. Choose the copy to "
+        f"keep, shut down the guests on the other node, and run there 'pvedrbdstor split-brain resolve {storage} --keep NODE', "
+        "which preserves what is lost before it discards it."
+    )
+    return Finding(
+        Kind.SPLIT_BRAIN, cause, remedy, Severity.CRITICAL, admits=False, what="found" if certain else "feared"
+    )
 
 
 def _beside(facts: Facts, drbd: Drbd, peer: Peer) -> Iterator[Finding]:

@@ -281,7 +281,7 @@ def test_copies_that_have_diverged_are_not_mounted_and_the_way_out_works_as_told
     on_each(cluster.nodes, stop)
     cluster.network.heal()
     said = on_each(cluster.nodes, refusal)
-    assert any("a split brain" in text and "--discard-my-data" in text for text in said)
+    assert any("a split brain" in text and "split-brain show" in text for text in said)
     b.run(
         f"pvedrbdstor mirror down {STORAGE}; drbdadm disconnect {RESOURCE}; drbdadm connect --discard-my-data {RESOURCE}"
     )

@@ -140,7 +140,7 @@ def test_guests_of_a_split_mirror_go_on_and_no_others_come() -> None:
     verdict = verdict_of(with_peer(replace(AWAY, lost=Loss(5.0, "Primary", True))))
     assert (verdict.usable_here, verdict.active, verdict.admits) == (True, True, False)
     assert verdict.severity is Severity.CRITICAL
-    assert "--discard-my-data" in verdict.remedy
+    assert "split-brain show" in verdict.remedy and "peer-off" not in verdict.remedy
 
 
 def test_a_stalled_resync_is_told_from_a_running_one() -> None:

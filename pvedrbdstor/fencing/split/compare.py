@@ -11,6 +11,8 @@ from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.fencing.split.ranges import chunks_of, total
 from pvedrbdstor.fencing.split.side import FileState, Side
 
+_CLOCK_SECONDS = 10
+"""By which the clocks of two nodes, or of a file system and DRBD's log, may differ."""
 _IMAGE = re.compile(r"images/[1-9][0-9]*/[^/]+")
 
 
@@ -99,35 +101,40 @@ def changes(own: Side, other: Side | None, equal: Equal) -> tuple[Change, ...]:
     """Every file that may not be the same on both sides, by name."""
     mine = {file.path: file for file in own.files}
     if other is None or not other.mounted or not own.mounted:
-        return tuple(Change(file.path, Fate.CHANGED, _written(file), None) for file in own.files if file.changed)
+        return tuple(Change(file.path, Fate.CHANGED, _written(file, own), None) for file in own.files if file.changed)
     theirs = {file.path: file for file in other.files}
     found = []
     for path in sorted({*mine, *theirs}):
         here, there = mine.get(path), theirs.get(path)
         if here is not None and there is not None:
-            change = _on_both(here, there, equal.get(path))
+            change = _on_both((here, own), (there, other), equal.get(path))
         elif here is not None:
-            change = Change(path, Fate.ONLY_HERE, _written(here), None, _made(here, own))
+            change = Change(path, Fate.ONLY_HERE, _written(here, own), None, _made(here, own))
         else:
             assert there is not None
-            change = Change(path, Fate.ONLY_THERE, None, _written(there), _made(there, other))
+            change = Change(path, Fate.ONLY_THERE, None, _written(there, other), _made(there, other))
         if change is not None:
             found.append(change)
     return tuple(found)
 
 
-def _on_both(here: FileState, there: FileState, equal: bool | None) -> Change | None:
-    changed = (_written(here), _written(there))
-    if here.size != there.size:
-        return Change(here.path, Fate.DIFFERS, *changed)
-    if not any(found.most for found in changed):
+def _on_both(here: tuple[FileState, Side], there: tuple[FileState, Side], equal: bool | None) -> Change | None:
+    raw = tuple(Written(file.sure, total(file.changed)) for file, _ in (here, there))
+    told = (_written(*here), _written(*there))
+    if not any(found.most for found in told):
+        told = (raw[0], raw[1])  # somebody has set the file's time back: then the hint is all there is
+    path = here[0].path
+    if here[0].size != there[0].size:
+        return Change(path, Fate.DIFFERS, *told)
+    if not any(found.most for found in raw):
         return None
-    fate = {True: Fate.SAME, False: Fate.DIFFERS, None: Fate.CHANGED}[equal]
-    return Change(here.path, fate, *changed)
+    return Change(path, {True: Fate.SAME, False: Fate.DIFFERS, None: Fate.CHANGED}[equal], *told)
 
 
-def _written(file: FileState) -> Written:
-    return Written(file.sure, total(file.changed))
+def _written(file: FileState, side: Side) -> Written:
+    """What only the activity log has is nothing where the file's time is older than the split."""
+    untouched = side.since is not None and not file.sure and file.modified < (side.since - _CLOCK_SECONDS) * 1e9
+    return Written(0, 0) if untouched else Written(file.sure, total(file.changed))
 
 
 def _made(file: FileState, side: Side) -> bool:

@@ -175,8 +175,10 @@ def _what_to_do(report: Report, config: StorageConfig, other: str) -> list[str]:
         *lines,
         "",
         "Choose the copy to keep; the other one is preserved aside before anything of it is discarded.",
-        f"  To keep {other}'s, run here:            pvedrbdstor split-brain resolve {config.id} --keep {report.other_name or 'NODE'}",
-        f"  To keep this one, run on {other}:  pvedrbdstor split-brain resolve {config.id} --keep {own}",
+        f"To keep {other}'s copy, run on {own}, this node:",
+        f"  pvedrbdstor split-brain resolve {config.id} --keep {report.other_name or 'NODE'}",
+        f"To keep {own}'s copy, run on {other}:",
+        f"  pvedrbdstor split-brain resolve {config.id} --keep {own}",
         "Until then both nodes go on with copies of their own: start no guest that ran on the other node.",
     ]
 

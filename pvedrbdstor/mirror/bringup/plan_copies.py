@@ -102,13 +102,11 @@ def _disconnected(config: StorageConfig) -> Refusal:
 
 
 def _given_up(config: StorageConfig) -> Refusal:
-    name = config.resource
     return Refusal(
         "DRBD has met the other node and will not connect (StandAlone): each holds writes that the other lacks (a split "
         "brain), or their settings differ",
-        "Run 'dmesg | grep -i drbd', which says which of the two. After a split brain choose the copy to keep; on the node "
-        f"to lose its own: 'pvedrbdstor mirror down {config.id}', 'drbdadm disconnect {name}', 'drbdadm connect "
-        f"--discard-my-data {name}'; on the other 'drbdadm connect {name}' if it is StandAlone; then 'pvedrbdstor mirror up {config.id}'",
+        f"Run 'pvedrbdstor split-brain show {config.id}', which says which of the two and what each side would lose; 'pvedrbdstor "
+        f"split-brain resolve {config.id} --keep NODE' on the other node then makes one copy of the two",
     )
 
 

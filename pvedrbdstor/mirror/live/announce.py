@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 
 from pvedrbdstor import command
-from pvedrbdstor.mirror.finding import Severity
+from pvedrbdstor.mirror.finding import Kind, Severity
 from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.mirror.verdict import Verdict
 
@@ -19,7 +19,7 @@ TEMPLATE = "drbdocfs2"
 _SYSTEMD = "/run/systemd/system"  # sd_booted(3)
 _NOTIFY_SECONDS = 30.0
 _SETTLED_SECONDS = 10.0
-"""A verdict that does not last so long is in the log, and wakes nobody."""
+"""A verdict that does not last so long is in the log, and wakes nobody; but for a split brain, which does not pass."""
 
 _LEVELS = {
     Severity.OK: logging.INFO,
@@ -71,7 +71,8 @@ class Announcer:
     def notify_settled(self, verdict: Verdict, now: float) -> None:
         """Notify of a verdict that has lasted, unless it is the one notified of last."""
         self._helper.answer()
-        if _key(verdict) == self._notified or now - self._since < _SETTLED_SECONDS:
+        settled = verdict.kind is Kind.SPLIT_BRAIN or now - self._since >= _SETTLED_SECONDS
+        if _key(verdict) == self._notified or not settled:
             return
         if not available() or self._helper.ask(message(self._storage, verdict)):
             self._notified = _key(verdict)

@@ -154,7 +154,7 @@ class TestStandAlone:
     def test_after_we_connected_is_a_split_brain_even_without_the_peer(self, taken: Step) -> None:
         said = refused(self.NOW, Memory({taken: 1.0}), Options(by_hand=True, without_peer=True))
         assert "a split brain" in said
-        assert "--discard-my-data" in said
+        assert "split-brain show" in said
 
 
 class TestTheData:

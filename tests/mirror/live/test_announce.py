@@ -88,6 +88,22 @@ def test_a_verdict_that_lasts_is_notified_once(told: Path) -> None:
     one.close()
 
 
+def test_a_split_brain_is_notified_at_once_and_again_when_it_is_certain(told: Path) -> None:
+    feared = Verdict(Kind.SPLIT_BRAIN, True, True, False, "Gone too long.", "Look.", Severity.CRITICAL, what="feared")
+    certain = replace(feared, cause="Met again.", what="found")
+    one = Announcer("ha", first=HEALTHY)
+    assert one.changed(feared, 0.0)
+    one.notify_settled(feared, 0.1)
+    assert wait_for_lines(told, 1) == ["error split-brain"]
+    assert one.changed(certain, 1.0)
+    deadline = time.monotonic() + 5
+    while len(told.read_text().splitlines()) < 2 and time.monotonic() < deadline:
+        one.notify_settled(certain, 1.1)  # the process that notifies may not have told yet that it is free again
+        time.sleep(0.02)
+    assert wait_for_lines(told, 2) == ["error split-brain"] * 2
+    one.close()
+
+
 def test_a_verdict_that_passes_wakes_nobody(told: Path) -> None:
     one = Announcer("ha", first=HEALTHY)
     one.changed(FROZEN, 0.0)
