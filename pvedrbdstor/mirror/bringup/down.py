@@ -48,6 +48,7 @@ def take_down(config: StorageConfig, *, stop: bool, report: Callable[[str], None
 
 def hold(storage: str) -> None:
     """Keep Proxmox, which activates every storage every few seconds, from bringing it up again. Raises OSError."""
+    os.makedirs(paths.FOLDER, mode=0o700, exist_ok=True)
     with open(paths.hold(storage), "w", encoding="utf-8"):
         pass
 

@@ -1,0 +1,104 @@
+"""A split brain in the lab: nodes that trust each other as Proxmox's do, a link cut without fencing, writes on both sides."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import Any
+
+from tests.lab.assets import REPOSITORY
+from tests.lab.cluster import Cluster
+from tests.lab.formation import DRBD_PORT, RESOURCE, STORAGE, on_each
+from tests.lab.node import GUEST_SHARE, Node, Result
+
+NOTIFIED = "/run/pvedrbdstor/notified"
+ASIDE = f"{GUEST_SHARE}/aside"
+"""On the host's disk: the nodes themselves have nothing but memory, where nothing may be preserved."""
+JOURNAL = "/var/lib/pvedrbdstor/split-brain"
+_TEMPLATES = "/usr/share/pve-manager/templates/default"
+_NOTIFY = f"""package PVE::Notify;
+sub common_template_data {{ return {{ hostname => 'node', fqdn => 'node' }} }}
+sub notify {{ open(my $f, '>>', '{NOTIFIED}') or die; print $f "$_[0] $_[2]->{{verdict}}\\n"; close($f) }}
+1;
+"""
+
+
+def prepare(node: Node) -> None:
+    """ssh between the nodes, PVE's notification system as a file, and a journal that outlives the node, as a real disk's does."""
+    remote = f"/usr/bin/python3 -S {REPOSITORY}/tests/lab/guest/remote.py"
+    program = f'#!/bin/sh\nexec {remote} ssh "$@"\n'
+    node.run(
+        f"""set -e
+printf %s {shlex.quote(program)} >/usr/sbin/ssh && chmod 0755 /usr/sbin/ssh
+[ -e /run/remote.started ] || {{ touch /run/remote.started; {remote} serve </dev/null >/dev/null 2>&1 & }}
+mkdir -p /usr/share/perl5/PVE {_TEMPLATES} {JOURNAL} {GUEST_SHARE}/split-brain {ASIDE}
+printf %s {shlex.quote(_NOTIFY)} >/usr/share/perl5/PVE/Notify.pm
+touch {_TEMPLATES}/vzdump-subject.txt.hbs {_TEMPLATES}/drbdocfs2-subject.txt.hbs
+grep -q ' {JOURNAL} ' /proc/mounts || mount --bind {GUEST_SHARE}/split-brain {JOURNAL}"""
+    )
+
+
+def part(cluster: Cluster) -> None:
+    """Cut DRBD's link until both nodes have missed each other; the kernels go on, each on its own copy."""
+    cluster.network.drop(DRBD_PORT)
+    on_each(cluster.nodes, lambda node: node.run("until grep -q cs:WFConnection /proc/drbd; do sleep 0.1; done"))
+
+
+def meet(cluster: Cluster) -> None:
+    """Heal it, and wait until DRBD has given up on both."""
+    cluster.network.heal()
+    on_each(cluster.nodes, lambda node: node.run("until grep -q cs:StandAlone /proc/drbd; do sleep 0.1; done"))
+
+
+def write(node: Node, path: str, kib: int, at: int = 0) -> None:
+    """Random data past the page cache, as a guest writes."""
+    node.run(
+        f"dd if=/dev/urandom of={path} bs=4k count={kib // 4} seek={at // 4} oflag=direct conv=notrunc status=none"
+    )
+
+
+def digest(node: Node, path: str) -> str:
+    """Of a file's content on the node's disk."""
+    return node.run(f"dd if={path} bs=1M iflag=direct status=none | sha256sum").split()[0]
+
+
+def show(node: Node) -> dict[str, Any]:
+    document = json.loads(node.run(f"pvedrbdstor split-brain show {STORAGE} --json", 120))
+    assert isinstance(document, dict)
+    return document
+
+
+def resolve(node: Node, *options: str, timeout: float = 240) -> Result:
+    return node.sh(f"pvedrbdstor split-brain resolve {STORAGE} {shlex.join(options)}", timeout)
+
+
+def resolve_killed_at(node: Node, step: str, *options: str) -> None:
+    """Run it and kill the process once its journal says that it has begun a step."""
+    node.run(
+        f"""pvedrbdstor split-brain resolve {STORAGE} {shlex.join(options)} >/run/resolve.log 2>&1 &
+for try in $(seq 3000); do
+    grep -q '"doing": "{step}"' {JOURNAL}/{STORAGE}.json 2>/dev/null && break
+    kill -0 $! 2>/dev/null || {{ cat /run/resolve.log; exit 1; }}
+    sleep 0.02
+done
+kill -9 $!""",
+        timeout=120,
+    )
+
+
+def journal(node: Node) -> dict[str, Any]:
+    """What the resolution has written down so far."""
+    document = json.loads(node.run(f"cat {JOURNAL}/{STORAGE}.json"))
+    assert isinstance(document, dict)
+    return document
+
+
+def out_of_sync(node: Node) -> int:
+    """KiB that a verify of the whole device finds different on the two disks."""
+    node.run(
+        f"drbdadm verify {RESOURCE}; sleep 0.5; while grep -q cs:Verify /proc/drbd; do sleep 0.2; done", timeout=120
+    )
+    found = re.search(r"oos:(\d+)", node.run("cat /proc/drbd"))
+    assert found is not None
+    return int(found[1])

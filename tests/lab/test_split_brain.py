@@ -1,0 +1,192 @@
+"""A real split brain on the real cluster: told on both nodes, shown, resolved; what is lost is preserved before it is lost."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.lab import formation, splitting, storage
+from tests.lab.assets import REPOSITORY
+from tests.lab.cluster import Cluster
+from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
+from tests.lab.node import Node
+from tests.lab.ops import running_op, wait_until
+from tests.lab.results import Results
+from tests.lab.splitting import ASIDE, digest, out_of_sync, resolve, show, write
+from tests.lab.storage import alloc, path
+
+MIB = 1 << 20
+LIMIT = 3.0  # seconds from the kernel's word to everybody else's
+TABLE = "Split brain: from DRBD's finding it to being told (s)"
+
+
+def told(cluster: Cluster, results: Results | None) -> None:
+    """Heal the link; each node must tell of the split in its status, log and notification, within LIMIT."""
+    words = ["/usr/bin/python3", "-m", "tests.lab.guest.split_watch", storage.LOG, splitting.NOTIFIED]
+    command = f"cd {REPOSITORY} && PYTHONPYCACHEPREFIX=/run/pycache exec {shlex.join(words)}"
+    with ThreadPoolExecutor(2) as pool:
+        watched = [pool.submit(node.run, command, 90) for node in cluster.nodes]
+        cluster.nodes[0].run("sleep 1")  # both watch by now
+        splitting.meet(cluster)
+        seen = [json.loads(watch.result().splitlines()[-1]) for watch in watched]
+    for node, found in zip(cluster.nodes, seen, strict=True):
+        if results is not None:
+            shown = {name: f"{seconds:.2f}" for name, seconds in found.items()}
+            results.row(TABLE, node=node.name, **shown)
+        assert set(found) == {"view", "log", "notification", "status"}, found
+        assert all(seconds < LIMIT for seconds in found.values()), found
+
+
+def preserved(node: Node) -> str:
+    """The folder of the one resolution that has preserved anything."""
+    return node.run(f"ls -d {ASIDE}/{STORAGE}-split-*").strip()
+
+
+def whole(cluster: Cluster) -> None:
+    """One mirror again: in sync by DRBD's word and by a verify of everything, and mounted on both."""
+    for node in cluster.nodes:
+        assert "cs:Connected ro:Primary/Primary ds:UpToDate/UpToDate" in node.run("cat /proc/drbd")
+        node.run(f"grep -q ' {MOUNT_POINT} ocfs2 rw' /proc/mounts")
+    assert out_of_sync(cluster.a) == 0
+
+
+@pytest.fixture
+def parted(volumes: Cluster, vmid: int) -> Iterator[tuple[Cluster, list[str]]]:
+    """The shared cluster with three images, apart; each test ends with one mirror again."""
+    on_each(volumes.nodes, splitting.prepare)
+    images = [alloc(volumes.a, vmid, 16 * MIB, name=f"vm-{vmid}-disk-{number}.raw") for number in range(3)]
+    for image in images:
+        write(volumes.a, path(volumes.a, image), 8192)
+    volumes.a.run("sync")
+    splitting.part(volumes)
+    yield volumes, [path(volumes.a, image) for image in images]
+    on_each(volumes.nodes, lambda node: node.run(f"rm -rf {ASIDE}/*"))
+
+
+def test_a_split_brain_is_told_on_both_nodes_shown_and_resolved(
+    parted: tuple[Cluster, list[str]], results: Results
+) -> None:
+    cluster, (by_a, by_b, by_nobody) = parted
+    a, b = cluster.nodes
+    write(a, by_a, 256, at=640)
+    write(b, by_b, 512, at=1280)
+    b.run(f"cp {by_b} {MOUNT_POINT}/only-on-b && sync -f {MOUNT_POINT}")
+    kept, lost, same = digest(a, by_a), digest(b, by_b), digest(a, by_nobody)
+    told(cluster, results)
+
+    shown = on_each(cluster.nodes, show)
+    for document, mine, other in zip(shown, (by_a, by_b), (by_b, by_a), strict=True):
+        assert document["case"] == "split-brain" and document["other_asked"] and document["since"] is not None
+        fates = {f"{MOUNT_POINT}/{change['path']}": change["fate"] for change in document["changes"]}
+        assert (fates[by_a], fates[by_b], fates.get(by_nobody, "same")) == ("differs", "differs", "same")
+        here, there = (" ".join(document["lost_if_discarded"][side]) for side in ("here", "there"))
+        assert Path(mine).name in here and Path(other).name in there
+
+    options = ["--keep", "nodea", "--preserve-to", ASIDE, "--yes"]
+    with running_op(b, "lock_as_qemu", by_b):
+        refused = resolve(b, *options)
+        assert refused.rc == 75 and "is in use on nodeb" in refused.out, refused.out
+    assert "cs:StandAlone" in b.run("cat /proc/drbd") and not b.run(f"ls {ASIDE}")
+
+    done = resolve(b, *options)
+    assert done.rc == 0, done.out
+    results.row("Split brain: resolving it", images="3 x 16 MiB", preserved="copies", seconds=f"{done.seconds:.1f}")
+    assert digest(b, by_a) == digest(a, by_a) == kept
+    assert digest(b, by_b) == digest(a, by_b) != lost
+    assert digest(b, by_nobody) == digest(a, by_nobody) == same
+    for node in cluster.nodes:
+        assert node.sh(f"test -e {MOUNT_POINT}/only-on-b").rc == 1
+    aside = preserved(b)
+    for relative in (by_b.removeprefix(f"{MOUNT_POINT}/"), "only-on-b"):
+        assert b.run(f"sha256sum <{aside}/{relative}").split()[0] == lost
+    whole(cluster)
+    again = resolve(b, *options)
+    assert again.rc == 75 and "no split brain" in again.out
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("step", ["COPY", "CHECK", "DOWN", "DISCARD", "KEEPER", "COMPARE", "UP"])
+def test_a_resolution_that_was_killed_goes_on_where_it_was(parted: tuple[Cluster, list[str]], step: str) -> None:
+    cluster, (by_a, by_b, _) = parted
+    a, b = cluster.nodes
+    write(a, by_a, 256)
+    write(b, by_b, 512)
+    kept, lost = digest(a, by_a), digest(b, by_b)
+    splitting.meet(cluster)
+    splitting.resolve_killed_at(b, step, "--keep", "nodea", "--preserve-to", ASIDE, "--yes")
+    assert splitting.journal(b)["doing"] == step
+    assert show(b)["in_progress"] is not None
+    other_way = resolve(b, "--keep", "nodeb", "--discard-here", "--yes")
+    assert other_way.rc == 75, other_way.out
+    done = resolve(b)
+    assert done.rc == 0, done.out
+    assert digest(b, by_a) == kept and digest(b, by_b) != lost
+    assert b.run(f"sha256sum <{preserved(b)}{by_b.removeprefix(MOUNT_POINT)}").split()[0] == lost
+    whole(cluster)
+
+
+@pytest.mark.soak
+def test_a_split_of_more_than_the_dead_time_with_the_other_node_out_of_reach_of_ssh(
+    parted: tuple[Cluster, list[str]], results: Results
+) -> None:
+    """Both have declared each other dead by then. The administrator runs the command on both nodes."""
+    cluster, (by_a, by_b, _) = parted
+    a, b = cluster.nodes
+    b.run("sleep 75", timeout=90)
+    write(a, by_a, 256)
+    write(b, by_b, 512)
+    kept, lost = digest(a, by_a), digest(b, by_b)
+    told(cluster, results)
+    on_each(cluster.nodes, lambda node: node.run("rm /usr/sbin/ssh"))
+    local = a.run(f"pvedrbdstor split-brain show {STORAGE} --local --json")
+    (b.share / "a.json").write_text(local)
+    said = b.run(f"pvedrbdstor split-brain show {STORAGE}", 60)
+    assert "could not be asked" in said and Path(by_b).name in said
+    document = json.loads(b.run(f"pvedrbdstor split-brain show {STORAGE} --other /run/lab/a.json --json", 60))
+    fates = {f"{MOUNT_POINT}/{change['path']}": change["fate"] for change in document["changes"]}
+    assert fates[by_a] == "differs" and fates[by_b] in ("differs", "changed")
+    with ThreadPoolExecutor(1) as pool:
+        options = ("--keep", "nodea", "--preserve-to", ASIDE, "--other", "/run/lab/a.json", "--yes")
+        resolving = pool.submit(resolve, b, *options)
+        wait_until(lambda: b.sh(f"grep -q KEEPER {splitting.JOURNAL}/{STORAGE}.json").rc == 0, "b waits for a", 90)
+        a.run(f"pvedrbdstor split-brain resolve {STORAGE} --keep nodea")
+        done = resolving.result()
+    assert done.rc == 0, done.out
+    assert digest(b, by_a) == kept and digest(b, by_b) != lost
+    assert b.run(f"sha256sum <{preserved(b)}{by_b.removeprefix(MOUNT_POINT)}").split()[0] == lost
+    whole(cluster)
+
+
+@pytest.mark.soak
+def test_a_node_that_dies_during_the_resync_goes_on_after_its_boot() -> None:
+    """And what it had lies safely aside all the while."""
+    with Cluster(memory=320) as cluster:
+        a, b = cluster.nodes
+        storage.install(cluster.nodes)
+        on_each(cluster.nodes, splitting.prepare)
+        image = path(a, alloc(a, 100, 64 * MIB))
+        write(a, image, 65536)
+        a.run("sync")
+        splitting.part(cluster)
+        write(b, image, 49152)
+        kept, lost = digest(a, image), digest(b, image)
+        splitting.meet(cluster)
+        on_each(cluster.nodes, lambda node: node.run(f"drbdadm disk-options --resync-rate=2M {RESOURCE}"))
+        splitting.resolve_killed_at(b, "RESYNC", "--keep", "nodea", "--preserve-to", ASIDE, "--yes")
+        assert "cs:SyncTarget" in b.run("cat /proc/drbd")
+        b.kill()
+        b.start()
+        b.wait_ready()
+        formation.configure(b, cluster.nodes)
+        storage.write_program(b)
+        splitting.prepare(b)
+        done = resolve(b)
+        assert done.rc == 0, done.out
+        assert digest(b, image) == digest(a, image) == kept
+        assert b.run(f"sha256sum <{preserved(b)}{image.removeprefix(MOUNT_POINT)}").split()[0] == lost
+        assert out_of_sync(a) == 0

@@ -1,0 +1,1 @@
+"""After a split brain: facts, plan and work, without a cluster."""
