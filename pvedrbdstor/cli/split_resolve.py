@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import click
 
 from pvedrbdstor import command
-from pvedrbdstor.cli import output
-from pvedrbdstor.cli.options import asks
+from pvedrbdstor.cli import options, output
 from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session
 from pvedrbdstor.config import StorageConfig
@@ -75,7 +74,7 @@ def _begin(session: Session, config: StorageConfig, asked: Asked) -> Journal:
 
 def _ask(planned: Journal) -> None:
     """The name of the node to lose must be typed; where nobody can, --yes must have been said."""
-    if not asks():
+    if not options.asks():
         output.say("nothing was done. Say --yes to carry this plan out.")
         raise click.exceptions.Exit(1)
     question = f"Type the name of the node whose copy is to be discarded ({planned.discard}) to go on"

@@ -21,7 +21,7 @@ _WORDS_MAX = 60_000
 
 
 def other_nodes(dump: str, resource: str, own: str) -> tuple[str, ...]:
-    """The hosts that `drbdadm dump` has for a resource beside this one."""
+    """The hosts that `drbdadm dump` has for a resource beside this one, by Proxmox's names of nodes, which have no domain."""
     hosts = [
         word
         for block in blocks.parse(dump).named("resource")
@@ -29,8 +29,8 @@ def other_nodes(dump: str, resource: str, own: str) -> tuple[str, ...]:
         for host in block.named("on")
         for word in host.words[1:]
     ]
-    short = own.partition(".")[0]
-    return tuple(host for host in hosts if host.partition(".")[0] != short)
+    short = [host.partition(".")[0] for host in hosts]
+    return tuple(host for host in short if host != own.partition(".")[0])
 
 
 def ssh(node: str, address: str | None, known_hosts: str | None, words: Sequence[str]) -> list[str]:
