@@ -14,13 +14,14 @@ from tests.lab import formation, splitting, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
-from tests.lab.node import Node
+from tests.lab.node import GUEST_SHARE, Node
 from tests.lab.ops import running_op, wait_until
 from tests.lab.results import Results
 from tests.lab.splitting import ASIDE, digest, out_of_sync, resolve, show, write
 from tests.lab.storage import alloc, path
 
 MIB = 1 << 20
+RES = f"/etc/drbd.d/{RESOURCE}.res"
 LIMIT = 3.0  # seconds from the kernel's word to everybody else's
 TABLE = "Split brain: from DRBD's finding it to being told (s)"
 
@@ -190,3 +191,49 @@ def test_a_node_that_dies_during_the_resync_goes_on_after_its_boot() -> None:
         assert digest(b, image) == digest(a, image) == kept
         assert b.run(f"sha256sum <{preserved(b)}{image.removeprefix(MOUNT_POINT)}").split()[0] == lost
         assert out_of_sync(a) == 0
+
+
+@pytest.mark.soak
+def test_of_one_node_alone_after_both_died_it_says_who_was_last_and_how_to_force_it() -> None:
+    """With fencing DRBD calls the copy Consistent and does not go on; then the other node is found to be the older one."""
+    with Cluster(memory=320) as cluster:
+        a, b = cluster.nodes
+        a.run(f"echo before >{MOUNT_POINT}/file && sync -f {MOUNT_POINT}")
+        b.kill()
+        a.run("until grep -q cs:WFConnection /proc/drbd; do sleep 0.1; done")
+        a.run(
+            f"timeout 20 dd if=/dev/urandom of={MOUNT_POINT}/file bs=4k count=1 oflag=direct conv=notrunc status=none; true"
+        )
+        a.kill()
+        _boot_fenced(a, cluster)
+        a.run(f"drbdadm up {RESOURCE} && until grep -q ds:Consistent /proc/drbd; do sleep 0.1; done", 30)
+        assert a.sh(f"pvedrbdstor mirror up {STORAGE}", 90).rc == 69
+        said = a.run(f"pvedrbdstor split-brain show {STORAGE}", 60)
+        assert "DRBD calls this copy Consistent" in said and "both may have gone on" in said, said
+        commands = [
+            line.strip() for line in said.splitlines() if line.startswith("  ") and ("--force" in line or "up" in line)
+        ]
+        assert commands == [f"drbdadm primary --force {RESOURCE}", f"pvedrbdstor mirror up {STORAGE} --without-peer"], (
+            said
+        )
+        for command in commands:
+            a.run(f"{command} </dev/null", 120)
+        a.run(f"echo forced >>{MOUNT_POINT}/file && sync -f {MOUNT_POINT}")
+        _boot_fenced(b, cluster)
+        b.run(f"drbdadm up {RESOURCE}")
+        b.run("until grep -q ds:UpToDate/UpToDate /proc/drbd; do sleep 0.2; done", 60)
+        assert show(b)["case"] == "connected"
+
+
+def _boot_fenced(node: Node, cluster: Cluster) -> None:
+    """Start a node whose DRBD asks a fence-peer handler that never lets it go on."""
+    node.start()
+    node.wait_ready()
+    formation.configure(node, cluster.nodes)
+    storage.write_program(node)
+    splitting.prepare(node)
+    text = node.run(f"cat {RES}")
+    fenced = 'handlers { fence-peer "exit 1"; }\n  disk { fencing resource-and-stonith; on-io-error'
+    assert "disk { on-io-error" in text
+    (node.share / "fenced.res").write_text(text.replace("disk { on-io-error", fenced))
+    node.run(f"cp {GUEST_SHARE}/fenced.res {RES} && drbdadm dump {RESOURCE} | grep -q resource-and-stonith")

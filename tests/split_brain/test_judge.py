@@ -92,6 +92,8 @@ def test_who_was_last_from_both() -> None:
 
 def test_what_else_is_refused() -> None:
     split = Report(APART, OTHER, "b", None, judge(APART, OTHER))
+    diskless = refuse(replace(split, other=replace(OTHER, disk="Diskless")), keep="b", policies=(), users=())
+    assert diskless is not None and "no whole copy" in diskless.cause
     running = refuse(split, keep="b", policies=(), users=("VM 100 (kvm, process 7)",))
     assert running is not None and "VM 100" in running.cause and "qm shutdown" in running.remedy
     by_itself = refuse(split, keep="b", policies=("after-sb-0pri discard-zero-changes",), users=())

@@ -19,6 +19,7 @@ from pvedrbdstor.fencing.split.steps import Preserve, Step
 from pvedrbdstor.mirror.facts import drbd_facts
 
 _LISTED = 20
+_WHOLE = ("UpToDate", "Consistent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ def refuse(report: Report, *, keep: str | None, policies: tuple[str, ...], users
         return Refusal(
             f"it is no split brain for certain. {said}",
             f"Look at 'pvedrbdstor split-brain show {storage}', on both nodes",
+        )
+    if report.other is not None and report.other.disk not in _WHOLE:
+        return Refusal(
+            f"{report.other_name}'s disk is {report.other.disk or 'down'}, so there is no whole copy to be kept there",
+            f"Bring that disk up, or keep {own.node}'s copy by running this on {report.other_name}",
         )
     if policies:
         return Refusal(

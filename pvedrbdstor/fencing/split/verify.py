@@ -42,27 +42,41 @@ def parts(ranges: Sequence[Range], size: int, most: int = PARTS_MAX) -> list[Ran
 
 
 def compare(config: StorageConfig, journal: Journal, say: Callable[[str], None]) -> None:
-    """Raises SplitStepFailed where the disks differ, or where nothing could be compared to the end."""
+    """Raises SplitStepFailed where the disks differ, or where nothing could be compared to the end.
+
+    What a guest on the other node writes in that moment may be found different (drbdadm(8), verify): what was found is copied
+    anew by a reconnect, which this Secondary can afford, and compared once more.
+    """
     if not _has_algorithm(config):
         say(
             "the disks were not compared: no 'verify-alg' is set in net { } of the resource. DRBD's resync alone says that they "
             "are equal."
         )
         return
+    if _differing(config, journal):
+        say(
+            "some blocks were found different, perhaps because they were just written: they are copied and compared again."
+        )
+        command.run(commands.disconnect(config.resource), timeout=_SECONDS)
+        command.run(commands.connect(config.resource), timeout=_SECONDS)
+        _in_step(config, journal)
+        if found := _differing(config, journal):
+            raise _failed(
+                journal,
+                f"{found} KiB differ on the two disks after the resync. What {journal.discard} had is still preserved "
+                f"({journal.target}). Look at both disks and at 'dmesg'",
+            )
+
+
+def _differing(config: StorageConfig, journal: Journal) -> int:
+    """KiB that a verify of the ranges has found different."""
     drbd, minor, size = _state(config, journal)
-    before = _out_of_sync(drbd)
     for start, end in parts(journal.ranges, size):
         nine = None if drbd.peers[0].name in (None, "peer") else drbd.peers[0].node_id
         line = commands.verify_part((config.resource, config.volume), minor, nine, start, end)
         command.run(line, timeout=_SECONDS)
         drbd = _verified(config, journal)
-    found = _out_of_sync(drbd)
-    if found > before:
-        raise _failed(
-            journal,
-            f"{found} KiB differ on the two disks after the resync. Look at both disks and 'dmesg'; on this node 'drbdadm disconnect "
-            f"{config.resource}' and 'drbdadm connect {config.resource}' copy those blocks anew",
-        )
+    return drbd.peers[0].out_of_sync or 0
 
 
 def _has_algorithm(config: StorageConfig) -> bool:
@@ -88,6 +102,18 @@ def _state(config: StorageConfig, journal: Journal) -> tuple[Drbd, int, int]:
         return drbd, minor, int(file.read()) * 512
 
 
+def _in_step(config: StorageConfig, journal: Journal) -> None:
+    """Wait until the reconnect's resync is over."""
+    deadline = time.monotonic() + _IDLE_SECONDS
+    while True:
+        drbd, _, _ = _state(config, journal)
+        if drbd.peers[0].has_the_data and drbd.disk == "UpToDate" and drbd.peers[0].replication == "Established":
+            return
+        if time.monotonic() > deadline:
+            raise _failed(journal, f"the nodes were not in sync again {_IDLE_SECONDS:.0f} s after a reconnect")
+        time.sleep(_PAUSE)
+
+
 def _verified(config: StorageConfig, journal: Journal) -> Drbd:
     """Wait for the end of a verify."""
     quiet = time.monotonic()
@@ -101,10 +127,6 @@ def _verified(config: StorageConfig, journal: Journal) -> Drbd:
         elif time.monotonic() - quiet > _IDLE_SECONDS or not drbd.peers[0].connected:
             raise _failed(journal, "the connection was lost while the disks were compared")
         time.sleep(_PAUSE)
-
-
-def _out_of_sync(drbd: Drbd) -> int:
-    return drbd.peers[0].out_of_sync or 0
 
 
 def _failed(journal: Journal, detail: str) -> SplitStepFailed:

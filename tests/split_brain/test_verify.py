@@ -1,0 +1,91 @@
+"""Which parts are compared, and what comes of a difference; DRBD is played."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pvedrbdstor import command
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.errors import SplitStepFailed
+from pvedrbdstor.fencing.split import verify
+from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.steps import Preserve
+from pvedrbdstor.fencing.split.verify import parts
+from pvedrbdstor.mirror.facts import Drbd, Peer
+
+MIB = 1 << 20
+SIZE = 100 * MIB + 4096
+CONFIG = StorageConfig("ha", "/mnt/pve/ha", "r0")
+JOURNAL = Journal("ha", "pve1", "pve2", 0.0, Preserve.FILES, "/aside", ranges=((4096, 4096), (50 * MIB, 4096)))
+
+
+@given(st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(1, 3 * MIB)), max_size=60), st.integers(1, 5))
+def test_every_range_is_covered_by_few_parts_in_order(ranges: list[tuple[int, int]], most: int) -> None:
+    found = parts(ranges, SIZE, most)
+    assert len(found) <= most
+    assert all(start < end <= SIZE for start, end in found)
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(found))
+    for start, length in ranges:
+        end = min(start + length, SIZE)
+        assert any(first <= start and end <= last for first, last in found)
+
+
+class Tools:
+    """found: what each verify of all ranges finds, in KiB."""
+
+    def __init__(self, found: list[int], algorithm: str = "verify-alg crc32c;") -> None:
+        self.lines: list[list[str]] = []
+        self.found = found
+        self.algorithm = algorithm
+
+    def run(self, argv: list[str], **_: object) -> command.Result:
+        if argv[:2] == ["drbdadm", "dump"]:
+            return command.Result(0, f"common {{ net {{ {self.algorithm} }} }} resource r0 {{ }}", "")
+        self.lines.append(argv)
+        if argv[:2] == ["drbdadm", "disconnect"]:
+            self.found.pop(0)
+        return command.Result(0, "", "")
+
+    def state(self, *_: object) -> tuple[Drbd, int, int]:
+        peer = Peer(
+            0, "peer", "Connected", "Primary", "Established", "UpToDate", out_of_sync=self.found[0] if self.lines else 0
+        )
+        return Drbd("Secondary", "UpToDate", frozenset(), False, None, False, (peer,)), 0, SIZE
+
+
+def compare(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(command, "run", tools.run)
+    monkeypatch.setattr(verify, "_state", tools.state)
+    verify.compare(CONFIG, JOURNAL, said.append)
+    return said
+
+
+def test_equal_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = Tools([0])
+    assert compare(tools, monkeypatch) == []
+    assert [line[3:] for line in tools.lines] == [
+        ["--start=0s", "--stop=2048s"],
+        ["--start=102400s", "--stop=104448s"],
+    ]
+
+
+def test_what_was_just_written_is_copied_and_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = Tools([4, 0])
+    assert "compared again" in compare(tools, monkeypatch)[0]
+    assert ["drbdadm", "connect", "r0"] in tools.lines and len(tools.lines) == 6
+
+
+def test_disks_that_stay_different_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SplitStepFailed, match="8 KiB differ"):
+        compare(Tools([4, 8]), monkeypatch)
+
+
+def test_without_an_algorithm_it_says_that_nothing_was_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = Tools([0], algorithm="protocol C;")
+    assert "were not compared" in compare(tools, monkeypatch)[0]
+    assert tools.lines == []
