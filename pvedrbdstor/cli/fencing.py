@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pvedrbdstor import __version__
 from pvedrbdstor.cli import output
 from pvedrbdstor.cli.options import StorageName, json_option, storage_argument
 from pvedrbdstor.cli.output import Column
@@ -19,6 +20,7 @@ from pvedrbdstor.drbd.config import FENCED
 from pvedrbdstor.fencing import status as guard_status
 from pvedrbdstor.fencing.arbiter import Flag, Problem, fatal, problems
 from pvedrbdstor.fencing.configured import HANDLER, inputs_of, unknown
+from pvedrbdstor.fencing.constants import LOOKBACK_SECONDS
 from pvedrbdstor.fencing.timeline import Race, Timeline
 from pvedrbdstor.fencing.timeline import timeline as timeline_of
 from pvedrbdstor.fencing.times import Inputs
@@ -241,6 +243,20 @@ def _guard_text(settings: Settings) -> Iterator[str]:
             else ""
         )
         yield f"{votes.total} of {votes.expected} votes are present, {votes.quorum} are a majority{device}."
+    yield from _now_text(guard)
+
+
+def _now_text(guard: guard_status.Status) -> Iterator[str]:
+    """What holds for the moment alone."""
+    for outage in guard.outages:
+        state = "this node goes on alone" if outage.won else f"undecided: {outage.said or 'nothing was asked yet'}"
+        yield f"The other node of /dev/drbd{outage.minor} is lost, for {outage.seconds:.0f} s now; {state}."
+    if guard.handicap is not None and not guard.outages:
+        yield f"Were the other node lost now, this one could not go on: {guard.handicap}."
+        yield f"  What has passed is forgiven after {LOOKBACK_SECONDS:.0f} s."
+    if guard.version not in (None, __version__):
+        yield f"The guard is that of version {guard.version}, as no upgrade restarts it; {__version__} is installed."
+        yield "  While DRBD is connected: 'systemctl restart pvedrbdstor-fence', on one node after the other, a minute apart."
 
 
 def _problem_text(found: tuple[Problem, ...], heard: bool) -> Iterator[str]:
@@ -259,4 +275,12 @@ def _guard_json(settings: Settings) -> dict[str, object] | None:
         return None
     quorum, votes = guard.quorum, guard.votes
     ring = None if quorum is None else {**asdict(quorum), "members": sorted(quorum.members)}
-    return {"pid": guard.pid, "age": guard.age, "quorum": ring, "votes": None if votes is None else asdict(votes)}
+    return {
+        "pid": guard.pid,
+        "version": guard.version,
+        "age": guard.age,
+        "quorum": ring,
+        "votes": None if votes is None else asdict(votes),
+        "handicap": guard.handicap,
+        "outages": [asdict(outage) for outage in guard.outages],
+    }

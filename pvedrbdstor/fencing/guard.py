@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pvedrbdstor import __version__
 from pvedrbdstor.fencing import arbiter, corosync_conf, journal, libquorum, paths, residence
 from pvedrbdstor.fencing.arbiter import Votes
 from pvedrbdstor.fencing.calls import Call, Calls, Request
@@ -240,6 +241,7 @@ class Guard:
         ring, votes = self._core.quorum.current, self._votes
         return {
             "at": now,
+            "version": __version__,
             "pid": os.getpid(),
             "quorum": ring and {"quorate": ring.quorate, "ring": ring.seq, "members": sorted(ring.members)},
             "votes": votes

@@ -24,13 +24,29 @@ class Ring:
 
 
 @dataclass(frozen=True, slots=True)
+class Frozen:
+    """An outage of the DRBD device ``minor``. seconds: since it began. said: what was decided last, as a clause."""
+
+    minor: str
+    seconds: float
+    won: bool
+    said: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """Of a guard that runs. age: seconds since it wrote. quorum, votes: None where corosync does not tell it."""
+    """Of a guard that runs. age: seconds since it wrote. quorum, votes: None where corosync does not tell it.
+
+    version: of the program that runs. handicap: why this node could not win an outage that began now.
+    """
 
     age: float
     pid: int
     quorum: Ring | None
     votes: Votes | None
+    version: str | None = None
+    handicap: str | None = None
+    outages: tuple[Frozen, ...] = ()
 
 
 def parse(text: str | None, now: float) -> Status | None:
@@ -42,9 +58,28 @@ def parse(text: str | None, now: float) -> Status | None:
         age = now - float(found["at"])
         if not -1.0 <= age <= STALE_SECONDS:  # one from later than now is of another boot
             return None
-        return Status(max(0.0, age), int(found["pid"]), _ring(found.get("quorum")), _votes(found.get("votes")))
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return Status(
+            age=max(0.0, age),
+            pid=int(found["pid"]),
+            quorum=_ring(found.get("quorum")),
+            votes=_votes(found.get("votes")),
+            version=_text(found.get("version")),
+            handicap=_text(found.get("handicap")),
+            outages=tuple(_frozen(now, minor, outage) for minor, outage in (found.get("outages") or {}).items()),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _frozen(now: float, minor: object, values: Mapping[str, object]) -> Frozen:
+    began = values["began"]
+    if not isinstance(began, int | float):
+        raise TypeError(began)
+    return Frozen(str(minor), max(0.0, now - began), values.get("won") is True, _text(values.get("said")))
 
 
 def _ring(values: object) -> Ring | None:

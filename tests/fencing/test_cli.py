@@ -178,3 +178,23 @@ def test_the_status_as_json(cli: CommandLine, node: Node) -> None:
 
 def test_a_storage_that_is_not_there(cli: CommandLine, node: Node, tmp_path: Path) -> None:
     assert cli("fencing", "timeline", "nothing").exit_code == 78
+
+
+def test_a_status_tells_what_holds_for_the_moment_alone(cli: CommandLine, node: Node) -> None:
+    assert node.guard is not None
+    node.guard |= {"handicap": "corosync was not quorate", "version": "0.0.1"}
+    told = cli("fencing", "status").stdout
+    assert "Were the other node lost now, this one could not go on: corosync was not quorate.\n" in told
+    assert "forgiven after 30 s" in told
+    assert "The guard is that of version 0.0.1, as no upgrade restarts it" in told
+
+
+def test_a_status_tells_of_an_outage(cli: CommandLine, node: Node) -> None:
+    assert node.guard is not None
+    began = time.clock_gettime(time.CLOCK_BOOTTIME) - 12
+    node.guard |= {"outages": {"0": {"began": began, "won": False, "said": "the vote is fresh"}}, "handicap": "x"}
+    told = cli("fencing", "status").stdout
+    assert "The other node of /dev/drbd0 is lost, for 12 s now; undecided: the vote is fresh.\n" in told
+    assert "Were the other node" not in told
+    node.guard |= {"outages": {"0": {"began": began, "won": True, "said": None}}}
+    assert "this node goes on alone" in cli("fencing", "status").stdout

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pvedrbdstor import __version__
 from pvedrbdstor.fencing import guard as guards
-from pvedrbdstor.fencing import journal
+from pvedrbdstor.fencing import journal, status
 from pvedrbdstor.fencing.arbiter import Flag, Votes
 from pvedrbdstor.fencing.guard import Guard, World
 from pvedrbdstor.fencing.journal import Log
@@ -307,3 +308,17 @@ def test_a_memory_from_before_the_boot_or_too_old_has_won_nothing(tmp_path: Path
     assert won(104)
     assert not won(106)
     assert not won(99)
+
+
+def test_its_status_is_what_the_others_read(bench: Bench) -> None:
+    bench.mirrors.now = {"0": FROZEN}
+    client = bench.call()
+    bench.tick(3)
+    found = status.parse((bench.folder / "status.json").read_text(), bench.now)
+    assert found is not None
+    assert (found.version, found.handicap, found.votes) == (__version__, None, VOTES)
+    assert found.quorum == status.Ring(True, 8, BOTH)
+    assert [(outage.minor, outage.won, outage.said) for outage in found.outages] == [
+        ("0", False, "the other node is in the membership")
+    ]
+    client.close()
