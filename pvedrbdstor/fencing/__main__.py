@@ -17,10 +17,14 @@ def main(arguments: list[str]) -> int:
         print("usage: python3 -m pvedrbdstor.fencing [--log FILE]", file=sys.stderr)
         return 2
     log = Log(file)
+    try:
+        guard = Guard(log)
+    except BlockingIOError:
+        print("another guard runs: systemctl status pvedrbdstor-fence", file=sys.stderr)
+        return 1
     kept, failures = residence.stay()
     for failure in failures:
         log.say(failure, journal.WARNING)
-    guard = Guard(log)
     gc.collect()
     gc.freeze()  # what is here stays: later collections look at little
     log.say(f"the guard runs, with {len(kept)} files kept in memory")

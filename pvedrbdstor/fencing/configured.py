@@ -18,12 +18,13 @@ def is_ours(handler: str | None) -> bool:
 
 
 def inputs_of(config: ResourceConfig | None, conf: CorosyncConf | None, timeouts: Timeouts | None) -> Inputs:
-    """The times in force, with None for what is not known: 8.4 forgets ping-int and ping-timeout in StandAlone."""
+    """The times in force, with None for what is not known: 8.4 forgets DRBD's in StandAlone."""
     nets = config.nets if config is not None else ()
     device = conf.quorum.device if conf is not None else None
     return Inputs(
         ping_int=_longest([net.ping_interval for net in nets]),
         ping_timeout=_longest([net.ping_timeout for net in nets]),
+        connect_int=_longest([net.connect_interval for net in nets]),
         token=conf.token_seconds if conf is not None else None,
         consensus=conf.consensus_seconds if conf is not None else None,
         qdevice=device is not None if conf is not None else None,
@@ -36,8 +37,8 @@ def inputs_of(config: ResourceConfig | None, conf: CorosyncConf | None, timeouts
 
 def unknown(inputs: Inputs) -> Iterator[str]:
     """The settings that are not known, as an administrator calls them."""
-    if inputs.ping_int is None or inputs.ping_timeout is None:
-        yield "DRBD's ping-int and ping-timeout"
+    if inputs.ping_int is None or inputs.ping_timeout is None or inputs.connect_int is None:
+        yield "DRBD's ping-int, ping-timeout and connect-int"
     if inputs.token is None or inputs.consensus is None:
         yield "corosync's token and consensus"
     if inputs.dead is None:

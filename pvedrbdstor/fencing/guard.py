@@ -5,11 +5,13 @@ It waits for nothing: corosync is followed in a thread, whose silence is no news
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +54,7 @@ class Guard:
         now = self._world.clock()
         folder = self._world.folder
         os.makedirs(folder, mode=0o755, exist_ok=True)
+        self._lock = _only_one(f"{folder}/lock")
         self._memory, self._status = f"{folder}/outages.json", f"{folder}/status.json"
         self._core = Core(now, remembered=journal.remembered(now, self._memory))
         self._calls = Calls(f"{folder}/guard.sock")
@@ -70,16 +73,21 @@ class Guard:
         """Until SIGTERM. Handlers that wait then find another guard, or none and wait on."""
         previous = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         threading.stack_size(residence.THREAD_STACK)
-        threading.Thread(target=self._world.follow, args=(self._words.put,), name="corosync", daemon=True).start()
+        threading.Thread(target=self._follow, name="corosync", daemon=True).start()
         self._notifier.tell("READY=1")
         try:
             while not self._stopping:
                 self.step(_TICK)
         finally:
-            self._calls.close()
+            self.close()
             self._world.mirrors.close(self._world.clock())
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def close(self) -> None:
+        """Let go of the socket and the lock."""
+        self._calls.close()
+        os.close(self._lock)
 
     def step(self, timeout: float) -> None:
         """Wait so many seconds for a handler at most, then look at everything and do what follows."""
@@ -111,6 +119,15 @@ class Guard:
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
+
+    def _follow(self) -> None:
+        """Whatever goes wrong in there is a gap, and it is begun anew: a thread that ended would be silence."""
+        while not self._stopping:
+            try:
+                self._world.follow(self._words.put)
+            except Exception as error:
+                self._words.put(Lost(self._world.clock(), f"following it failed: {type(error).__name__}: {error}"))
+            time.sleep(1)
 
     # --- corosync ---
 
@@ -260,3 +277,10 @@ class Guard:
                 for minor, outage in self._core.outages.items()
             },
         }
+
+
+def _only_one(path: str) -> int:
+    """Hold the lock of this node's guard for as long as the process lives. Raises BlockingIOError where one runs."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd

@@ -94,7 +94,7 @@ def follow(say: Callable[[Word], None], stopped: Callable[[], bool] = lambda: Fa
     while not stopped():
         try:
             with_corosync = _Connection(say)
-        except (ConnectionLost, OSError) as error:
+        except (ConnectionLost, OSError) as error:  # also: its libraries are not there
             if str(error) != lost:
                 lost = str(error)
                 say(Lost(boot_clock(), lost))

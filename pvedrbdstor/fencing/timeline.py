@@ -13,6 +13,7 @@ from pvedrbdstor.fencing.times import (
     Inputs,
     Span,
     Times,
+    most_connect_int,
     most_ping_int,
     recommended,
     threshold_for,
@@ -145,6 +146,17 @@ def _about_drbd(inputs: Inputs, times: Times) -> Iterator[Race]:
         "the tie-break",
         "both nodes reset themselves; no data is lost",
         *_ping(inputs),
+    )
+    yield Race(
+        "reconnect",
+        "DRBD connects again before a node gives way for nothing",
+        total(inputs.connect_int, 1.0),
+        inputs.give_way,
+        "connect-int and a second for the handshake",
+        "giving way, once corosync sees both nodes again",
+        "a node resets itself though the link is back",
+        f"'connect-int {most_connect_int(inputs):g};' in net {{ }} of the DRBD resource",
+        Owner.DRBD,
     )
 
 

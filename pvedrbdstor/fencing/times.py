@@ -40,6 +40,7 @@ class Inputs:
 
     ping_int: float | None = None
     ping_timeout: float | None = None
+    connect_int: float | None = None
     token: float | None = None
     consensus: float | None = None
     qdevice: bool | None = None
@@ -136,6 +137,12 @@ def most_ping_int(inputs: Inputs) -> float:
     return max(1.0, min(inputs.hold // 2, math.ceil(left / 2 - 0.01) - 1.0))
 
 
+def most_connect_int(inputs: Inputs) -> float:
+    """The longest whole connect-int, in seconds, with which DRBD has connected before a node gives way: a second is left for the
+    handshake."""
+    return max(1.0, (inputs.give_way - 1.0) // 1 - 1.0)
+
+
 def threshold_for(times: Times) -> int:
     """The least O2CB_HEARTBEAT_THRESHOLD with which all is decided a beat before the dead time; the kernel's own at least."""
     if times.decided is None:
@@ -150,6 +157,7 @@ def recommended(inputs: Inputs) -> Inputs:
         inputs,
         ping_int=_at_most(inputs.ping_int, ping_int),
         ping_timeout=_at_most(inputs.ping_timeout, 1.0),
+        connect_int=_at_most(inputs.connect_int, most_connect_int(inputs)),
         qdevice=inputs.qdevice is not False,
         qdevice_timeout=_at_most(inputs.qdevice_timeout, 10.0),
         qdevice_sync_timeout=_at_most(inputs.qdevice_sync_timeout, 30.0),

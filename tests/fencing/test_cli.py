@@ -19,7 +19,7 @@ __all__ = ["cli"]
 SHOW = """\
 resource r0 {
     _this_host { node-id 0; volume 0 { device minor 0; disk "/dev/vg/r0"; } }
-    connection { _peer_node_id 1; net { ping-int %s; ping-timeout 10; allow-two-primaries yes; fencing %s; _name "b"; } }
+    connection { _peer_node_id 1; net { ping-int %s; ping-timeout 10; connect-int 3; allow-two-primaries yes; fencing %s; _name "b"; } }
 }
 """
 OWN = 'resource r0 { handlers { fence-peer "/usr/lib/pvedrbdstor/fence-peer"; } }\n'
@@ -82,7 +82,7 @@ def test_a_timeline_without_what_it_needs_says_what_is_missing(cli: CommandLine,
     result = cli("fencing", "timeline", "ha")
     assert result.exit_code == 1
     assert (
-        "Not known: DRBD's ping-int and ping-timeout, corosync's token and consensus, OCFS2's dead time, o2net's idle time.\n"
+        "Not known: DRBD's ping-int, ping-timeout and connect-int, corosync's token and consensus, OCFS2's dead time, o2net's idle time.\n"
         in result.stdout
     )
 

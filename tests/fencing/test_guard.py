@@ -172,7 +172,7 @@ def test_a_guard_that_follows_at_once_still_knows_that_the_outage_was_won(bench:
     client = bench.call()
     bench.tick(10)
     assert answer(client) == b"7"
-    bench.guard._calls.close()
+    bench.guard.close()
     bench.now += 2
     bench.start()
     bench.ring(ALONE)
@@ -187,7 +187,7 @@ def test_a_guard_that_follows_late_wins_nothing(bench: Bench) -> None:
     client = bench.call()
     bench.tick(10)
     assert answer(client) == b"7"
-    bench.guard._calls.close()
+    bench.guard.close()
     bench.now += 6
     bench.start()
     bench.ring(ALONE)
@@ -322,3 +322,22 @@ def test_its_status_is_what_the_others_read(bench: Bench) -> None:
         ("0", False, "the other node is in the membership")
     ]
     client.close()
+
+
+def test_a_second_guard_is_refused(bench: Bench) -> None:
+    with pytest.raises(BlockingIOError):
+        bench.start()
+    bench.guard.close()
+    bench.start()
+
+
+def test_whatever_fails_in_following_corosync_is_a_gap(bench: Bench) -> None:
+    def follow(_say: object) -> None:
+        bench.guard._stopping = True  # once
+        raise RuntimeError("surprise")
+
+    bench.guard._world.follow = follow
+    bench.guard._follow()
+    bench.hear(VOTES)
+    bench.tick(3)
+    assert bench.status()["handicap"] == "following it failed: RuntimeError: surprise"

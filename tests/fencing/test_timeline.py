@@ -13,6 +13,7 @@ from pvedrbdstor.fencing.times import Inputs, Span, most_ping_int, recommended
 
 GOOD = Inputs(
     ping_int=3.0,
+    connect_int=3.0,
     ping_timeout=1.0,
     token=3.0,
     consensus=3.6,
@@ -86,6 +87,7 @@ def test_a_cut_of_o2net_alone_resets_as_late_as_measured() -> None:
     [
         ("detection", replace(GOOD, ping_int=3.0), replace(GOOD, ping_int=4.0)),
         ("give-way", replace(GOOD, tie_break=18.0), replace(GOOD, tie_break=17.0)),
+        ("reconnect", replace(GOOD, connect_int=3.5), replace(GOOD, connect_int=4.0)),
         ("pause", replace(GOOD, token=2.4), replace(GOOD, token=2.3)),
         ("lookback", replace(GOOD, qdevice_timeout=16.0), replace(GOOD, qdevice_timeout=17.0)),
         ("ordinary-win", replace(GOOD, dead=26.0), replace(GOOD, dead=24.0)),
@@ -105,7 +107,7 @@ def test_each_race_at_its_edge(code: str, good: Inputs, bad: Inputs) -> None:
 
 
 def test_a_setting_that_is_not_known_does_not_fit() -> None:
-    for name in ("ping_int", "ping_timeout", "token", "consensus", "qdevice_timeout", "dead", "idle", "guard_watchdog"):
+    for name in ("ping_int", "ping_timeout", "connect_int", "token", "consensus", "dead", "idle", "guard_watchdog"):
         line = timeline(replace(GOOD, **{name: None}))
         assert not line.fits, name
         assert any(race.fits is None for race in line.races), name
@@ -137,6 +139,7 @@ def test_a_dead_time_that_will_do_is_left_alone() -> None:
 
 TIMES = {
     "ping_int": st.integers(1, 120).map(float),
+    "connect_int": st.integers(1, 120).map(float),
     "ping_timeout": st.integers(1, 300).map(lambda tenths: tenths * 0.1),
     "token": st.floats(0.1, 60),
     "consensus": st.floats(0.1, 90),
@@ -151,7 +154,7 @@ ANY = st.builds(
     Inputs, qdevice=st.sampled_from([None, True, False]), **{name: st.none() | times for name, times in TIMES.items()}
 )
 LONGER_IS_BETTER = ("dead", "idle", "guard_watchdog", "ha_watchdog")
-SHORTER_IS_BETTER = ("ping_int", "qdevice_timeout", "qdevice_sync_timeout")
+SHORTER_IS_BETTER = ("ping_int", "connect_int", "qdevice_timeout", "qdevice_sync_timeout")
 
 
 @given(ANY, st.sampled_from(LONGER_IS_BETTER + SHORTER_IS_BETTER), st.floats(0, 100))

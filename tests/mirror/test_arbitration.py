@@ -29,7 +29,7 @@ def with_net(facts: Facts, **options: object) -> Facts:
     return replace(facts, config=replace(facts.config, nets=nets))
 
 
-OWN = with_net(replace(OTHERS, own_handler=True, corosync=CONF, guard=GUARD), ping_interval=3.0)
+OWN = with_net(replace(OTHERS, own_handler=True, corosync=CONF, guard=GUARD), ping_interval=3.0, connect_interval=3.0)
 
 
 def test_a_guard_an_arbiter_and_times_that_fit_are_protection() -> None:
@@ -56,7 +56,11 @@ UNPROTECTED = [
     ("expected 1", replace(OWN, guard=replace(GUARD, votes=replace(VOTES, expected=1))), "expects 1 votes"),
     ("ping-int 5", with_net(OWN, ping_interval=5.0), "(detection)"),
     ("dead time", replace(OWN, o2cb=Timeouts(7, 30000)), "(ordinary-win)"),
-    ("ping-int unknown", with_net(OWN, ping_interval=None), "DRBD's ping-int and ping-timeout could not be read"),
+    (
+        "ping-int unknown",
+        with_net(OWN, ping_interval=None),
+        "DRBD's ping-int, ping-timeout and connect-int could not be read",
+    ),
     ("o2net unknown", replace(OWN, o2cb=Timeouts(31)), "o2net's idle time could not be read"),
     ("o2cb unknown", replace(OWN, o2cb=None), "OCFS2's dead time and o2net's idle time could not be read"),
 ]

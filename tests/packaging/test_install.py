@@ -70,7 +70,7 @@ def test_the_socket_is_enabled_and_the_service_waits_for_it(installed: Machine) 
 
 
 def test_boot_and_shutdown_are_seen_to(installed: Machine) -> None:
-    for unit in ("pvedrbdstor-boot.service", "pvedrbdstor-mirrors.service"):
+    for unit in ("pvedrbdstor-boot.service", "pvedrbdstor-mirrors.service", "pvedrbdstor-fence.service"):
         assert installed.run("systemctl", "is-enabled", unit).stdout.strip() == "enabled"
 
 
@@ -108,3 +108,15 @@ def test_the_machines_policy_for_services_is_back_after_dev_installed_something(
     assert installed.shell("cat /usr/sbin/policy-rc.d; ls /usr/sbin | grep policy-rc") == (
         "the administrator's own\npolicy-rc.d"
     )
+
+
+def test_the_handlers_are_there_and_ask_the_guard(installed: Machine) -> None:
+    """Where none runs: unfence-peer ends at once, and fence-peer waits."""
+    assert installed.shell("readlink /usr/lib/pvedrbdstor/unfence-peer") == "fence-peer"
+    assert installed.run("/usr/lib/pvedrbdstor/unfence-peer", check=False).returncode == 0
+    assert installed.run("timeout", "1", "/usr/lib/pvedrbdstor/fence-peer", check=False).returncode == 124
+
+
+def test_the_guard_loads_without_looking_at_what_users_set(installed: Machine) -> None:
+    usage = installed.run("env", "PYTHONPATH=/nowhere", "python3", "-I", "-m", "pvedrbdstor.fencing", "x", check=False)
+    assert (usage.returncode, usage.stderr) == (2, "usage: python3 -m pvedrbdstor.fencing [--log FILE]\n")

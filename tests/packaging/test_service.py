@@ -133,6 +133,33 @@ def test_an_upgrade_starts_no_service_that_did_not_run(booted: Machine, newer_pa
     assert status_error(booted, "/mnt") == "NotMounted"
 
 
+def guard_pid(machine: Machine) -> int:
+    return int(machine.shell("systemctl show --property MainPID --value pvedrbdstor-fence.service"))
+
+
+def test_the_guard_runs_from_the_installation_on_and_no_upgrade_ends_it(booted: Machine, newer_package: Path) -> None:
+    """A guard that has just begun has seen too little to let its node go on."""
+    before = guard_pid(booted)
+    assert before > 0
+    booted.run("dpkg", "--install", booted.copy_in(newer_package))
+    assert guard_pid(booted) == before
+    assert booted.shell("systemctl is-active pvedrbdstor-fence.service") == "active"
+    assert f"process {before}" in booted.run("pvedrbdstor", "fencing", "status", check=False).stdout
+
+
+def test_a_killed_guard_is_back_at_once(booted: Machine) -> None:
+    before = guard_pid(booted)
+    booted.shell(f"kill -KILL {before}")
+    booted.shell("until systemctl is-active -q pvedrbdstor-fence.service; do sleep 0.1; done")
+    assert guard_pid(booted) not in (0, before)
+
+
+def test_the_guard_survives_a_lack_of_memory_and_asks_for_no_mount_namespace(booted: Machine) -> None:
+    pid = guard_pid(booted)
+    assert booted.shell(f"cat /proc/{pid}/oom_score_adj") == "-1000"
+    assert booted.shell(f"readlink /proc/{pid}/ns/mnt") == booted.shell("readlink /proc/1/ns/mnt")
+
+
 def test_a_removal_ends_socket_and_service(booted: Machine) -> None:
     status_error(booted, "/mnt")
     assert main_pid(booted) > 0
