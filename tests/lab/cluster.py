@@ -35,7 +35,8 @@ class Cluster:
     is set. uuid is the file system's, 32 upper case hex digits. memory is a node's, in MiB; without it, as much as the
     backend needs. formed: DRBD up, the file system mounted; without it the nodes are booted and configured, no more.
     first: what is PID 1 in the nodes, "agent" or "systemd". witness: there is a third node c with so much memory, which
-    has no part in DRBD. fencing: how DRBD is to fence, if at all. booted: called when the nodes have booted, before DRBD is there.
+    has no part in DRBD. fencing: how DRBD is to fence, if at all. booted: called when the nodes have booted, before DRBD
+    is there. disk_size: bytes of a lower disk.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Cluster:
         witness_memory: int | None = None,
         fencing: formation.Fencing | None = None,
         booted: Callable[[Cluster], None] = lambda _: None,
+        disk_size: int = _DISK_SIZE,
     ) -> None:
         self.backend = backend or choose()
         self.memory = memory or (MEMORY_WITH_COROSYNC if witness else self.backend.memory)
@@ -57,6 +59,7 @@ class Cluster:
         self.network = Network()
         self.uuid = uuid.uuid4().hex.upper()
         self._booted = booted
+        self._disk_size = disk_size
         self._formed = formed
         self._first = first
         self._witness_memory = (witness_memory or _WITNESS_MEMORY) if witness else 0
@@ -105,7 +108,7 @@ class Cluster:
         return time.monotonic() - started
 
     def _boot(self) -> None:
-        formation.make_disks(self.nodes, _DISK_SIZE, self.uuid)
+        formation.make_disks(self.nodes, self._disk_size, self.uuid)
         if self.c:
             with self.c.disk.open("wb") as disk:
                 disk.truncate(_WITNESS_DISK)

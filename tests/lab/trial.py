@@ -23,6 +23,7 @@ WATCH_LOG = "watch.log"
 IN_SYNC = "Connected Primary/Primary UpToDate/UpToDate"
 _CALM_WRITES = 10  # acknowledged by each writer before anything happens
 _SYNC_SECONDS = 150
+_DISK_SIZE = 384 << 20  # bytes; fsck.ocfs2 wants as much memory as a disk has bytes, and several run at once
 _BOOT_SECONDS = 20.0  # of a real machine, whose firmware alone takes longer than all of a boot here
 _LOOK_SECONDS = 1.0
 
@@ -192,6 +193,7 @@ def running(
         witness_memory=MEMORY_WITH_COROSYNC if witness.full else None,
         fencing=protection.fencing,
         booted=lambda _: trial.equip(),
+        disk_size=_DISK_SIZE,
     )
     trial = Trial(cluster, witness, protection, eager)
     with cluster:
