@@ -143,7 +143,11 @@ def quorum_state(node: Node) -> dict[str, str]:
 
 
 def configuration(members: Sequence[Node], third: Node, witness: Witness) -> str:
-    """corosync.conf(5), with the times that Proxmox VE's clusters of two nodes have."""
+    """corosync.conf(5), with the times that Proxmox VE's clusters of two nodes have.
+
+    Without realtime priority: corosync spins while it waits for the QDevice's vote, and on the one processor of a node here
+    corosync-qdevice could not cast it.
+    """
     nodes = "".join(
         f"  node {{\n    name: node{node.name}\n    nodeid: {node.number}\n    quorum_votes: 1\n"
         f"    ring0_addr: {node.address}\n  }}\n"
@@ -173,6 +177,7 @@ quorum {{
   provider: corosync_votequorum
 {"" if witness.full else device}}}
 system {{
+  sched_rr: no
   state_dir: {_STATE}
 }}
 totem {{
