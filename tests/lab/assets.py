@@ -110,6 +110,19 @@ def prepare_handler(cache: Path = CACHE) -> Path:
         return handler
 
 
+def prepare_lvm(cache: Path = CACHE) -> list[Path]:
+    """LVM's tools and what they need beside what every host has: the roots of their unpacked packages.
+
+    Idempotent. Raises LabError.
+    """
+    with _locked(cache):
+        trees = [_unpacked(package, cache) for package in ("lvm2", "libdevmapper-event1.02.1")]
+        try:
+            return [*trees, _unpacked("libaio1t64", cache)]  # since Debian 13
+        except LabError:
+            return [*trees, _unpacked("libaio1", cache)]
+
+
 def _distribution_kernel(cache: Path) -> tuple[Path, Path]:
     """Debian's kernel (not the cloud one, which has no ocfs2) as an ELF file, which qemu starts without a firmware, and its
     modules' folder."""
