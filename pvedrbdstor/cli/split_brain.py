@@ -32,12 +32,13 @@ def split_brain() -> None:
     metavar="FILE",
     help="What 'split-brain show STORAGE --local --json' printed on the other node, where it cannot be asked by ssh.",
 )
+@click.option("--quick", is_flag=True, hidden=True, help="With --local: without digests, which are asked for later.")
 @click.option(
     "--digests", "digests", hidden=True, metavar="JSON", help="For the other node: digests of parts of files."
 )
 @json_option
 @pass_session
-def show(session: Session, storage: str, local: bool, other_file: str | None, digests: str | None) -> None:
+def show(session: Session, storage: str, local: bool, other_file: str | None, quick: bool, digests: str | None) -> None:
     """Say since when the copies of STORAGE are apart, which files changed on which side, and what each side would lose.
 
     It only reads. The other node is asked by ssh as root, as Proxmox's nodes trust each other. After both nodes have died and
@@ -53,7 +54,7 @@ def show(session: Session, storage: str, local: bool, other_file: str | None, di
             output.print_json(investigate.digests_of(config, _request(digests)))
             return
         if local:
-            mine = look.look(config)
+            mine = look.look(config, with_digests=not quick)
             session.answer(side.as_json(mine), _local_text(mine.node, mine.disk, len(mine.files)))
             return
         found = investigate.investigate(config, other_file)

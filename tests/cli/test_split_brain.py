@@ -66,7 +66,7 @@ def test_show_names_a_resolution_that_has_not_ended(cli: CommandLine) -> None:
 
 def test_show_local_is_what_the_other_node_reads(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = replace(MINE, files=(FileState("x", 1, 1, 1, ((0, 1),), 1),))
-    monkeypatch.setattr(look, "look", lambda config: mine)
+    monkeypatch.setattr(look, "look", lambda config, with_digests: mine)
     assert from_json(json.loads(cli("split-brain", "show", "ha", "--local", "--json").stdout)) == mine
 
 

@@ -49,8 +49,8 @@ def run(node: str, words: Sequence[str], timeout: float = _ASK_SECONDS) -> str:
 
 
 def side(node: str, storage: str) -> Side:
-    """What the other node knows. Raises CommandFailed, CommandTimeout, BadRequest."""
-    return from_json(_json(run(node, ["split-brain", "show", storage, "--local", "--json"])))
+    """What the other node knows, without digests. Raises CommandFailed, CommandTimeout, BadRequest."""
+    return from_json(_json(run(node, ["split-brain", "show", storage, "--local", "--quick", "--json"])))
 
 
 def digests(node: str, storage: str, wanted: Mapping[str, Sequence[tuple[int, int]]]) -> dict[str, tuple[str, ...]]:
