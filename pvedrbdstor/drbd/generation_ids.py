@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 _UUID = re.compile(r"[0-9A-Fa-f]{16}")
 _JUST_CREATED = 4  # UUID_JUST_CREATED, drbd_int.h
-_FLAGS = 7
+_FLAGS_8_4 = ("consistent", "up_to_date", "primary", "connected", "full_sync", "peer_outdated", "crashed_primary")
+_FLAGS_9 = (
+    *("consistent", "up_to_date", "primary", "crashed_primary", "al_clean", "al_disabled", "lost_quorum", "connected"),
+    *("peer_outdated", "fencing", "full_sync", "device_seen"),
+)
+"""In the order of `drbdadm show-gi`, which explains each."""
+_TOLD = ("consistent", "up_to_date", "primary", "connected", "peer_outdated", "crashed_primary")
 
 
 class Relation(enum.Enum):
@@ -28,7 +34,7 @@ class Relation(enum.Enum):
 class Identifiers:
     """UUIDs without their lowest bit, which tells the role alone; 0: none.
 
-    The flags are those of 8.4's metadata, all False where they were not told. connected, primary: when this node was last
+    The flags are those of the metadata, all False where they were not told. connected, primary: when this node was last
     heard of, for one that died at that moment. crashed_primary: it died as Primary and has not met the other node since.
     """
 
@@ -50,14 +56,10 @@ def parse(text: str) -> Identifiers | None:
         uuids = [int(word, 16) & ~1 for word in words if _UUID.fullmatch(word)]
         if len(uuids) < 4:
             continue
-        flags = [word == "1" for word in words[len(uuids) :]]
-        if len(flags) != _FLAGS:
-            return Identifiers(uuids[0], uuids[1], tuple(uuids[2:]))
-        consistent, up_to_date, primary, connected, _full_sync, peer_outdated, crashed = flags
-        return Identifiers(
-            *(uuids[0], uuids[1], tuple(uuids[2:])),
-            *(consistent, up_to_date, primary, connected, peer_outdated, crashed),
-        )
+        flags = words[len(uuids) :]
+        names = next((known for known in (_FLAGS_8_4, _FLAGS_9) if len(known) == len(flags)), ())
+        set_ = {name for name, word in zip(names, flags, strict=False) if word == "1"}
+        return Identifiers(uuids[0], uuids[1], tuple(uuids[2:]), **{name: name in set_ for name in _TOLD})
     return None
 
 

@@ -25,7 +25,18 @@ def test_what_has_no_identifiers_is_none() -> None:
     assert parse("") is None and parse("0: Failure: (127) Device minor not allocated\n") is None
 
 
-def test_nines_longer_lines_give_the_uuids_alone() -> None:
+NINE_A = "341B98452316DB1D:8FAD43BD14D0C583:8A127941769E4212:0000000000000000:1:1:1:1:0:0:0:0:0:0:0:1"
+NINE_B = "0435461777F92B05:8FAD43BD14D0C583:8A127941769E4212:0000000000000000:1:1:1:1:0:0:0:0:0:0:0:1"
+
+
+def test_two_real_lines_of_drbd_9() -> None:
+    mine, theirs = parse(NINE_A), parse(NINE_B)
+    assert mine is not None and theirs is not None
+    assert mine.crashed_primary and mine.primary and not mine.connected and not mine.peer_outdated
+    assert relation(mine, theirs) is Relation.SPLIT
+
+
+def test_flags_of_an_unknown_number_are_not_guessed() -> None:
     found = parse("A7B1:x\n1F2876730BC74927:EDD02BC5AF3D82D7:0000000000000000:0000000000000000:1:1:0:0:0:0:0:0:0\n")
     assert found is not None and found.current == 0x1F2876730BC74926 and not found.consistent
 

@@ -44,6 +44,12 @@ def test_a_connection_ends_it() -> None:
     assert moments(lines(solved), "r0", 0) == Moments()
 
 
+def test_a_history_begun_while_connected_is_no_parting() -> None:
+    before = "1.0 drbd r0: conn( WFReportParams -> Connected )\n2.0 block drbd0: new current UUID 1:2:3:4\n"
+    assert moments(lines(before), "r0", 0) == Moments()
+    assert moments(lines("2.0 block drbd0: new current UUID 1:2:3:4\n"), "r0", 0) == Moments(2.0)
+
+
 def test_nine_says_it_with_the_peers_name() -> None:
     text = (
         "5.0 drbd r0 nodeb: conn( Connected -> NetworkFailure ) peer( Primary -> Unknown )\n"

@@ -33,6 +33,7 @@ class Moments:
 
 def moments(lines: Iterable[tuple[float, str]], resource: str, minor: int | None) -> Moments:
     """Of (seconds, text) in order: what has happened since the nodes were last connected."""
+    joined = False  # as far as this log goes: a node that was booted alone has lost nobody
     lost: float | None = None
     parted: float | None = None
     found: float | None = None
@@ -44,10 +45,12 @@ def moments(lines: Iterable[tuple[float, str]], resource: str, minor: int | None
             continue
         if _JOINED.search(text) and not _NINE_ALONE.search(text):
             lost = parted = found = None
-        elif _LOST.search(text) and lost is None:
-            lost = seconds
-        elif _DIVERGED.search(text) and parted is None:
-            parted = seconds
+            joined = True
+        elif _LOST.search(text):
+            lost = seconds if lost is None else lost
+            joined = False
+        elif _DIVERGED.search(text) and not joined:
+            parted = seconds if parted is None else parted
         elif _FOUND.search(text):
             found = found or seconds
     return Moments(parted if parted is not None else lost, found)
