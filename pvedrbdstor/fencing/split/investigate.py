@@ -20,7 +20,7 @@ from pvedrbdstor.fencing.split.side import Side, from_json
 from pvedrbdstor.mirror.mount import mirror
 
 _TOOL_SECONDS = 10.0
-_HARMLESS = ("disconnect", "retry-connect", "call-pri-lost-after-sb", None)
+_HARMLESS = ("disconnect", "retry-connect", None)
 
 
 def investigate(config: StorageConfig, other_file: str | None = None, *, with_digests: bool = True) -> Report:
