@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FOLDER = "/run/pvedrbdstor-fence"
-SOCKET = f"{FOLDER}/guard.sock"  # csrc/fence-peer.c has it, too
+SOCKET = f"{FOLDER}/guard.sock"  # csrc/handler/fence-peer.c has it, too
 STATUS = f"{FOLDER}/status.json"
 MEMORY = f"{FOLDER}/outages.json"
 HANDLER = "/usr/lib/pvedrbdstor/fence-peer"

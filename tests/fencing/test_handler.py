@@ -15,7 +15,7 @@ import pytest
 from pvedrbdstor.fencing import calls, paths
 from pvedrbdstor.fencing.calls import Calls, Request
 
-SOURCE = Path(__file__).parents[2] / "csrc" / "fence-peer.c"
+SOURCE = Path(__file__).parents[2] / "csrc" / "handler" / "fence-peer.c"
 STRICT = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
 SANITIZE = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 DRBD = {"DRBD_RESOURCE": "r0", "DRBD_MINOR": "0", "DRBD_PEERS": "nodeb", "DRBD_PEER": "nodeb"}

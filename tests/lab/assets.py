@@ -102,7 +102,7 @@ def prepare_handler(cache: Path = CACHE) -> Path:
     Idempotent. Raises LabError.
     """
     with _locked(cache):
-        source = REPOSITORY / "csrc" / "fence-peer.c"
+        source = REPOSITORY / "csrc" / "handler" / "fence-peer.c"
         handler = cache / f"fence-peer-{_digest(source)}"
         if not handler.exists():
             _run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", f"{handler}.part", str(source)])

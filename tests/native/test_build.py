@@ -17,6 +17,7 @@ from tests.loopback import Loopback
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 SOURCES = sorted(CSRC.glob("*.c"))
+PROGRAM = CSRC / "handler" / "fence-peer.c"
 DRIVER = Path(__file__).with_name("sanitize_driver.c")
 STRICT = [
     "gcc",
@@ -39,7 +40,7 @@ def run(argv: list[str], **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, **options)  # type: ignore[call-overload, no-any-return]
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("source", [*SOURCES, PROGRAM], ids=lambda path: path.name)
 def test_compiles_without_a_warning(source: Path, tmp_path: Path) -> None:
     built = run([*STRICT, "-O2", "-c", str(source), "-o", str(tmp_path / "out.o")])
     assert built.returncode == 0, built.stderr

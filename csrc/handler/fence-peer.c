@@ -21,7 +21,7 @@ extern char **environ;
 #define FROZEN 1
 #define PATIENCE 300 /* seconds; constants.py DEADLINE_SECONDS */
 
-static const char socket_path[] = "/run/pvedrbdstor-fence/guard.sock";
+#define SOCKET_PATH "/run/pvedrbdstor-fence/guard.sock"
 
 static int ask_socket(void)
 {
@@ -30,7 +30,7 @@ static int ask_socket(void)
 
 	if (fd < 0)
 		return -1;
-	memcpy(address.sun_path, socket_path, sizeof socket_path);
+	memcpy(address.sun_path, SOCKET_PATH, sizeof SOCKET_PATH);
 	if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
 		return fd;
 	close(fd);
