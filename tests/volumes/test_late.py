@@ -22,6 +22,7 @@ from tests.volumes.support import MIB, Area, is_immutable
 from tests.volumes.test_crash import IMAGE, SCENARIOS, Scenario, parse_volume
 
 PATIENCE = 0.3  # seconds a caller waits here
+PATIENCE_FOR_QEMU_IMG = 2.0  # which takes a second to start on a busy machine
 BY_LINK = ["alloc raw", "alloc qcow2", "first snapshot", "another snapshot", "clone template", "clone snapshot"]
 BY_RENAME = ["roll back", "rename", "rename with snapshots", "template"]
 STALLS = [
@@ -31,25 +32,25 @@ STALLS = [
 ]
 
 
-def _impatient(area: Area) -> Area:
-    """The same storage, whose calls end after PATIENCE."""
+def _impatient(area: Area, patience: float = PATIENCE) -> Area:
+    """The same storage, whose calls end after ``patience`` seconds."""
     patient = area.do
 
     def do(function: Callable[..., Any], *arguments: Any, **call: Any) -> Any:
-        return patient(function, *arguments, **{"timeout": PATIENCE, **call})
+        return patient(function, *arguments, **{"timeout": patience, **call})
 
     area.do = do  # type: ignore[method-assign]
     return area
 
 
-def _stall_first(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+def _stall_first(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, patience: float = PATIENCE) -> None:
     """Let the first call of a function take longer than any caller waits."""
     real, stalled = getattr(module, name), []
 
     def slow(*arguments: Any, **keywords: Any) -> Any:
         if not stalled:
             stalled.append(True)
-            time.sleep(PATIENCE * 1.5)
+            time.sleep(patience * 1.5)
         return real(*arguments, **keywords)
 
     monkeypatch.setattr(module, name, slow)
@@ -63,8 +64,9 @@ def test_a_call_that_stalls_beyond_its_deadline_changes_nothing(
     scenario.prepare(area)
     before, inodes = area.view(), _inodes(area)
     with monkeypatch.context() as patch, pytest.raises(DeadlineExceeded):
-        _stall_first(patch, module, function)
-        scenario.act(_impatient(area))
+        patience = PATIENCE_FOR_QEMU_IMG if "qcow2" in name else PATIENCE
+        _stall_first(patch, module, function, patience)
+        scenario.act(_impatient(area, patience))
     del area.do
     area.recover()
     assert area.view() == before
