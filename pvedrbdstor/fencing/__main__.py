@@ -6,7 +6,7 @@ import gc
 import sys
 
 from pvedrbdstor.fencing import journal, residence
-from pvedrbdstor.fencing.guard import Guard
+from pvedrbdstor.fencing.guard import Guard, World
 from pvedrbdstor.fencing.journal import Log
 
 
@@ -17,17 +17,17 @@ def main(arguments: list[str]) -> int:
         print("usage: python3 -m pvedrbdstor.fencing [--log FILE]", file=sys.stderr)
         return 2
     log = Log(file)
+    files = residence.Files()
     try:
-        guard = Guard(log)
+        guard = Guard(log, World(keep_files=files))
     except BlockingIOError:
         print("another guard runs: systemctl status pvedrbdstor-fence", file=sys.stderr)
         return 1
-    kept, failures = residence.stay()
-    for failure in failures:
+    for failure in residence.stay():
         log.say(failure, journal.WARNING)
     gc.collect()
     gc.freeze()  # what is here stays: later collections look at little
-    log.say(f"the guard runs, with {len(kept)} files kept in memory")
+    log.say(f"the guard runs, with {files()} files kept in memory")
     guard.run()
     return 0
 

@@ -48,9 +48,10 @@ def _peers(variables: Mapping[str, str]) -> tuple[str, ...]:
 
 @dataclass
 class Call:
-    """One handler's connection. request: None until all of it has come."""
+    """One handler's connection, since that second. request: None until all of it has come."""
 
     connection: socket.socket
+    since: float
     received: bytes = b""
     request: Request | None = None
     closed: bool = field(default=False)
@@ -113,7 +114,7 @@ class Calls:
     def fileno(self) -> int:
         return self._listener.fileno()
 
-    def read(self) -> None:
+    def read(self, now: float) -> None:
         """Take new handlers in, and what the ones that wait have sent."""
         while len(self._calls) < _CALLS_MAX:
             try:
@@ -121,7 +122,7 @@ class Calls:
             except OSError:
                 break
             connection.setblocking(False)
-            self._calls.append(Call(connection))
+            self._calls.append(Call(connection, now))
         self._calls = [call for call in self._calls if not call.closed]
         for call in self._calls:
             call.read()

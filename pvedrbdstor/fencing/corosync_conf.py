@@ -1,4 +1,4 @@
-"""What corosync.conf says of the nodes, their votes and how long corosync waits, with corosync's own defaults. No I/O here.
+"""What corosync.conf says of the nodes, their votes and how long corosync waits, with corosync's own defaults.
 
 Sources: corosync.conf(5), votequorum(5), corosync-qdevice(8) of corosync 3.1, and its parser (exec/coroparse.c), which
 works by lines: one with a brace opens a section, else one with a colon is a value, else one with a closing brace ends one.
@@ -14,6 +14,7 @@ PATH = "/etc/corosync/corosync.conf"
 """The local copy, which corosync itself reads; Proxmox keeps it in step with /etc/pve/corosync.conf."""
 PROVIDER = "corosync_votequorum"
 
+_FILE_MAX = 1 << 20
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _ADDRESS = re.compile(r"ring[0-9]+_addr")
 
@@ -128,6 +129,15 @@ class _Section:
     def merged(self, *path: str) -> dict[str, str]:
         """The values of all sections at a path; of one that is written twice the last counts."""
         return {key: value for section in self.named(*path) for key, value in section.options.items()}
+
+
+def read(path: str) -> CorosyncConf | None:
+    """The file as it is now, None where it cannot be read."""
+    try:
+        with open(path, errors="replace") as file:
+            return parse(file.read(_FILE_MAX))
+    except OSError:
+        return None
 
 
 def parse(text: str) -> CorosyncConf:

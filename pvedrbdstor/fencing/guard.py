@@ -18,8 +18,9 @@ from typing import Any
 
 from pvedrbdstor import __version__
 from pvedrbdstor.fencing import arbiter, corosync_conf, journal, libquorum, paths, residence
-from pvedrbdstor.fencing.arbiter import Votes
+from pvedrbdstor.fencing.arbiter import Flag, Votes
 from pvedrbdstor.fencing.calls import Call, Calls, Request
+from pvedrbdstor.fencing.constants import DEADLINE_SECONDS, LEAVE_SECONDS
 from pvedrbdstor.fencing.core import Asked, Core
 from pvedrbdstor.fencing.journal import Log, Notifier
 from pvedrbdstor.fencing.libquorum import Confirmed, Connected, Lost, Word, boot_clock
@@ -31,7 +32,10 @@ GO_ON, FROZEN = 7, 1
 _TICK = 0.1
 _ACTIVITY_SECONDS = 0.5
 _STATUS_SECONDS = 2.0
-_CONF_SECONDS = 5.0
+_MEMORY_SECONDS = 1.0
+_HOUSE_SECONDS = 5.0
+_VOTES_SECONDS = 45.0
+"""Votes that corosync has not told anew for so long, longer than any change of the membership, are not known."""
 
 
 @dataclass
@@ -42,6 +46,7 @@ class World:
     mirrors: Mirrors = field(default_factory=Mirrors)
     reset: Callable[[], None] = field(default_factory=residence.Reset)
     clock: Callable[[], float] = boot_clock
+    keep_files: Callable[[], object] = lambda: None
     folder: str = paths.FOLDER
     corosync_conf: str = paths.COROSYNC_CONF
 
@@ -56,24 +61,28 @@ class Guard:
         os.makedirs(folder, mode=0o755, exist_ok=True)
         self._lock = _only_one(f"{folder}/lock")
         self._memory, self._status = f"{folder}/outages.json", f"{folder}/status.json"
-        self._core = Core(now, remembered=journal.remembered(now, self._memory))
+        outages, looked = journal.remembered(now, self._memory)
+        self._core = Core(now, remembered=outages, looked=looked)
         self._calls = Calls(f"{folder}/guard.sock")
-        self._words: queue.SimpleQueue[Word] = queue.SimpleQueue()
+        self._words: queue.SimpleQueue[Word | corosync_conf.CorosyncConf | None] = queue.SimpleQueue()
         self._activity = residence.Activity()
         self._conf: corosync_conf.CorosyncConf | None = None
-        self._conf_changed: object = None
         self._votes: Votes | None = None
+        self._heard_at = now
+        self._corosync_ran = False
+        self._written: object = None
         self._problems: tuple[arbiter.Problem, ...] = ()
         self._mirrors: Mapping[str, Mirror] = {}
         self._said: dict[str, str] = {}
-        self._due = dict.fromkeys(("activity", "status", "conf"), now)
+        self._due = dict.fromkeys(("activity", "status", "memory"), now)
         self._stopping = False
 
     def run(self) -> None:
         """Until SIGTERM. Handlers that wait then find another guard, or none and wait on."""
         previous = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         threading.stack_size(residence.THREAD_STACK)
-        threading.Thread(target=self._follow, name="corosync", daemon=True).start()
+        for work in (self._follow, self._keep_house):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
         self._notifier.tell("READY=1")
         try:
             while not self._stopping:
@@ -96,16 +105,16 @@ class Guard:
         poll.poll(timeout * 1000)
         now = self._world.clock()
         self._hear_corosync()
-        if self._is_due("conf", now, _CONF_SECONDS):
-            self._read_conf()
-        self._judge()
+        self._judge(now)
         mirrors = self._world.mirrors.look(now)
         if mirrors is not None:
             self._mirrors = mirrors
             self._note_outages(now)
-        if self._is_due("activity", now, _ACTIVITY_SECONDS) and self._activity.ran():
-            self._core.corosync_ran(now)
-        self._calls.read()
+        if self._is_due("activity", now, _ACTIVITY_SECONDS):
+            self._corosync_ran = self._activity.ran()
+            if self._corosync_ran:
+                self._core.corosync_ran(now)
+        self._calls.read(now)
         for call, request in self._calls.waiting():
             self._decide(now, call, request)
         if self._is_due("status", now, _STATUS_SECONDS):
@@ -145,7 +154,8 @@ class Guard:
                         f"corosync: {'' if word.quorate else 'not '}quorate, ring {word.seq}, members {members}"
                     )
                 case Confirmed():
-                    self._core.confirmed(word.asked_at, word.quorate)
+                    self._votes, self._heard_at = word.votes, word.asked_at
+                    self._core.confirmed(word.asked_at, word.quorate, self._is_cast(word.votes))
                 case Lost():
                     self._core.gap(word.at, word.why)
                     self._votes = None
@@ -153,22 +163,16 @@ class Guard:
                 case Connected():
                     self._core.me = word.me
                     self._activity.of(word.pid)
-                case Votes():
-                    self._votes = word
+                case corosync_conf.CorosyncConf() | None:
+                    self._conf = word
 
-    def _read_conf(self) -> None:
-        """/etc/corosync/corosync.conf lies on the node's own disk; it is read again when it was replaced."""
-        try:
-            found = os.stat(self._world.corosync_conf)
-            changed = (found.st_ino, found.st_mtime_ns, found.st_size)
-            if changed == self._conf_changed:
-                return
-            with open(self._world.corosync_conf, errors="replace") as file:
-                self._conf, self._conf_changed = corosync_conf.parse(file.read(1 << 20)), changed
-        except OSError:
-            self._conf, self._conf_changed = None, None
+    def _is_cast(self, votes: Votes) -> bool:
+        """Whether the QDevice, if there is one, casts its vote for this node."""
+        return self._conf is None or self._conf.quorum.device is None or Flag.QDEVICE_CAST_VOTE in votes.flags
 
-    def _judge(self) -> None:
+    def _judge(self, now: float) -> None:
+        if now - self._heard_at > _VOTES_SECONDS:
+            self._votes = None
         problems = arbiter.problems(self._conf, self._votes)
         if problems != self._problems:
             self._problems = problems
@@ -177,7 +181,21 @@ class Guard:
             if not problems:
                 self._log.say("corosync's quorum is fit to decide")
         fatal = arbiter.fatal(problems)
-        self._core.judged(fatal.cause if fatal is not None else None)
+        leave = LEAVE_SECONDS if self._conf is None else self._conf.token_seconds + self._conf.consensus_seconds
+        self._core.judged(now, fatal.cause if fatal is not None else None, leave)
+
+    def _keep_house(self) -> None:
+        """What may wait for the node's own disk, beside the loop and at ordinary priority: corosync.conf (/etc/corosync lies on that
+        disk), and the files that are kept in memory, which upgrades replace."""
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        said: object = None
+        while not self._stopping:
+            conf = corosync_conf.read(self._world.corosync_conf)
+            if conf != said or said is None:
+                self._words.put(conf)
+                said = conf
+            self._world.keep_files()
+            time.sleep(_HOUSE_SECONDS)
 
     # --- DRBD ---
 
@@ -191,7 +209,7 @@ class Guard:
         for minor in before.keys() - self._core.outages.keys():
             self._log.say(f"minor {minor}: the outage is over")
             self._said.pop(minor, None)
-        if before or self._core.outages:
+        if self._core.outages != self._written or (self._core.outages and self._is_due("memory", now, _MEMORY_SECONDS)):
             self._remember(now)
 
     def _decide(self, now: float, call: Call, request: Request) -> None:
@@ -200,6 +218,9 @@ class Guard:
             call.answer(0)
             return
         peer = self._peer(request)
+        if now - call.since > DEADLINE_SECONDS:
+            call.answer(FROZEN)
+            return
         decisions = []
         for minor in map(str, request.minors):
             decision = self._core.decide(now, Asked(minor, peer), self._mirrors.get(minor))
@@ -219,8 +240,11 @@ class Guard:
             except OSError as error:
                 self._log.say(f"the reset failed: {error.strerror}", journal.ERROR)
         elif answers <= {Answer.WIN, Answer.GO_ON}:
+            fresh = [str(minor) for minor in request.minors if not self._core.outages[str(minor)].won]
+            self._core.win(fresh)
             if not self._remember(now):
-                return  # what is not remembered is not done: it is tried again
+                self._core.win(fresh, won=False)  # what is not remembered is not done: it is tried again
+                return
             self._log.say(f"WIN: resource {request.resource} goes on on this node", journal.WARNING)
             call.answer(GO_ON)
         elif Answer.REFUSE in answers:
@@ -245,14 +269,21 @@ class Guard:
         except OSError as error:
             self._log.say(f"what was decided cannot be written down: {error.strerror}", journal.ERROR)
             return False
+        self._written = dict(self._core.outages)
         return True
 
     def _tell_status(self, now: float) -> None:
-        self._notifier.tell("WATCHDOG=1")
+        if not self._deaf(now):
+            self._notifier.tell("WATCHDOG=1")
         try:
             journal.write(self._status, self._as_json(now))
         except OSError as error:
             self._log.say(f"the status cannot be written: {error.strerror}", journal.ERROR)
+
+    def _deaf(self, now: float) -> bool:
+        """Corosync's process runs and yet has not answered for longer than it may: the thread that asks it hangs. With an outage
+        open, starting anew would cost this node its chance."""
+        return self._corosync_ran and not self._core.outages and now - self._heard_at > 2 * _VOTES_SECONDS
 
     def _as_json(self, now: float) -> dict[str, Any]:
         ring, votes = self._core.quorum.current, self._votes

@@ -70,17 +70,20 @@ def remember(now: float, outages: Mapping[str, Outage], path: str = paths.MEMORY
     write(path, {"looked_at": now, "outages": found})
 
 
-def remembered(now: float, path: str = paths.MEMORY) -> dict[str, Outage]:
-    """What the guard before has written; it has won nothing when it has not looked for so long that an outage may have ended."""
+def remembered(now: float, path: str = paths.MEMORY) -> tuple[dict[str, Outage], float | None]:
+    """What the guard before has written, and when it looked last; it has won nothing when that is so long ago that an outage may
+    have ended."""
     try:
         with open(path, "rb") as file:
             found = json.loads(file.read(1 << 16))
-        recent = 0 <= now - float(found["looked_at"]) <= seconds.PAUSE_SECONDS
-        return {
+        looked = float(found["looked_at"])
+        recent = 0 <= now - looked <= seconds.PAUSE_SECONDS
+        outages = {
             str(key): Outage(
                 began=float(outage["began"]), won=outage["won"] is True and recent, gave_way=outage["gave_way"] is True
             )
             for key, outage in found["outages"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return {}, None
+    return outages, min(looked, now)

@@ -23,7 +23,7 @@ _DISPATCH_ALL = 2
 _TRACK_CURRENT_AND_CHANGES = 1 | 2
 _NAME = 255
 _ASK_SECONDS = 0.25
-_VOTES_SECONDS = 2.0
+"""A QDevice that has lost its vote reconnects after up to 4.5 s, at random (qdevice-model-net.c): that must be seen."""
 
 _Notify = ctypes.CFUNCTYPE(
     None, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32)
@@ -59,10 +59,11 @@ class ConnectionLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """Corosync's answer to a question of that time; all notifications from before it have been handed over."""
+    """Corosync's answers to questions of that time; all notifications from before it have been handed over."""
 
     asked_at: float
     quorate: bool
+    votes: Votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Connected:
     pid: int | None
 
 
-Word = Ring | Confirmed | Lost | Connected | Votes
+Word = Ring | Confirmed | Lost | Connected
 
 
 def boot_clock() -> float:
@@ -141,20 +142,17 @@ class _Connection:
         self._must(self._quorum.quorum_trackstart(self._handle, _TRACK_CURRENT_AND_CHANGES), "quorum_trackstart")
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
-        votes_due = 0.0
         while not stopped():
             poll.poll(_ASK_SECONDS * 1000)
             self._dispatch()
             asked_at, quorate = boot_clock(), ctypes.c_int()
             answer = self._quorum.quorum_getquorate(self._handle, ctypes.byref(quorate))
+            votes = self._ask_votes() if answer != _TRY_AGAIN else None
             self._dispatch()
-            if answer == _TRY_AGAIN:
+            if votes is None:
                 continue
             self._must(answer, "quorum_getquorate")
-            self._say(Confirmed(asked_at, bool(quorate.value)))
-            if asked_at >= votes_due:
-                self._ask_votes()
-                votes_due = asked_at + _VOTES_SECONDS
+            self._say(Confirmed(asked_at, bool(quorate.value), votes))
 
     def close(self) -> None:
         self._quorum.quorum_finalize(self._handle)
@@ -168,21 +166,19 @@ class _Connection:
         if answer != _TRY_AGAIN:
             self._must(answer, "quorum_dispatch")
 
-    def _ask_votes(self) -> None:
+    def _ask_votes(self) -> Votes | None:
         info = _VotequorumInfo()
         answer = self._votequorum.votequorum_getinfo(self._votes, ctypes.c_uint(self.me), ctypes.byref(info))
         if answer == _TRY_AGAIN:
-            return
+            return None
         self._must(answer, "votequorum_getinfo")
-        self._say(
-            Votes(
-                node_id=info.node_id,
-                expected=info.node_expected_votes,
-                highest_expected=info.highest_expected,
-                total=info.total_votes,
-                quorum=info.quorum,
-                flags=Flag(info.flags),
-            )
+        return Votes(
+            node_id=info.node_id,
+            expected=info.node_expected_votes,
+            highest_expected=info.highest_expected,
+            total=info.total_votes,
+            quorum=info.quorum,
+            flags=Flag(info.flags),
         )
 
     @staticmethod

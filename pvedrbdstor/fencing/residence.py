@@ -8,6 +8,7 @@ import mmap
 import os
 
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
+_PR_SET_IO_FLUSHER = 57
 _RB_AUTOBOOT = 0x01234567
 _OOM_NEVER = "-1000"
 THREAD_STACK = 2 << 20
@@ -26,17 +27,16 @@ PROGRAMS = (
 """What the kernel starts to call the handler: /sbin/drbdadm (drbd.usermode_helper), which runs it by a shell."""
 
 
-def stay(programs: tuple[str, ...] = PROGRAMS) -> tuple[list[mmap.mmap], list[str]]:
-    """Lock this process and the files of ``programs`` in memory, and run before ordinary processes. For the process's life.
-
-    The mappings, which must be kept, and one sentence for each thing that could not be had.
+def stay() -> list[str]:
+    """Lock this process in memory, let its allocations wait for no I/O, and let it run before ordinary processes; what it starts, threads
+    and programs, inherits all but the lock. One sentence for each thing that could not be had.
     """
     failures = []
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
         failures.append(f"memory is not locked (mlockall: {os.strerror(ctypes.get_errno())})")
     try:
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_priority()))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_priority()))
     except OSError as error:
         failures.append(f"no realtime priority ({error.strerror})")
     try:
@@ -44,13 +44,29 @@ def stay(programs: tuple[str, ...] = PROGRAMS) -> tuple[list[mmap.mmap], list[st
             file.write(_OOM_NEVER)
     except OSError as error:
         failures.append(f"may be killed when memory runs out ({error.strerror})")
-    mappings = []
-    for path in (found for pattern in programs for found in glob.glob(pattern)):
-        try:
-            mappings.append(_mapped(path))
-        except (OSError, ValueError) as error:
-            failures.append(f"{path} is not kept in memory ({error})")
-    return mappings, failures
+    if libc.prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0:
+        failures.append(f"memory may be had only after I/O (prctl: {os.strerror(ctypes.get_errno())})")
+    return failures
+
+
+class Files:
+    """Files whose pages stay in memory, those that match ``programs``; called again, also what has replaced them since."""
+
+    def __init__(self, programs: tuple[str, ...] = PROGRAMS) -> None:
+        self._programs = programs
+        self._kept: dict[str, tuple[tuple[int, int], mmap.mmap]] = {}
+
+    def __call__(self) -> int:
+        """How many there are; one that cannot be had is left out."""
+        for path in (found for pattern in self._programs for found in glob.glob(pattern)):
+            try:
+                state = os.stat(path)
+                which = (state.st_ino, state.st_mtime_ns)
+                if path not in self._kept or self._kept[path][0] != which:
+                    self._kept[path] = (which, _mapped(path))
+            except (OSError, ValueError):
+                continue
+        return len(self._kept)
 
 
 def _priority() -> int:

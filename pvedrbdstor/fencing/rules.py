@@ -2,9 +2,11 @@
 
 Why at most one of two nodes is ever told to go on, in one outage (docs/fencing.md has the whole argument): A goes on in a ring
 without B only after qnetd gave A its vote, and qnetd gives it only after B's qdevice has answered a NACK or was disconnected
-(qnetd-algo-ffsplit.c: NACKs before ACKs; qdevice-net-algo-ffsplit.c: disconnected means NACK). Either makes B's corosync report
-`not quorate`, unless B's corosync did not run: then B's next ring skips the number of A's. Both are remembered for the whole
-outage, and for LOOKBACK_SECONDS before B's own freeze, since A may have frozen sooner.
+(qnetd-algo-ffsplit.c: NACKs before ACKs; qdevice-net-algo-ffsplit.c: disconnected means NACK). By either B has lost its vote: alone
+it reports `not quorate`, still with A it sees that its QDevice casts none. If qnetd heard neither of B's, as B was in the old ring still,
+B forms its own before A has been stable for STABLE_SECONDS, and qnetd then takes the vote from one of them. Whatever of this B's
+corosync or guard may have slept through is a gap. All of it is remembered for the whole outage, and for LOOKBACK_SECONDS
+before B's own freeze, since A may have frozen sooner.
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ class Quorum:
     """All that was seen of corosync, oldest first; what is older than any outage and its lookback may be missing.
 
     confirmed_at: when the last question that corosync answered was asked. confirmed: its answer, whether it is quorate.
-    unfit: why quorum is no judge here at all (arbiter.py), None when it is one.
+    unfit: why quorum is no judge here at all (arbiter.py), None when it is one. leave: seconds until a node that is gone has
+    left the membership, token + consensus.
     """
 
     rings: tuple[Ring, ...] = ()
@@ -91,18 +94,23 @@ class Quorum:
     confirmed_at: float | None = None
     confirmed: bool = False
     unfit: str | None = None
+    leave: float = seconds.LEAVE_SECONDS
 
     @property
     def current(self) -> Ring | None:
         return self.rings[-1] if self.rings else None
 
-    def quorate(self, now: float) -> bool:
-        """Its last word is yes, and it has just confirmed that."""
+    def fresh(self, now: float) -> bool:
+        """Corosync has just answered, so that its last word about the membership still stands."""
         current = self.current
         if current is None or self.confirmed_at is None:
             return False
-        fresh = now - self.confirmed_at <= seconds.FRESH_SECONDS and self.confirmed_at >= current.at
-        return current.quorate and self.confirmed and fresh
+        return now - self.confirmed_at <= seconds.FRESH_SECONDS and self.confirmed_at >= current.at
+
+    def quorate(self, now: float) -> bool:
+        """Its last word is yes, and it has just confirmed that."""
+        current = self.current
+        return current is not None and current.quorate and self.confirmed and self.fresh(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ class Outage:
 
 
 class Answer(enum.Enum):
-    """What is to be done. WIN: remember `won`, then GO_ON. GIVE_WAY: remember it, then reset the node."""
+    """What is to be done. WIN: remember that it is won, then go on. GIVE_WAY: remember it, then reset the node."""
 
     WAIT = "wait"
     GO_ON = "go on"
@@ -144,8 +152,6 @@ def decide(now: float, me: int, peer: int | None, mirror: Mirror | None, outage:
         return Decision(Answer.REFUSE, "called for a promotion: quorum does not tell whose data are newer")
     if mirror.connected:
         return Decision(Answer.REFUSE, "the connection is back")
-    if now - outage.began > seconds.DEADLINE_SECONDS:
-        return Decision(Answer.REFUSE, "nothing was decided in time")
     if quorum.unfit is not None or peer is None:
         return Decision(Answer.WAIT, quorum.unfit or "corosync does not know the other node")
     if outage.won:
@@ -155,9 +161,10 @@ def decide(now: float, me: int, peer: int | None, mirror: Mirror | None, outage:
     cannot = unable(me, peer, mirror, outage, quorum)
     together = _together_since(peer, quorum)
     if cannot is not None:
-        return _without_a_chance(now, cannot, together, outage)
+        return _without_a_chance(now, cannot, together, outage, quorum)
     if together is not None:
-        if me > peer and now - max(together, outage.began) >= seconds.TIE_BREAK_SECONDS:
+        late = now - max(together, outage.began) >= seconds.TIE_BREAK_SECONDS
+        if me > peer and late and quorum.fresh(now):
             return Decision(Answer.GIVE_WAY, "both nodes are in one membership, and the lower id goes on")
         return Decision(Answer.WAIT, "the other node is in the membership")
     return _alone(now, outage, quorum)
@@ -188,12 +195,12 @@ def _vote_lost(since: float, quorum: Quorum) -> str | None:
 
 
 def _left_out(since: float, me: int, peer: int, quorum: Quorum) -> str | None:
-    """Whether the peer may have been in a ring without this node that nobody here heard of: a ring's number was skipped, or a
-    third node came over from wherever the peer was."""
+    """Whether the peer may have been in a ring without this node that nobody here heard of: between two rings with it a number
+    was skipped, or a third node came over from wherever the peer was."""
     for before, ring in zip(quorum.rings, quorum.rings[1:], strict=False):
         if ring.at <= since or ring.seq == before.seq:
             continue
-        if peer in before.members and ring.seq - before.seq != RING_STEP:
+        if peer in before.members & ring.members and ring.seq - before.seq != RING_STEP:
             return f"ring {before.seq} was followed by {ring.seq}: the other node had one without this one"
         if peer not in ring.members and ring.members - before.members - {me}:
             return "a third node joined, which may have been with the other one"
@@ -210,16 +217,20 @@ def _together_since(peer: int, quorum: Quorum) -> float | None:
     return since
 
 
-def _without_a_chance(now: float, cannot: str, together: float | None, outage: Outage) -> Decision:
+def _without_a_chance(now: float, cannot: str, together: float | None, outage: Outage, quorum: Quorum) -> Decision:
+    """It waits for a connection; when the other node is certainly here and gives none, it may go on, once this one has left."""
     if together is None:
         return Decision(Answer.WAIT, f"{cannot}, and the other node is not here")
-    since = max(together, outage.began)
     refused = outage.standalone_since
-    if refused is not None and now - max(since, refused) >= seconds.STANDALONE_SECONDS:
+    if refused is not None and now - max(together, outage.began, refused) >= seconds.STANDALONE_SECONDS:
         return Decision(Answer.GIVE_WAY, f"{cannot}, and the other node has refused the connection")
-    if now - since >= seconds.GIVE_WAY_SECONDS:
+    if together > outage.began:
+        due = together + seconds.GIVE_WAY_SECONDS
+    else:
+        due = outage.began + quorum.leave + seconds.STILL_HERE_SECONDS
+    if now >= due and quorum.fresh(now):
         return Decision(Answer.GIVE_WAY, f"{cannot}, and the other node is here: it may go on")
-    return Decision(Answer.WAIT, f"{cannot}; the other node is here")
+    return Decision(Answer.WAIT, f"{cannot}; the other node is here, or was")
 
 
 def _alone(now: float, outage: Outage, quorum: Quorum) -> Decision:

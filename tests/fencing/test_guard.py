@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pvedrbdstor import __version__
+from pvedrbdstor.fencing import corosync_conf, journal, status
 from pvedrbdstor.fencing import guard as guards
-from pvedrbdstor.fencing import journal, status
 from pvedrbdstor.fencing.arbiter import Flag, Votes
 from pvedrbdstor.fencing.guard import Guard, World
 from pvedrbdstor.fencing.journal import Log
@@ -74,6 +76,7 @@ class Bench:
         self.resets = 0
         self.quorate = True
         self.corosync_runs = True
+        self.votes = VOTES
         (folder / "corosync.conf").write_text(CONF)
         monkeypatch.setattr(guards.residence.Activity, "ran", lambda _: self.corosync_runs)
         self.guard = self.start()
@@ -88,13 +91,13 @@ class Bench:
             corosync_conf=str(self.folder / "corosync.conf"),
         )
         self.guard = Guard(Log(str(self.folder / "log")), world)
-        self.hear(Connected(1, 4711), Ring(self.now, True, 8, BOTH), VOTES)
+        self.hear(Connected(1, 4711), Ring(self.now, True, 8, BOTH), corosync_conf.read(f"{self.folder}/corosync.conf"))
         return self.guard
 
     def _reset(self) -> None:
         self.resets += 1
 
-    def hear(self, *words: Word) -> None:
+    def hear(self, *words: Word | corosync_conf.CorosyncConf | None) -> None:
         for word in words:
             self.guard._words.put(word)
 
@@ -103,7 +106,7 @@ class Bench:
         while self.now < end:
             self.now += step
             if self.corosync_runs:
-                self.hear(Confirmed(self.now, self.quorate))
+                self.hear(Confirmed(self.now, self.quorate, self.votes))
             self.guard.step(0)
 
     def call(self, request: bytes = REQUEST) -> socket.socket:
@@ -146,7 +149,7 @@ def test_the_survivor_is_told_to_go_on_and_that_is_written_down_first(bench: Ben
     bench.tick(4)
     assert answer(client) is None
     bench.ring(ALONE)
-    bench.tick(2)
+    bench.tick(5)
     assert answer(client) is None
     bench.tick(2)
     assert answer(client) == b"7"
@@ -239,7 +242,7 @@ def test_all_volumes_of_a_resource_must_be_able_to_go_on(bench: Bench) -> None:
 
 def test_two_nodes_without_a_third_vote_never_go_on(bench: Bench) -> None:
     head, _, tail = CONF.partition("  device {")
-    (bench.folder / "corosync.conf").write_text(head + "  two_node: 1\n}\n" + tail[:0])
+    bench.hear(corosync_conf.parse(head + "  two_node: 1\n}\n" + tail[:0]))
     bench.tick(6)
     bench.mirrors.now = {"0": FROZEN}
     client = bench.call()
@@ -250,7 +253,7 @@ def test_two_nodes_without_a_third_vote_never_go_on(bench: Bench) -> None:
 
 
 def test_expected_votes_that_were_lowered_stop_it(bench: Bench) -> None:
-    bench.hear(replace(VOTES, expected=1))
+    bench.votes = replace(VOTES, expected=1)
     bench.mirrors.now = {"0": FROZEN}
     client = bench.call()
     bench.ring(ALONE)
@@ -262,11 +265,11 @@ def test_expected_votes_that_were_lowered_stop_it(bench: Bench) -> None:
 def test_a_corosync_that_does_not_run_is_noticed(bench: Bench) -> None:
     bench.corosync_runs = False
     bench.tick(8)
-    assert bench.status()["handicap"] == "corosync does not run"
+    assert bench.status()["handicap"] == "corosync did not run"
 
 
 def test_a_connection_that_broke_is_a_gap(bench: Bench) -> None:
-    bench.hear(Lost(bench.now, "it broke"), Lost(bench.now, "the connection to corosync is new"), VOTES)
+    bench.hear(Lost(bench.now, "it broke"), Lost(bench.now, "the connection to corosync is new"))
     bench.tick(3)
     assert bench.status()["handicap"] == "it broke"
     bench.tick(40)
@@ -298,15 +301,15 @@ def test_a_log_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"looked_at": "x"}', '{"looked_at": 1, "outages": {"0": 3}}'])
 def test_a_memory_that_is_no_memory_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "m").write_text(text)
-    assert journal.remembered(2.0, str(tmp_path / "m")) == {}
+    assert journal.remembered(2.0, str(tmp_path / "m")) == ({}, None)
 
 
 def test_a_memory_from_before_the_boot_or_too_old_has_won_nothing(tmp_path: Path) -> None:
     path = str(tmp_path / "m")
     journal.remember(100.0, {"0": Outage(90.0, won=True)}, path)
-    won: Callable[[float], bool] = lambda now: journal.remembered(now, path)["0"].won  # noqa: E731
+    won: Callable[[float], bool] = lambda now: journal.remembered(now, path)[0]["0"].won  # noqa: E731
     assert won(104)
-    assert not won(106)
+    assert not won(105)
     assert not won(99)
 
 
@@ -338,6 +341,48 @@ def test_whatever_fails_in_following_corosync_is_a_gap(bench: Bench) -> None:
 
     bench.guard._world.follow = follow
     bench.guard._follow()
-    bench.hear(VOTES)
     bench.tick(3)
     assert bench.status()["handicap"] == "following it failed: RuntimeError: surprise"
+
+
+def test_a_vote_that_was_lost_while_it_was_not_needed_is_remembered(bench: Bench) -> None:
+    bench.votes = replace(VOTES, flags=VOTES.flags & ~Flag.QDEVICE_CAST_VOTE)
+    bench.tick(0.5)
+    bench.votes = VOTES
+    bench.tick(10)
+    assert bench.status()["handicap"] == "the QDevice cast no vote"
+    bench.mirrors.now = {"0": FROZEN}
+    client = bench.call()
+    bench.ring(ALONE)
+    bench.tick(30)
+    assert answer(client) is None
+
+
+def test_a_handler_that_waits_is_told_in_the_end_that_nothing_was_decided(bench: Bench) -> None:
+    bench.mirrors.now = {"0": FROZEN}
+    client = bench.call()
+    bench.ring(ALONE, quorate=False)
+    bench.tick(299, step=2)
+    assert answer(client) is None
+    bench.tick(6, step=2)
+    assert answer(client) == b"1"
+
+
+def test_what_it_starts_runs_at_its_priority_and_its_housekeeping_does_not(tmp_path: Path) -> None:
+    """A thread that follows corosync at ordinary priority would not run while corosync spins."""
+    program = f"""
+import os, threading, time
+from pvedrbdstor.fencing import residence
+from pvedrbdstor.fencing.guard import Guard, World
+from pvedrbdstor.fencing.journal import Log
+said = []
+def follow(_): said.append(os.sched_getscheduler(0)); time.sleep(60)
+def keep(): said.append(os.sched_getscheduler(0))
+residence.stay()
+guard = Guard(Log(), World(follow=follow, keep_files=keep, reset=lambda: None, folder={str(tmp_path)!r}))
+for work in (guard._follow, guard._keep_house):
+    threading.Thread(target=work, daemon=True).start(); time.sleep(0.5)
+print(os.sched_getscheduler(0) == os.SCHED_RR, said == [os.SCHED_RR, os.SCHED_OTHER], flush=True); os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "True True\n", done.stderr

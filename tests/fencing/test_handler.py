@@ -46,7 +46,7 @@ def start(program: Path, **more: str) -> subprocess.Popen[str]:
 def take(listening: Calls, seconds: float = 10) -> tuple[calls.Call, Request]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        listening.read()
+        listening.read(0.0)
         for call, request in listening.waiting():
             return call, request
         time.sleep(0.01)
@@ -124,8 +124,8 @@ def test_a_handler_that_was_killed_is_forgotten(handler: tuple[Path, Path], list
     take(listening)
     child.kill()
     child.communicate()
-    listening.read()
-    listening.read()
+    listening.read(0.0)
+    listening.read(0.0)
     assert list(listening.waiting()) == []
 
 
@@ -141,7 +141,7 @@ def test_what_no_handler_sends_is_hung_up_on(listening: Calls, handler: tuple[Pa
         deadline = time.monotonic() + 5
         client.settimeout(0.05)
         while time.monotonic() < deadline:
-            listening.read()
+            listening.read(0.0)
             try:
                 if client.recv(1) == b"":
                     break

@@ -25,8 +25,31 @@ TOGETHER = (
 )
 
 
+def short_absence(world: World, node: int, duration: float, *, whole_node: bool) -> None:
+    """A pause that may be too short to count."""
+    if whole_node:
+        world.pause(node)
+    else:
+        world.nodes[node].corosync.stopped = True
+    world.run(duration)
+    world.wake(node)
+    world.nodes[node].corosync.stopped = False
+
+
 def break_things(world: World, choose: Callable[[int], int], draw: Draw) -> None:
     """Up to nine failures and repairs at any time, then everything is well again."""
+    if choose(
+        2
+    ):  # a node without its vote, which nobody notices, then a cut with a short pause across the forming of the rings
+        node = NODES[choose(2)]
+        world.up[f"q{node}"] = False
+        world.run(draw(0, 30))
+        world.up.update(drbd=False, corosync=False)
+        world.run(draw(0, 6))
+        short_absence(world, node, draw(0, constants.PAUSE_SECONDS), whole_node=choose(2) == 1)
+        world.run(draw(0, 4))
+        world.up[f"q{node}"] = True
+        world.run(draw(0, 20))
     for _ in range(2 + choose(8)):
         action = choose(11)
         node = NODES[choose(2)]
@@ -80,6 +103,57 @@ def test_at_most_one_side_is_told_to_go_on_in_many_random_runs() -> None:
 
 def test_the_model_shows_that_the_obvious_rule_splits() -> None:
     assert split(range(300), obvious)
+
+
+def unnoticed_loss_of_the_vote(before: float, pause: float, heal: float, whole_node: bool) -> World:
+    """Node 1 loses its vote while both are members, which changes no majority; then they are cut, and it pauses for a moment."""
+    world = World(lambda low, high: (low + high) / 2)
+    world.up["q1"] = False
+    world.run(30)
+    world.up.update(drbd=False, corosync=False)
+    world.run(before)
+    short_absence(world, 1, pause, whole_node=whole_node)
+    world.run(heal)
+    world.up["q1"] = True
+    world.run(40)
+    return world
+
+
+ABSENCES = [
+    (before, pause, heal, whole_node)
+    for before in (0.25, 1, 2, 3, 4, 5)
+    for pause in (0, 1, 2, 3, 3.75)
+    for heal in (0, 1, 2, 3)
+    for whole_node in (True, False)
+]
+
+
+def test_a_vote_that_was_lost_while_it_was_not_needed_is_remembered() -> None:
+    for absence in ABSENCES:
+        unnoticed_loss_of_the_vote(*absence)
+
+
+def test_the_model_shows_that_such_a_loss_must_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    confirmed = Core.confirmed
+    monkeypatch.setattr(Core, "confirmed", lambda self, at, quorate, _: confirmed(self, at, quorate))
+    monkeypatch.setattr(constants, "STABLE_SECONDS", 3.0)
+    with pytest.raises(SplitBrain):
+        for absence in ABSENCES:
+            unnoticed_loss_of_the_vote(*absence)
+
+
+@pytest.mark.parametrize("second", [4, 6])
+def test_a_link_that_is_soon_back_resets_nobody_even_without_votes(second: float) -> None:
+    for seed in range(30):
+        world = World(random.Random(seed).uniform)
+        world.up.update(q1=False, q2=False)
+        world.run(40)
+        for cut in (8, second):
+            world.up.update(drbd=False, corosync=False)
+            world.run(cut)
+            world.up.update(drbd=True, corosync=True)
+            world.run(20)
+        assert not any("gives way" in line for line in world.log), "\n".join(world.log)
 
 
 FORGETFUL = {

@@ -46,7 +46,7 @@ def test_every_state_after_the_handshake_is_a_connection(state: str) -> None:
 
 
 def test_a_win_needs_the_hold_and_a_stable_vote() -> None:
-    vote = alone(102)
+    vote = alone(99)
     early, held = BEGAN + seconds.HOLD_SECONDS - 0.1, BEGAN + seconds.HOLD_SECONDS
     assert answer(early, quorum(vote, now=early)) is Answer.WAIT
     assert answer(held, quorum(vote, now=held)) is Answer.WIN
@@ -78,8 +78,13 @@ def test_a_gap_in_what_was_seen_never_wins() -> None:
     assert answer(110, quorum(alone(102), now=110, gaps=(Gap(BEGAN - 31, "a pause"),))) is Answer.WIN
 
 
-def test_a_ring_number_that_was_skipped_never_wins() -> None:
-    assert answer(110, quorum(alone(102, seq=16), now=110)) is Answer.WAIT
+def test_a_ring_number_that_was_skipped_between_two_rings_with_the_other_node_never_wins() -> None:
+    left_out = Quorum((Ring(0.0, True, 8, BOTH), Ring(90, True, 16, BOTH), alone(102, 20)), (), 110, True)
+    assert answer(110, left_out) is Answer.WAIT
+
+
+def test_a_ring_that_was_given_up_while_it_formed_costs_the_survivor_nothing() -> None:
+    assert answer(110, quorum(alone(102, seq=16), now=110)) is Answer.WIN
 
 
 def test_the_other_nodes_return_may_skip_numbers() -> None:
@@ -111,13 +116,19 @@ def test_the_higher_id_gives_way_when_both_are_in_one_membership() -> None:
     assert answer(late - 0.1, quorum(now=late - 0.1), me=2) is Answer.WAIT
     assert answer(late, quorum(now=late), me=2) is Answer.GIVE_WAY
     assert answer(late, quorum(now=late), me=1) is Answer.WAIT
+    assert answer(late, replace(quorum(now=late), confirmed_at=late - 3), me=2) is Answer.WAIT
 
 
 def test_a_node_that_lost_gives_way_before_the_tie_is_broken() -> None:
     gap = (Gap(101, "a pause"),)
-    late = BEGAN + seconds.GIVE_WAY_SECONDS
+    late = BEGAN + seconds.LEAVE_SECONDS + seconds.STILL_HERE_SECONDS
     assert answer(late - 0.1, quorum(now=late - 0.1, gaps=gap)) is Answer.WAIT
     assert answer(late, quorum(now=late, gaps=gap)) is Answer.GIVE_WAY
+    assert answer(late, replace(quorum(now=late, gaps=gap), confirmed_at=late - 3)) is Answer.WAIT
+    away, back = alone(105, quorate=False), Ring(110, True, 16, BOTH)
+    late = back.at + seconds.GIVE_WAY_SECONDS
+    assert answer(late - 0.1, quorum(away, back, now=late - 0.1, gaps=gap)) is Answer.WAIT
+    assert answer(late, quorum(away, back, now=late, gaps=gap)) is Answer.GIVE_WAY
     refused = BEGAN + seconds.STANDALONE_SECONDS
     assert answer(refused, quorum(now=refused, gaps=gap), STANDALONE, standalone_since=BEGAN) is Answer.GIVE_WAY
     assert answer(refused, quorum(alone(99), now=refused, gaps=gap), STANDALONE, standalone_since=BEGAN) is Answer.WAIT
@@ -130,9 +141,19 @@ def test_the_winner_goes_on_again_and_never_gives_way() -> None:
     assert answer(130, replace(quorum(now=130, gaps=gap), confirmed=False), won=True, me=2) is Answer.WAIT
 
 
-def test_a_handler_is_refused_in_the_end() -> None:
-    late = BEGAN + seconds.DEADLINE_SECONDS + 1
-    assert answer(late, quorum(alone(102, quorate=False), now=late)) is Answer.REFUSE
+def test_the_winner_goes_on_however_long_the_outage_lasts() -> None:
+    assert answer(BEGAN + 90000, quorum(alone(102), now=BEGAN + 90000), won=True) is Answer.GO_ON
+
+
+def test_what_quorum_said_while_it_was_no_judge_is_worth_nothing_afterwards() -> None:
+    guard = core()
+    watch(guard, 0, 50, WHOLE)
+    guard.judged(50, "expected votes were lowered")
+    guard.ring(alone(56))
+    watch(guard, 50, 65, FROZEN)
+    guard.judged(65, "expected votes were lowered")
+    guard.judged(65.1, None)
+    assert guard.decide(65.2, Asked("r0", 2), FROZEN).answer is Answer.WAIT
 
 
 def core(now: float = 0.0) -> Core:
@@ -154,10 +175,10 @@ def watch(guard: Core, start: float, end: float, mirror: Mirror) -> None:
 def test_an_outage_lasts_until_both_copies_are_one_again() -> None:
     guard = core()
     watch(guard, 0, 50, WHOLE)
-    watch(guard, 50, 52, FROZEN)
     guard.ring(alone(51))
-    watch(guard, 52, 58, FROZEN)
+    watch(guard, 50, 58, FROZEN)
     assert guard.decide(58, Asked("r0", 2), FROZEN).answer is Answer.WIN
+    guard.win(["r0"])
     resync = Mirror("Primary", "SyncSource", "UpToDate", "Inconsistent", suspended=False)
     watch(guard, 58, 70, resync)
     assert guard.outages["r0"].won
@@ -184,15 +205,27 @@ def test_a_guard_that_has_just_begun_wins_nothing() -> None:
     assert guard.decide(125, Asked("r0", 2), FROZEN).answer is Answer.WAIT
 
 
-def test_a_stopped_corosync_is_a_gap_while_it_sleeps_and_when_it_wakes() -> None:
+def test_a_stopped_corosync_is_a_gap_for_as_long_as_it_sleeps() -> None:
     guard = core()
     watch(guard, 0, 50, WHOLE)
-    for tenth in range(500, 600):
+    for tenth in range(500, 900):
         guard.look(tenth / 10, {"r0": WHOLE})
+        if tenth != 10 * (50 + seconds.PAUSE_SECONDS):
+            assert (guard.handicap(tenth / 10) is not None) == (tenth / 10 > 50 + seconds.PAUSE_SECONDS)
     (asleep,) = guard.quorum.gaps
-    assert asleep.at == pytest.approx(55, abs=0.3)
-    guard.corosync_ran(60)
-    assert [gap.at for gap in guard.quorum.gaps] == [asleep.at, 60]
+    assert asleep.at == pytest.approx(89.9)
+    guard.corosync_ran(90)
+    assert [gap.at for gap in guard.quorum.gaps] == [90]
+
+
+def test_a_corosync_that_does_not_answer_is_a_handicap() -> None:
+    guard = core()
+    watch(guard, 0, 50, WHOLE)
+    for tenth in range(500, 1000):
+        guard.look(tenth / 10, {"r0": WHOLE})
+        guard.corosync_ran(tenth / 10)
+    assert guard.handicap(90) is None
+    assert guard.handicap(96) == "corosync does not answer for 46 s"
 
 
 def test_what_is_remembered_stays_bounded() -> None:

@@ -350,12 +350,13 @@ class World:
                 node.core.ring(ring)
             node.pending.clear()
             if mine.waiting_since is None and mine.forming_at is None:
-                node.core.confirmed(self.now, mine.quorate)
+                node.core.confirmed(self.now, mine.quorate, node.qdevice.voting)
         node.core.look(self.now, {"r0": node.mirror})
         if not node.mirror.frozen:
             return
         decision = self._decide(self, node)
         if decision.answer in (Answer.WIN, Answer.GO_ON):
+            node.core.win(node.core.outages)
             self._go_on(node)
         elif decision.answer is Answer.GIVE_WAY:
             self._say(f"{node.id} gives way: {decision.why}")
