@@ -24,12 +24,15 @@ class Loss:
     seconds: since the connection was lost. peer_role: the peer's role just before. Both None when nobody saw it.
     split_brain: DRBD called its split-brain handler since; None when nobody watched.
     peer_off: someone who can know (an administrator, a fencing device) says that the peer does not run.
+    refused: the peer was reached again and hung up before the copies were compared here. The one of 8.4's two nodes that
+    finds a split brain first does so, and the other one then never calls its handler.
     """
 
     seconds: float | None = None
     peer_role: str | None = None
     split_brain: bool | None = None
     peer_off: bool = False
+    refused: bool = False
 
 
 @dataclass
@@ -39,6 +42,7 @@ class _Peer:
     role: str | None = None
     lost_at: float | None = None
     split_brain: bool | None = None
+    refused: bool = False
 
 
 @dataclass
@@ -95,7 +99,7 @@ class History:
         if peer is None or peer.connected:
             return None
         seconds = None if peer.lost_at is None else max(0.0, now - peer.lost_at)
-        return Loss(seconds=seconds, peer_role=peer.role, split_brain=peer.split_brain)
+        return Loss(seconds=seconds, peer_role=peer.role, split_brain=peer.split_brain, refused=peer.refused)
 
     @staticmethod
     def _connection(peer: _Peer, event: Event, now: float) -> None:
@@ -104,11 +108,13 @@ class History:
         if event.verb == "destroy":
             peer.state = None
         elif "connection" in event.values:
+            hung_up = peer.state == "Connected" and not peer.connected and event.values["connection"] != "Connected"
+            peer.refused = peer.refused or (hung_up and not peer.split_brain)
             peer.state = event.values["connection"]
         if peer.state == "Connected":
             if event.values.get("role") in _ROLES:
                 peer.connected, peer.role = True, event.values["role"]
-                peer.lost_at, peer.split_brain = None, False
+                peer.lost_at, peer.split_brain, peer.refused = None, False, False
         elif peer.connected:
             peer.connected, peer.lost_at = False, now
 
@@ -129,5 +135,6 @@ def _peer_from(entry: Mapping[str, object]) -> tuple[str, int, _Peer] | None:
             role=role if role in _ROLES and isinstance(role, str) else None,
             lost_at=float(lost_at) if isinstance(lost_at, int | float) else None,
             split_brain=None if split_brain is None else bool(split_brain),
+            refused=entry.get("refused") is True,
         ),
     )

@@ -120,7 +120,7 @@ def _peer_away(facts: Facts, drbd: Drbd, peer: Peer) -> Finding:
         )
     if peer.lost.split_brain is True:
         cause = f"Both nodes have changed their own copies: DRBD met {peer} again and found a split brain."
-        return _split(facts, cause, certain=True)
+        return _split(facts, cause, what="found")
     if peer.known_behind or peer.lost.peer_off:
         told = "is known to be switched off" if peer.lost.peer_off else f"holds a copy known as {peer.disk}"
         cause = f"No contact to {peer}, which {told}{_since(peer)}: writes go to one copy only"
@@ -143,6 +143,12 @@ def _two_writers(facts: Facts, peer: Peer) -> Finding:
     if peer.connection == "StandAlone":
         cause = f"DRBD has given up the connection to {peer}, which was or may have been writing: both nodes change their own copies."
         return _split(facts, cause)
+    if peer.lost.refused:
+        cause = (
+            f"DRBD has reached {peer} again, which hung up before the two copies were compared, as a node does that has found a "
+            "split brain: both nodes have changed their own copies."
+        )
+        return _split(facts, cause, what="refused")
     if peer.lost.seconds is None:
         cause = f"No contact to {peer}, and nobody saw since when: if it runs, both nodes change their own copies."
         return _split(facts, cause)
@@ -161,23 +167,22 @@ def _two_writers(facts: Facts, peer: Peer) -> Finding:
     return Finding(Kind.DEGRADED, cause, remedy, Severity.CRITICAL, admits=False, what="peer away")
 
 
-def _split(facts: Facts, cause: str, *, certain: bool = False) -> Finding:
+def _split(facts: Facts, cause: str, *, what: str = "feared") -> Finding:
     """Guests that run here go on, on this node's copy; nothing else may come to it.
 
-    certain: DRBD has compared the copies. That is news even where a split was feared before.
+    what: "found" by DRBD, which has compared the copies; "refused" by the other node, which then has; else only "feared". Each
+    is news after the one before.
     """
     storage = facts.storage
     feared = (
         f"If the other node is switched off for certain, say so: 'pvedrbdstor mirror peer-off {storage}'. If it runs: "
     )
     remedy = (
-        f"{'' if certain else feared}'pvedrbdstor split-brain show {storage}' says what each side has changed. Choose the copy to "
+        f"{feared if what == 'feared' else ''}'pvedrbdstor split-brain show {storage}' says what each side has changed. Choose the copy to "
         f"keep, shut down the guests on the other node, and run there 'pvedrbdstor split-brain resolve {storage} --keep NODE', "
         "which preserves what is lost before it discards it."
     )
-    return Finding(
-        Kind.SPLIT_BRAIN, cause, remedy, Severity.CRITICAL, admits=False, what="found" if certain else "feared"
-    )
+    return Finding(Kind.SPLIT_BRAIN, cause, remedy, Severity.CRITICAL, admits=False, what=what)
 
 
 def _beside(facts: Facts, drbd: Drbd, peer: Peer) -> Iterator[Finding]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from typing import Any
 
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
+from tests.lab.errors import LabError
 from tests.lab.formation import DRBD_PORT, RESOURCE, STORAGE, on_each
 from tests.lab.node import GUEST_SHARE, Node, Result
 
 NOTIFIED = "/run/pvedrbdstor/notified"
+_SLOWER_SECONDS = 4.0
 ASIDE = f"{GUEST_SHARE}/aside"
 """On the host's disk: the nodes themselves have nothing but memory, where nothing may be preserved."""
 JOURNAL = "/var/lib/pvedrbdstor/split-brain"
@@ -46,9 +49,17 @@ def part(cluster: Cluster) -> None:
 
 
 def meet(cluster: Cluster) -> None:
-    """Heal it, and wait until DRBD has given up on both."""
+    """Heal it, and wait until DRBD has given up on both, or on the one that found the split so soon that the other had no time to."""
     cluster.network.heal()
-    on_each(cluster.nodes, lambda node: node.run("until grep -q cs:StandAlone /proc/drbd; do sleep 0.1; done"))
+    first: float | None = None
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        alone = ["cs:StandAlone" in node.run("cat /proc/drbd") for node in cluster.nodes]
+        first = first or (time.monotonic() if any(alone) else None)
+        if all(alone) or (first is not None and time.monotonic() - first > _SLOWER_SECONDS):
+            return
+        time.sleep(0.1)
+    raise LabError("DRBD found no split brain")
 
 
 def write(node: Node, path: str, kib: int, at: int = 0) -> None:

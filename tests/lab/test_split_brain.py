@@ -92,7 +92,7 @@ def test_a_split_brain_is_told_on_both_nodes_shown_and_resolved(
     with running_op(b, "lock_as_qemu", by_b):
         refused = resolve(b, *options)
         assert refused.rc == 75 and "is in use on nodeb" in refused.out, refused.out
-    assert "cs:StandAlone" in b.run("cat /proc/drbd") and not b.run(f"ls {ASIDE}")
+    assert "ro:Primary/Unknown" in b.run("cat /proc/drbd") and not b.run(f"ls {ASIDE}")
 
     done = resolve(b, *options)
     assert done.rc == 0, done.out

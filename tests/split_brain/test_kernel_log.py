@@ -28,7 +28,7 @@ def lines(text: str) -> list[tuple[float, str]]:
 
 
 def test_parted_when_the_copy_began_a_history_of_its_own_and_found_at_the_first_handshake() -> None:
-    assert moments(lines(LOG), "r0", 0) == Moments(64.9, 75.1)
+    assert moments(lines(LOG), "r0", 0) == Moments(64.9, 75.1, 75.1)
 
 
 @pytest.mark.parametrize(("resource", "minor"), [("r1", 1), ("r", None)])

@@ -16,6 +16,7 @@ _LOST = re.compile(
 )
 _DIVERGED = re.compile(r"new current UUID")
 _FOUND = re.compile(r"Split-Brain detected but unresolved")
+_HUNG_UP = re.compile(r"conn\( WFReportParams -> (?:NetworkFailure|BrokenPipe)")
 _JOINED = re.compile(
     r"conn\( \w+ -> (Connected|WFBitMap\w|SyncSource|SyncTarget) \)|repl\( \w+ -> (Established|Sync\w+) \)"
 )
@@ -25,10 +26,12 @@ _NINE_ALONE = re.compile(r"conn\( Connecting -> Connected \)")
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Seconds of the kernel log's clock. parted: the copy began a history of its own, or the connection was lost before that."""
+    """Seconds of the kernel log's clock. parted: the copy began a history of its own, or the connection was lost before that. found: DRBD
+    here compared the copies. refused: the other node hung up first, which is what it does when it has found the split (8.4)."""
 
     parted: float | None = None
     found: float | None = None
+    refused: float | None = None
 
 
 def moments(lines: Iterable[tuple[float, str]], resource: str, minor: int | None) -> Moments:
@@ -37,6 +40,7 @@ def moments(lines: Iterable[tuple[float, str]], resource: str, minor: int | None
     lost: float | None = None
     parted: float | None = None
     found: float | None = None
+    refused: float | None = None
     names = re.compile(
         rf"^(?:drbd {re.escape(resource)}(?:/\d+)?[ :]|block drbd{minor if minor is not None else '-'}:)"
     )
@@ -44,7 +48,7 @@ def moments(lines: Iterable[tuple[float, str]], resource: str, minor: int | None
         if not names.match(text):
             continue
         if _JOINED.search(text) and not _NINE_ALONE.search(text):
-            lost = parted = found = None
+            lost = parted = found = refused = None
             joined = True
         elif _LOST.search(text):
             lost = seconds if lost is None else lost
@@ -53,7 +57,9 @@ def moments(lines: Iterable[tuple[float, str]], resource: str, minor: int | None
             parted = seconds if parted is None else parted
         elif _FOUND.search(text):
             found = found or seconds
-    return Moments(parted if parted is not None else lost, found)
+        elif _HUNG_UP.search(text):
+            refused = refused or seconds
+    return Moments(parted if parted is not None else lost, found, refused)
 
 
 def records(path: str = KMSG) -> list[tuple[float, str]]:

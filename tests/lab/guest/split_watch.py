@@ -29,8 +29,8 @@ def main(log: str, notified: str) -> None:
     before = _found()
     seen: dict[str, float] = {}
     tellers: dict[str, Callable[[], bool]] = {
-        "view": lambda: read_view(STORAGE).fresh and read_view(STORAGE).verdict.what == "found",
-        "log": lambda: "met the other node again" in _text(log)[already[0] :],
+        "view": lambda: read_view(STORAGE).fresh and read_view(STORAGE).verdict.what in ("found", "refused"),
+        "log": lambda: any(words in _text(log)[already[0] :] for words in ("met the other node", "which hung up")),
         "notification": lambda: Kind.SPLIT_BRAIN.value in _text(notified)[already[1] :],
     }
     found: float | None = None
@@ -54,8 +54,9 @@ def main(log: str, notified: str) -> None:
 
 
 def _found() -> float | None:
-    """When the kernel last found a split brain: seconds of its clock."""
-    return kernel_log.moments(kernel_log.records(), RESOURCE, 0).found
+    """When the kernel found a split brain, or was hung up on by the node that did: seconds of its clock."""
+    seen = kernel_log.moments(kernel_log.records(), RESOURCE, 0)
+    return min((moment for moment in (seen.found, seen.refused) if moment is not None), default=None)
 
 
 def _text(path: str) -> str:
