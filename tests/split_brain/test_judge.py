@@ -43,6 +43,8 @@ CONFIG = StorageConfig("ha", "/mnt/pve/ha", "r0")
         (replace(APART, met=True), None, Case.SPLIT),
         (APART, None, Case.PERHAPS),
         (replace(APART, connection="Connecting"), None, Case.PERHAPS),
+        (replace(APART, connection="Connecting", refused=True), None, Case.PERHAPS),
+        (replace(APART, connection="Connecting", refused=True), OTHER, Case.SPLIT),
         (APART, replace(OTHER, identifiers=line(COMMON)), Case.AHEAD),
         (replace(APART, identifiers=line(COMMON)), OTHER, Case.BEHIND),
         (APART, replace(OTHER, identifiers=APART.identifiers), Case.SAME),

@@ -84,7 +84,7 @@ def refuse(report: Report, *, keep: str | None, policies: tuple[str, ...], users
             f"Look at 'pvedrbdstor split-brain show {storage}'",
         )
     if report.judgement.case is not Case.SPLIT:
-        said = report.judgement.sentences[0].rstrip(".")
+        said = report.judgement.sentences[0].rstrip(".").replace("STORAGE", storage)
         return Refusal(
             f"it is no split brain for certain. {said}",
             f"Look at 'pvedrbdstor split-brain show {storage}', on both nodes",

@@ -57,6 +57,13 @@ def judge(own: Side, other: Side | None) -> Judgement:
         return Judgement(Case.SPLIT, (met,))
     if own.disk is None:
         return Judgement(Case.DOWN, ("DRBD is down on this node.",))
+    if own.refused:
+        text = (
+            "The other node was reached again and hung up before the copies were compared here, as a node does that has found a "
+            "split brain. Only its own word makes that certain: 'pvedrbdstor split-brain show STORAGE --local --json' there, and "
+            "its output here as --other FILE."
+        )
+        return Judgement(Case.PERHAPS, (text,))
     if own.connection == "StandAlone":
         text = (
             "DRBD has given up the connection (StandAlone), after a split brain or by 'drbdadm disconnect': this node alone "

@@ -38,7 +38,7 @@ def look(config: StorageConfig, *, with_digests: bool = True) -> Side:
         ["The file system does not answer or its I/O is frozen, so its files were not looked at."] if frozen else []
     )
     mounted, found = (False, ()) if frozen else _files(config, sure, perhaps)
-    parted, detected, met = _moments(config, minor)
+    parted, detected, met, refused = _moments(config, minor)
     small = sum(length for file in found for _, length in file.changed) <= _DIGESTS_MAX
     peer = drbd.peers[0] if drbd is not None else None
     return Side(
@@ -51,6 +51,7 @@ def look(config: StorageConfig, *, with_digests: bool = True) -> Side:
         peer_disk=peer.disk if peer is not None else None,
         identifiers=identifiers(config),
         met=met,
+        refused=refused,
         since=parted,
         detected=detected,
         mounted=mounted,
@@ -145,8 +146,11 @@ def _own_digests(config: StorageConfig, found: tuple[FileState, ...]) -> dict[st
         return files.digests(opened.root_fd, wanted)
 
 
-def _moments(config: StorageConfig, minor: int | None) -> tuple[float | None, float | None, bool]:
-    """When the copies parted, when DRBD found the split, whether it did: the kernel's log of this boot, else the monitor."""
+def _moments(config: StorageConfig, minor: int | None) -> tuple[float | None, float | None, bool, bool]:
+    """When the copies parted, when DRBD found the split, whether it did, whether the other node hung up first.
+
+    From the kernel's log of this boot, else from the monitor.
+    """
     seen = kernel_log.moments(kernel_log.records(), config.resource, minor)
     parted, found = kernel_log.wall(seen.parted), kernel_log.wall(seen.found)
     told = next(
@@ -160,7 +164,8 @@ def _moments(config: StorageConfig, minor: int | None) -> tuple[float | None, fl
     lost_at = told.get("lost_at")
     if parted is None and isinstance(lost_at, int | float):
         parted = time.time() - view.boot_clock() + lost_at
-    return parted, found, found is not None or told.get("split_brain") is True
+    met = found is not None or told.get("split_brain") is True
+    return parted, found, met, not met and (seen.refused is not None or told.get("refused") is True)
 
 
 def drbd_state(resource: str) -> State:

@@ -72,7 +72,10 @@ def document(report: Report) -> dict[str, object]:
 def text(report: Report, config: StorageConfig) -> str:
     """For people; ends with a newline."""
     own, other = report.own, report.other_name or "the other node"
-    said = [sentence.replace("RESOURCE", config.resource) for sentence in report.judgement.sentences]
+    said = [
+        sentence.replace("RESOURCE", config.resource).replace("STORAGE", config.id)
+        for sentence in report.judgement.sentences
+    ]
     lines = [f"{own.storage}: {_TITLES[report.judgement.case]}. This node is {own.node}, the other one {other}."]
     lines += [f"  {sentence}" for sentence in said]
     if report.since is not None:

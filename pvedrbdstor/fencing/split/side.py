@@ -31,7 +31,8 @@ class Side:
     """One node. Times are seconds since 1970, None where nobody here knows.
 
     role, disk, connection: DRBD's words, None while the resource is down. identifiers: the line of `drbdadm get-gi`.
-    met: DRBD has met the other node since they parted, and found a split brain. since: when the copies parted. detected: when
+    met: DRBD has met the other node since they parted, and found a split brain. refused: the other node hung up before DRBD here
+    could, as it does when it has found one. since: when the copies parted. detected: when
     DRBD found it. mounted: the files were looked at. hint: the bitmap was read whole, else every file may have changed.
     blocks: ranges of the device that have, or may have, changed. digests: path -> one for each chunk of the file's changed parts. remarks: sentences.
     """
@@ -45,6 +46,7 @@ class Side:
     peer_disk: str | None = None
     identifiers: str | None = None
     met: bool = False
+    refused: bool = False
     since: float | None = None
     detected: float | None = None
     mounted: bool = False
