@@ -22,8 +22,8 @@ class Volume:
 
     @property
     def full_snapshot(self) -> int:
-        """A plain snapshot of this size never overflows, whatever is written to its origin."""
-        return self.size + self.size // 100 + 64 * MIB
+        """A plain snapshot of this size never overflows, whatever is written to its origin. Whole MiB: LVM wants sectors."""
+        return (-(-(self.size + self.size // 100) // MIB) + 64) * MIB
 
 
 def ask(device: str) -> list[str]:
@@ -46,7 +46,7 @@ def snapshot_size(volume: Volume, changed: int) -> int | None:
         return 0
     if volume.group_free >= volume.full_snapshot:
         return volume.full_snapshot
-    room = volume.group_free * 9 // 10
+    room = volume.group_free * 9 // 10 // MIB * MIB
     return room if room >= 4 * changed + 4 * GIB else None
 
 
