@@ -63,8 +63,17 @@ def parse(text: str) -> Identifiers | None:
     return None
 
 
+def same_base(own: Identifiers, other: Identifiers) -> bool:
+    """Whether both bitmaps tell what changed since the same moment, so that they miss no block in which the copies differ."""
+    return own.bitmap == other.bitmap != 0
+
+
 def relation(own: Identifiers, other: Identifiers) -> Relation:
-    """What DRBD will find when the two meet; its rules by their numbers."""
+    """What DRBD will find when the two meet; its rules by their numbers.
+
+    But for one: the kernel's rule 100 takes two empty places in the histories for a common past, calls that a split brain, and
+    would settle it by bitmaps that need not have anything to do with one another. Here it is UNRELATED.
+    """
     if own.current == other.current:  # 40: equal, or both died in the same moment
         return Relation.SAME
     if own.current in (0, _JUST_CREATED):  # 20
@@ -77,8 +86,9 @@ def relation(own: Identifiers, other: Identifiers) -> Relation:
         return Relation.NEWER
     if own.bitmap == other.bitmap != 0:  # 90
         return Relation.SPLIT
-    mine = {own.bitmap, *own.history}
-    if _known(tuple(mine)) & _known((other.bitmap, *other.history)):  # 100, and what 9 finds in its longer history
+    if _known((own.bitmap, *own.history)) & _known(
+        (other.bitmap, *other.history)
+    ):  # 100, and what 9 finds in its longer history
         return Relation.SPLIT
     return Relation.UNRELATED
 

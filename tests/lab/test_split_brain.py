@@ -221,8 +221,18 @@ def test_of_one_node_alone_after_both_died_it_says_who_was_last_and_how_to_force
         a.run(f"echo forced >>{MOUNT_POINT}/file && sync -f {MOUNT_POINT}")
         _boot_fenced(b, cluster)
         b.run(f"drbdadm up {RESOURCE}")
-        b.run("until grep -q ds:UpToDate/UpToDate /proc/drbd; do sleep 0.2; done", 60)
-        assert show(b)["case"] == "connected"
+        settled = "grep -qE 'ds:UpToDate/UpToDate|cs:StandAlone' /proc/drbd"
+        b.run(f"until {settled}; do sleep 0.2; done", 60)
+        if "cs:StandAlone" in b.run(
+            "cat /proc/drbd"
+        ):  # the forced promotion has overwritten what the two had in common
+            assert show(b)["case"] == "unrelated"
+            refused = resolve(b, "--keep", "nodea", "--preserve-to", ASIDE, "--yes")
+            assert refused.rc == 75 and "no common past" in refused.out, refused.out
+            b.run(f"drbdadm invalidate {RESOURCE} && drbdadm connect {RESOURCE}")
+            a.sh(f"drbdadm connect {RESOURCE}")
+        b.run("until grep -q ds:UpToDate/UpToDate /proc/drbd; do sleep 0.2; done", 90)
+        assert show(b)["case"] == "connected" and out_of_sync(a) == 0
 
 
 def _boot_fenced(node: Node, cluster: Cluster) -> None:

@@ -36,6 +36,14 @@ def test_two_real_lines_of_drbd_9() -> None:
     assert relation(mine, theirs) is Relation.SPLIT
 
 
+def test_what_a_forced_promotion_leaves_is_no_split_that_bitmaps_could_settle() -> None:
+    """Real lines: the kernel's rule 100 finds that both histories are empty, and calls it a split brain."""
+    forced = parse("FFFD9BBAFEE384E5:9844953260082FC0:0000000000000000:0000000000000000:1:1:1:0:0:1:1")
+    crashed = parse("9E61E2A4DC001DD6:0000000000000000:0000000000000000:0000000000000000:1:1:0:0:0:0:1")
+    assert forced is not None and crashed is not None
+    assert relation(forced, crashed) is relation(crashed, forced) is Relation.UNRELATED
+
+
 def test_flags_of_an_unknown_number_are_not_guessed() -> None:
     found = parse("A7B1:x\n1F2876730BC74927:EDD02BC5AF3D82D7:0000000000000000:0000000000000000:1:1:0:0:0:0:0:0:0\n")
     assert found is not None and found.current == 0x1F2876730BC74926 and not found.consistent

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.drbd.metadata import merged
+from pvedrbdstor.drbd.generation_ids import same_base
+from pvedrbdstor.drbd.metadata import Range, merged
 from pvedrbdstor.errors import SplitRefused
 from pvedrbdstor.fencing.split import copies, hands, investigate, look, preserve
 from pvedrbdstor.fencing.split.compare import lost_here, shown
@@ -63,11 +64,19 @@ def begin(config: StorageConfig, *, keep: str | None, folder: str | None, other_
                 target=choice.target,
                 size=choice.size,
                 files=tuple(file.path for file in to_copy) if choice.how is Preserve.FILES else (),
-                ranges=merged([*own.blocks, *(report.other.blocks if report.other is not None else ())]),
+                ranges=_to_compare(report, preserve.device_size(device)),
             )
             return Begun(journal, report, choice.needed)
         refusal = choice
     raise SplitRefused(storage=config.id, cause=refusal.cause, remedy=refusal.remedy)
+
+
+def _to_compare(report: Report, size: int) -> tuple[Range, ...]:
+    """What both bitmaps have, if they are known to begin at the same moment; else everything."""
+    own, other = report.own, report.other
+    if other is None or own.ids is None or other.ids is None or not same_base(own.ids, other.ids):
+        return ((0, size),)
+    return merged([*own.blocks, *other.blocks])
 
 
 def refuse(report: Report, *, keep: str | None, policies: tuple[str, ...], users: tuple[str, ...]) -> Refusal | None:

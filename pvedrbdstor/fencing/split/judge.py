@@ -90,8 +90,10 @@ def _by_relation(case: Case, own: Side, other: Side) -> tuple[str, ...]:
             text = "This is no split brain: both copies have the same history"
         case _:
             return (
-                "The two copies have no common past that DRBD remembers: nothing here can tell which blocks differ. One of the "
-                "two must be made anew ('drbdadm invalidate' on that node, which copies all of the other's data), after a backup.",
+                "The two copies have no common past that DRBD remembers, as after a forced promotion: nothing can tell which "
+                "blocks differ. Save what you need from the copy to lose, stop its guests, and have all of it copied anew. On that "
+                "node: 'pvedrbdstor mirror down STORAGE', 'drbdadm disconnect RESOURCE' unless it is StandAlone, 'drbdadm "
+                "invalidate RESOURCE', 'drbdadm connect RESOURCE'. On the other: 'drbdadm connect RESOURCE' if it is StandAlone.",
             )
     return (f"{text}: 'drbdadm connect RESOURCE' on both nodes.",)
 
@@ -147,5 +149,5 @@ def _forcing(own: Side) -> tuple[str, ...]:
     return (
         "Forcing means to declare this copy the good one, unseen. Every write that only the other node has is then lost, or, if "
         "the other node comes up and is used, becomes a split brain. Do it only if the other node's disk is lost, or if you know "
-        "that it stopped before this one.",
+        "that it stopped before this one. When it comes back, its copy is made anew from this one: 'split-brain show' says how.",
     )
