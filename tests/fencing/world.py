@@ -29,6 +29,7 @@ class Corosync:
     seq: int = 4
     members: frozenset[int] = frozenset(NODES)
     quorate: bool = True
+    token_lost_at: float | None = None
     forming_at: float | None = None
     waiting_since: float | None = None
     """Since the new ring formed, until the qdevice has voted: questions are not answered meanwhile."""
@@ -161,32 +162,36 @@ class World:
     def _rings(self) -> None:
         one, other = self.nodes[1], self.nodes[2]
         together = self.up["corosync"] and one.corosync_runs and other.corosync_runs
-        for node in (one, other):
-            peer = other if node is one else one
-            mine = node.corosync
-            if not node.corosync_runs:
-                mine.forming_at = None
-                continue
-            in_ring = peer.id in mine.members and peer.corosync.seq == mine.seq
-            wanted = together if peer.id not in mine.members else not (together and in_ring)
-            if not wanted:
-                mine.forming_at = None
-            elif mine.forming_at is None:
-                mine.forming_at = self.now + (self.draw(1, 3) if peer.id not in mine.members else self.draw(5.4, 6.6))
-        if together and all(node.corosync.forming_at is not None for node in (one, other)):
-            if self.now >= min(node.corosync.forming_at or 0 for node in (one, other)):
+        for node, peer in ((one, other), (other, one)):
+            self._token(node, peer, together)
+        if together:
+            if any(
+                node.corosync.forming_at is not None and self.now >= node.corosync.forming_at for node in (one, other)
+            ):
                 self._form(frozenset(NODES))
             return
         for node in (one, other):
-            if node.corosync.forming_at is not None and self.now >= node.corosync.forming_at and not together:
+            if node.corosync_runs and node.corosync.forming_at is not None and self.now >= node.corosync.forming_at:
                 self._form(frozenset({node.id}))
+
+    def _token(self, node: Node, peer: Node, together: bool) -> None:
+        """Its time runs out whether corosync runs or not; what follows takes a corosync that runs."""
+        mine = node.corosync
+        in_ring = peer.id in mine.members and peer.corosync.seq == mine.seq and node.id in peer.corosync.members
+        if together == in_ring or (not together and mine.members == {node.id}):
+            mine.token_lost_at = mine.forming_at = None
+        elif mine.token_lost_at is None:
+            mine.token_lost_at = self.now + (self.draw(0, 1) if together else self.draw(1.8, 3.0))
+        elif node.corosync_runs and mine.forming_at is None and self.now >= mine.token_lost_at:
+            mine.forming_at = self.now + (self.draw(1, 2) if together else 3.6)
 
     def _form(self, members: frozenset[int]) -> None:
         seq = max(self.nodes[number].corosync.seq for number in members) + 4
         for number in members:
             node = self.nodes[number]
             mine = node.corosync
-            mine.seq, mine.members, mine.forming_at, mine.waiting_since = seq, members, None, self.now
+            mine.seq, mine.members, mine.waiting_since = seq, members, self.now
+            mine.token_lost_at = mine.forming_at = None
         self._say(f"ring {seq} {sorted(members)}")
 
     def _votes(self, node: Node) -> None:
@@ -349,7 +354,7 @@ class World:
             for ring in node.pending:
                 node.core.ring(ring)
             node.pending.clear()
-            if mine.waiting_since is None and mine.forming_at is None:
+            if mine.waiting_since is None:
                 node.core.confirmed(self.now, mine.quorate, node.qdevice.voting)
         node.core.look(self.now, {"r0": node.mirror})
         if not node.mirror.frozen:
