@@ -111,9 +111,10 @@ class Trial:
             )
 
     def spawn(self, node: Node, name: str, module: str) -> None:
-        """Run a module of guest/ in a node until the node ends; what it complains of is in its shared folder."""
+        """Run a module of guest/, unless it runs, until the node ends; what it complains of is in the shared folder."""
         node.run(
-            f"""cd {REPOSITORY} || exit 1
+            f"""kill -0 $(cat /run/lab-{name}.pid 2>/dev/null) 2>/dev/null && exit 0
+cd {REPOSITORY} || exit 1
 setsid /usr/bin/python3 -m {module} </dev/null >>{GUEST_SHARE}/{name}.out 2>&1 &
 echo $! >/run/lab-{name}.pid"""
         )
