@@ -107,7 +107,8 @@ class Trial:
     def stop_writers(self, node: Node) -> None:
         for kind in KINDS:
             node.sh(
-                f"pid=$(cat /run/lab-writer-{kind}.pid); kill $pid; while [ -e /proc/$pid ]; do sleep 0.05; done", 60
+                f"pid=$(cat /run/lab-writer-{kind}.pid) || exit 0; kill $pid; while [ -e /proc/$pid ]; do sleep 0.05; done",
+                60,
             )
 
     def spawn(self, node: Node, name: str, module: str) -> None:
