@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from tests.lab import storage
 from tests.lab.corosync import COROSYNC, QDEVICE, QNETD
-from tests.lab.formation import MOUNT_POINT, RESOURCE
+from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE
 from tests.lab.network import Rule
 from tests.lab.trial import Trial, drbd_state
 
 _DISK = 64 << 20  # bytes of the image that is snapshotted
+_VMID = 100
+_VOLUME = f"{STORAGE}:{_VMID}/vm-{_VMID}-disk-0.raw"
 _TO_RESYNC = 48  # MiB
 
 
@@ -138,19 +140,23 @@ def fall_behind(name: str) -> Action:
     return Action(f"{name} writes {_TO_RESYNC} MiB", lambda trial: trial.node(name).run(f"{fill} && {slow}", 120))
 
 
-def snapshot_soon(name: str) -> Action:
-    """A snapshot of a disk image begins, in the background. It may fail: whether the file system is whole is checked."""
+def snapshot(name: str) -> Action:
+    """A snapshot of the image of use_storage() begins, in the background. Whether the file system is whole is checked."""
 
     def do(trial: Trial) -> None:
-        node = trial.node(name)
-        volume = storage.alloc(node, 100, _DISK)
-        trial.background.submit(storage.call, node, "volume_snapshot", volume, "during")
+        trial.background.submit(storage.call, trial.node(name), "volume_snapshot", _VOLUME, "during")
 
     return Action(f"snapshot on {name}", do)
 
 
-def install_storage() -> Action:
-    return Action("start the storage's service", lambda trial: storage.install(trial.cluster.nodes))
+def use_storage() -> Action:
+    """Start the storage's service, and make a disk image."""
+
+    def do(trial: Trial) -> None:
+        storage.install(trial.cluster.nodes)
+        assert storage.alloc(trial.cluster.a, _VMID, _DISK) == _VOLUME
+
+    return Action("start the storage's service", do)
 
 
 def memory_pressure(name: str) -> Action:

@@ -184,7 +184,7 @@ class _Run:
             alive = node.boots == 1 and node.name not in self.trial.killed
             if alive and all(writer.last() > now - _STILL_WRITES for writer in mine):
                 self.outcome.survivors += node.name
-        self.outcome.served = "".join(sorted(self.trial.served))
+        self.outcome.served = "".join(sorted(name for name in self.trial.served if self.trial.node(name).running))
 
     def _make_whole(self) -> None:
         """End every failure, and wait until the nodes are back as they were, by what brings them back alone."""

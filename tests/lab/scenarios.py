@@ -144,9 +144,9 @@ MOMENTS = (
         "cut-during-snapshot",
         "bad moment",
         "b makes a snapshot",
-        ((0, do.snapshot_soon("b")), (0.1, B_ISOLATED)),
+        ((0, do.snapshot("b")), (0.3, B_ISOLATED)),
         "a",
-        before=(do.install_storage(),),
+        before=(do.use_storage(),),
     ),
     Scenario(
         "memory-pressure",
