@@ -7,7 +7,7 @@ import sys
 import time
 
 _PIECE = 4 << 20  # bytes
-_LEFT_OVER = 8 << 20  # bytes that the node is left with
+_LEFT_OVER = 32 << 20  # bytes that the node is left with: with 8 MiB it does nothing but read programs again and again
 _PIECES_OF_FILE = 16
 
 
