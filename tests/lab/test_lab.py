@@ -24,7 +24,7 @@ import sys
 from tests.lab.backends import choose, scratch_root
 from tests.lab.cluster import Cluster
 from tests.lab import formation
-formation.form = lambda nodes: None  # booted nodes are enough here
+formation.form = lambda nodes, fencing: None  # booted nodes are enough here
 with Cluster() as cluster:
     print(cluster.folder, flush=True)
     sys.stdin.read()
