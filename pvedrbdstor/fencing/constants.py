@@ -13,15 +13,16 @@ an OCFS2 mount takes, so that a guard which looked away for less cannot have mis
 GIVE_WAY_SECONDS = 5.0
 """A node that cannot win resets itself so long after the other has come into its membership, unless DRBD has connected by then:
 its connect-int must be less."""
-STILL_HERE_SECONDS = 0.5
-"""The same where the other has been a member all along, after token + consensus: until then it may be gone and still be listed."""
+STILL_HERE_SECONDS = 4.0
+"""The same where the other has been a member all along, after token + consensus: until then it may be gone and still be listed, and
+if it has just come back, DRBD connects first."""
 LEAVE_SECONDS = 6.6
 """Token + consensus, where corosync.conf does not tell them."""
 STANDALONE_SECONDS = 3.0
 """The same, where the other node has refused the connection."""
 TIE_BREAK_SECONDS = 20.0
-"""After so long in one membership without a connection the node with the higher id gives way. A node that cannot win has left by
-then, and the other one has seen that."""
+"""After so long in one membership without a connection the node with the higher id gives way. A node that has found in a
+common membership that it cannot win has left by then."""
 FRESH_SECONDS = 2.0
 """Corosync must have answered so recently: a stopped one says nothing, and its last word stands."""
 LOOKBACK_SECONDS = 30.0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pvedrbdstor.fencing.times import (
     HA_RESTART_SECONDS,
     LOAD_SECONDS,
+    QNETD_ANSWER_SECONDS,
     VOTE_LATEST,
     Inputs,
     Span,
@@ -138,16 +139,6 @@ def _about_drbd(inputs: Inputs, times: Times) -> Iterator[Race]:
         strict=False,
     )
     yield Race(
-        "give-way",
-        "A node that cannot win has left before the other breaks the tie",
-        total(times.frozen.latest, _minus(times.frozen.earliest), inputs.give_way, times.ring.latest),
-        inputs.tie_break,
-        "the later freeze, giving way, and the ring without it",
-        "the tie-break",
-        "both nodes reset themselves; no data is lost",
-        *_ping(inputs),
-    )
-    yield Race(
         "reconnect",
         "DRBD connects again before a node gives way for nothing",
         total(inputs.connect_int, 1.0),
@@ -158,10 +149,6 @@ def _about_drbd(inputs: Inputs, times: Times) -> Iterator[Race]:
         f"'connect-int {most_connect_int(inputs):g};' in net {{ }} of the DRBD resource",
         Owner.DRBD,
     )
-
-
-def _minus(value: float | None) -> float | None:
-    return None if value is None else -value
 
 
 def _about_corosync(inputs: Inputs, times: Times) -> Iterator[Race]:
@@ -175,6 +162,17 @@ def _about_corosync(inputs: Inputs, times: Times) -> Iterator[Race]:
         "a node that was left out while it paused takes itself for a member still, and both may go on",
         *_totem(),
     )
+    if inputs.qdevice is not False:
+        yield Race(
+            "late-ring",
+            "Both nodes have told qnetd of their rings before one goes on",
+            total(inputs.pause, times.ring.latest, _negative(times.ring.earliest), QNETD_ANSWER_SECONDS),
+            inputs.stable,
+            "a pause that does not count, the time by which rings differ, 0.4 x token, and qnetd's answer",
+            "the vote's age at a win",
+            "a node that had lost its vote unnoticed may get it back after the other has gone on",
+            *_totem(),
+        )
     yield Race(
         "lookback",
         "A vote lost before the freeze still counts",
@@ -262,6 +260,10 @@ def _about_the_guard(inputs: Inputs, times: Times) -> Iterator[Race]:
         "HA starts the other node's guests on a storage that is still frozen, and their start fails",
         *_too_long(inputs),
     )
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value
 
 
 def _ping(inputs: Inputs) -> tuple[str, Owner]:

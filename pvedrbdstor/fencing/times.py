@@ -6,7 +6,6 @@ fs/ocfs2/cluster/{heartbeat,tcp}.c, and measurements on real clusters, which the
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from pvedrbdstor.fencing import constants
@@ -24,8 +23,8 @@ DEAD_THRESHOLD_MIN = 31
 """Beats, the kernel's default: 60 s. Less gains nothing: what waits for it is a node that has lost already."""
 ARBITRATION_SECONDS = 27.0
 """The longest a fence-peer handler needed after DRBD noticed: both still in one membership for 15 s, then up to 12 s."""
-_RING_MAX = 12.0
-_RING_DEFAULT = 6.6  # corosync's: token 3 s, consensus 1.2 times that
+QNETD_ANSWER_SECONDS = 0.5
+"""Until qnetd has answered both nodes that told it of their rings; their links to it answer, or they have no vote."""
 HA_RESTART_SECONDS = 60.0
 """Proxmox HA waits this much longer than the watchdog of the lost node before it starts that node's guests elsewhere."""
 
@@ -128,13 +127,8 @@ def times_of(inputs: Inputs) -> Times:
 
 
 def most_ping_int(inputs: Inputs) -> float:
-    """The longest whole ping-int, in seconds, with which the races of DRBD's detection fit: 2 x ping-int is no longer than
-    the hold, nor than what the tie-break leaves after the giving way and the ring that follows it."""
-    ring = total(inputs.token, inputs.consensus)
-    if ring is None or ring > _RING_MAX:  # then that is what is to be changed
-        ring = _RING_DEFAULT
-    left = inputs.tie_break - inputs.give_way - ring
-    return max(1.0, min(inputs.hold // 2, math.ceil(left / 2 - 0.01) - 1.0))
+    """The longest whole ping-int, in seconds, with which the race of DRBD's detection fits: 2 x ping-int is no longer than the hold."""
+    return max(1.0, inputs.hold // 2)
 
 
 def most_connect_int(inputs: Inputs) -> float:
@@ -176,7 +170,8 @@ def _corosync_fits(inputs: Inputs) -> bool:
     out, lost = times.ring.earliest, total(times.frozen.latest, times.unquorate.latest)
     if out is None or lost is None or times.ring.latest is None:
         return False
-    return out > inputs.pause and lost < inputs.lookback and times.ring.latest <= _RING_MAX
+    late = inputs.pause + times.ring.latest - out + QNETD_ANSWER_SECONDS
+    return out > inputs.pause and lost < inputs.lookback and (inputs.qdevice is False or late < inputs.stable)
 
 
 def _at_most(value: float | None, limit: float) -> float:
