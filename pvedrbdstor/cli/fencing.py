@@ -18,7 +18,7 @@ from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.config import FENCED
 from pvedrbdstor.fencing import status as guard_status
-from pvedrbdstor.fencing.arbiter import Flag, Problem, fatal, problems
+from pvedrbdstor.fencing.arbiter import Flag, Problem, problems
 from pvedrbdstor.fencing.configured import HANDLER, inputs_of, unknown
 from pvedrbdstor.fencing.constants import LOOKBACK_SECONDS
 from pvedrbdstor.fencing.timeline import Race, Timeline
@@ -82,7 +82,7 @@ def timeline(session: Session, storage: str) -> None:
 def status(session: Session, storage: str | None) -> None:
     """Say whether the guard runs on this node and whether corosync's quorum can decide; with STORAGE, whether that one uses them.
 
-    Ends with status 0 when the next cut link is decided, with 1 when it is not.
+    Ends with status 0 when a link that is cut now is decided, with 1 when it is not, or this node could not be the one to go on.
 
     Example: pvedrbdstor fencing status ha
     """
@@ -90,7 +90,7 @@ def status(session: Session, storage: str | None) -> None:
     settings = _settings()
     found = _problems(settings)
     against = [] if config is None else list(_against(settings, config))
-    works = settings.guard is not None and fatal(found) is None and not against
+    works = settings.guard is not None and not found and settings.guard.handicap is None and not against
     document = {
         "works": works,
         "guard": _guard_json(settings),

@@ -107,7 +107,7 @@ def _events(inputs: Inputs, times: Times) -> Iterator[Event]:
     yield Event("the node that is given the vote is quorate", times.quorate, f"up to {VOTE_LATEST:g} s after the ring")
     yield Event("the other node is no longer quorate", times.unquorate, "with the ring, or a QDevice's timeout later")
     yield Event("the quorate node goes on", times.goes_on, "held since the freeze, and no event of corosync since")
-    why = "in one membership with the other; sooner where that refuses the connection"
+    why = "in one membership with the other: after token + consensus, sooner where that refuses the connection"
     yield Event("a node that cannot win resets itself", times.gives_way, why)
     why = "only DRBD's link is cut, and both are in one membership"
     yield Event("the node with the higher id gives way", times.tie_break, why)

@@ -116,7 +116,7 @@ def times_of(inputs: Inputs) -> Times:
         quorate=quorate,
         unquorate=unquorate,
         goes_on=(frozen + _both(inputs.hold)).after(settled),
-        gives_way=frozen + Span(min(inputs.standalone, inputs.give_way), inputs.give_way),
+        gives_way=frozen + Span(inputs.standalone, total(ring.latest, constants.STILL_HERE_SECONDS)),
         tie_break=tie,
         tie_won=tie + settled,
         silent=silent,
