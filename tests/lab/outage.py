@@ -42,7 +42,8 @@ class Scenario:
     """An outage. steps: what is done when, in seconds or after an event, in this order; before: what is done before the clock starts.
 
     survivors: whom the observation must find writing at its end without a reset: "a", "b", "ab", "" for none, "a|b" for any one.
-    not_served: nodes that must not have been brought back by then. observed: seconds until everything is made whole again. in_sync: both nodes are expected to be back
+    not_served: nodes that must not have been brought back by then. spared: nodes that nothing may have reset. winners: nodes that
+    must have been told to go on at some time. observed: seconds until everything is made whole again. in_sync: both nodes are expected to be back
     afterwards without an administrator. eager: see Trial.
     """
 
@@ -54,6 +55,8 @@ class Scenario:
     observed: float = 95.0
     before: tuple[Action, ...] = ()
     not_served: str = ""
+    spared: str = ""
+    winners: str = ""
     in_sync: bool = True
     witness: Witness = field(default_factory=Witness)
     protection: Callable[[], Protection] = Protection
@@ -98,6 +101,8 @@ class Outcome:
             found.append(f"survivors: {self.survivors or 'none'}, not {scenario.survivors or 'none'}")
         if early := set(self.served) & set(scenario.not_served):
             found.append(f"brought back with data that may be old: {early}")
+        found += [f"node {node} was reset" for node in scenario.spared if self.resets.get(node)]
+        found += [f"node {node} was never told to go on" for node in scenario.winners if not self.wins.get(node)]
         found += [f"node {node} lacks {len(lost)} acknowledged writes" for node, lost in self.missing.items() if lost]
         found += [f"fsck.ocfs2 on node {node}: {what}" for node, what in self.complaints.items()]
         if scenario.in_sync:

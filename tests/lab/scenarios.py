@@ -22,7 +22,8 @@ def _once(action: Action) -> tuple[tuple[float, Action], ...]:
 
 def _flap(seconds: float, survivors: str) -> Scenario:
     steps = ((0, B_ISOLATED), (seconds, HEALED))
-    return Scenario(f"flap-{seconds:g}", "flap", f"b is cut off for {seconds:g} s", steps, survivors)
+    shows, spared = f"b is cut off for {seconds:g} s", survivors if survivors in ("a", "ab") else ""
+    return Scenario(f"flap-{seconds:g}", "flap", shows, steps, survivors, spared=spared)
 
 
 def _sleeper(name: str, seconds: float) -> Scenario:
@@ -49,6 +50,7 @@ LINKS = (
         "DRBD is connected: nobody is fenced",
         _once(link(*between("a", "b", TOTEM_PORT))),
         "ab",
+        spared="ab",
     ),
     Scenario("o2net-port-cut", "one service", "OCFS2 resets b", _once(link(*between("a", "b", O2NET_PORT))), "a", 140),
     Scenario("one-way-drbd-ab", "one way", "DRBD from a to b", _once(link(Rule("a", "b", DRBD_PORT))), "a"),
@@ -77,6 +79,7 @@ LINKS = (
         ((0, B_ISOLATED), (80, HEALED), (After(served("b"), 15), A_ISOLATED)),
         "",
         observed=230,
+        winners="ab",
     ),
 )
 
@@ -109,6 +112,7 @@ WITNESSES = (
         "ab",
         60,
         before=_QNETD_GONE,
+        spared="ab",
     ),
     Scenario("full-third-node", "other witness", "b is cut off", _once(B_ISOLATED), "a", witness=Witness(full=True)),
     Scenario(
@@ -172,7 +176,9 @@ BROKEN = (
     ),
     Scenario("no-guard-a", "fencing broken", "a may not go on", _once(B_ISOLATED), "", before=(do.kill_guard("a"),)),
     Scenario("no-guard-b", "fencing broken", "a goes on", _once(B_ISOLATED), "a", before=(do.kill_guard("b"),)),
-    Scenario("corosync-killed-b", "corosync broken", "DRBD is connected", _once(do.kill_corosync("b")), "ab", 60),
+    Scenario(
+        "corosync-killed-b", "corosync broken", "DRBD is connected", _once(do.kill_corosync("b")), "ab", 60, spared="ab"
+    ),
     Scenario(
         "corosync-killed-a-cut", "corosync broken", "b goes on", ((0, do.kill_corosync("a")), (15, AB_CUT)), "b", 110
     ),
@@ -190,6 +196,7 @@ BROKEN = (
         ((0, do.stop_corosync("a")), (50, do.wake_corosync("a"))),
         "ab",
         70,
+        spared="ab",
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,10 @@ def test_scenarios_have_names_of_their_own_and_controls_use_the_wrong_rule() -> 
     assert len(set(names)) == len(names) >= 25
     wrong = {scenario.name for scenario in scenarios.ALL if scenario.protection is scenarios.ObviousRule}
     assert wrong == {scenario.name for scenario in scenarios.CONTROLS}
+
+
+def test_a_reset_of_who_is_to_be_spared_and_a_win_that_is_missing_are_problems() -> None:
+    strict = replace(SCENARIO, spared="b", winners="a")
+    found = replace(outcome(resets={"a": [], "b": [60.0]}, wins={"a": 0}), scenario=strict)
+    assert found.problems() == ["node b was reset", "node a was never told to go on"]
+    assert replace(outcome(resets={"a": [60.0], "b": []}, wins={"a": 2}), scenario=strict).problems() == []
