@@ -17,7 +17,7 @@ QNETD_PORT = 5403
 COROSYNC, QDEVICE, QNETD = "corosync", "corosync-qdevice", "corosync-qnetd"
 _STAGED = f"{GUEST_SHARE}/etc-corosync"  # /etc/corosync as a boot finds it
 _STATE = f"{GUEST_SHARE}/corosync-state"  # ring numbers outlive a reboot, as on a real disk
-_QUORATE_SECONDS = 60.0
+_QUORATE_SECONDS = 150.0  # several changes of the membership, each waiting up to 30 s for the QDevice
 _STARTS_SECONDS = 30.0
 _CLUSTER = "lab"  # totem's cluster_name, which the witness and the certificates know too
 
