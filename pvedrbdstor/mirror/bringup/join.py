@@ -66,8 +66,8 @@ def join(
                 if started is not None and current is not None and (current.finished or 0.0) >= started:
                     started = None  # it was begun for somebody who asked for less
                 if started is None:
+                    started = boot_clock()  # before: it may have ended when this process runs again
                     _begin(config, options, held, start or _start)
-                    started = boot_clock()
                 elif boot_clock() - started > _START_SECONDS:
                     raise BringUpFailed(storage=config.id, step="starting the job", detail=_why_not_started(config))
             finally:
