@@ -71,7 +71,7 @@ def show(session: Session, storage: str, local: bool, other_file: str | None, qu
     session.answer(report.document(found), report.text(found, config))
 
 
-@split_brain.command(short_help="Keep one side's copy; the other is preserved aside, then overwritten.")
+@split_brain.command(short_help="Keep one side's copy (not released yet; docs/split-brain.md).")
 @storage_argument
 @click.option("--keep", metavar="NODE", help="The node whose copy is to be kept.")
 @click.option("--discard-here", is_flag=True, help="This node's copy is the one to lose.")

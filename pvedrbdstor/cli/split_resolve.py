@@ -24,6 +24,10 @@ from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.steps import Step
 
 _SECONDS = 30.0
+TRIAL = "PVEDRBDSTOR_TRY_RESOLVE"
+"""The environment variable with which 'resolve' works, for its tests and for trials on clusters whose data nobody needs."""
+_NOT_RELEASED = "'split-brain resolve' is not released yet, as there are known ways in which it could discard what it has not preserved"
+_BY_HAND = "docs/split-brain.md names them, and the steps by hand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ def resolve(session: Session, storage: str, asked: Asked) -> None:
     if asked.keep is not None and asked.keep.partition(".")[0] == own and not asked.discard_here:
         _keep_this_one(session, config, own)
         return
+    if not os.environ.get(TRIAL):
+        raise SplitRefused(storage=storage, cause=_NOT_RELEASED, remedy=_BY_HAND)
     with _only_one(storage):
         current = journal.read(storage)
         if current is not None and asked.start_over:

@@ -179,8 +179,7 @@ def _split(facts: Facts, cause: str, *, what: str = "feared") -> Finding:
     )
     remedy = (
         f"{feared if what == 'feared' else ''}'pvedrbdstor split-brain show {storage}' says what each side has changed. Choose the copy to "
-        f"keep, shut down the guests on the other node, and run there 'pvedrbdstor split-brain resolve {storage} --keep NODE', "
-        "which preserves what is lost before it discards it."
+        "keep, shut down the guests on the node whose copy will be lost, and follow docs/split-brain.md."
     )
     return Finding(Kind.SPLIT_BRAIN, cause, remedy, Severity.CRITICAL, admits=False, what=what)
 

@@ -32,6 +32,19 @@ PLANNED = Journal("ha", "b", "a", 1000.0, Preserve.FILES, "/aside/ha-split-T")
 
 
 @pytest.fixture(autouse=True)
+def trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(split_resolve.TRIAL, "1")
+
+
+def test_resolve_is_not_released(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(split_resolve.TRIAL)
+    result = cli("split-brain", "resolve", "ha", "--discard-here", "--yes")
+    assert result.exit_code == 75
+    assert "is not released yet" in result.stderr
+    assert "docs/split-brain.md" in result.stderr
+
+
+@pytest.fixture(autouse=True)
 def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Node a, whose journals lie in a folder of the test."""
     monkeypatch.setattr(socket, "gethostname", lambda: "a")

@@ -81,13 +81,15 @@ def show(node: Node) -> dict[str, Any]:
 
 
 def resolve(node: Node, *options: str, timeout: float = 240) -> Result:
-    return node.sh(f"pvedrbdstor split-brain resolve {STORAGE} {shlex.join(options)}", timeout)
+    return node.sh(
+        f"PVEDRBDSTOR_TRY_RESOLVE=1 pvedrbdstor split-brain resolve {STORAGE} {shlex.join(options)}", timeout
+    )
 
 
 def resolve_killed_at(node: Node, step: str, *options: str) -> None:
     """Run it and kill the process once its journal says that it has begun a step."""
     node.run(
-        f"""pvedrbdstor split-brain resolve {STORAGE} {shlex.join(options)} >/run/resolve.log 2>&1 &
+        f"""PVEDRBDSTOR_TRY_RESOLVE=1 pvedrbdstor split-brain resolve {STORAGE} {shlex.join(options)} >/run/resolve.log 2>&1 &
 for try in $(seq 3000); do
     grep -q '"doing": "{step}"' {JOURNAL}/{STORAGE}.json 2>/dev/null && break
     kill -0 $! 2>/dev/null || {{ cat /run/resolve.log; exit 1; }}

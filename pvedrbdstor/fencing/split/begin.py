@@ -76,6 +76,8 @@ def _to_compare(report: Report, size: int) -> tuple[Range, ...]:
     own, other = report.own, report.other
     if other is None or own.ids is None or other.ids is None or not same_base(own.ids, other.ids):
         return ((0, size),)
+    if not (own.hint and other.hint):
+        return ((0, size),)
     return merged([*own.blocks, *other.blocks])
 
 

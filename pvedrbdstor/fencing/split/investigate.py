@@ -49,7 +49,10 @@ def digests_of(config: StorageConfig, wanted: Mapping[str, tuple[Range, ...]]) -
 
 def peers(config: StorageConfig) -> tuple[str, ...]:
     """The other nodes of the resource as it is configured; empty where drbdadm does not tell."""
-    return remote.other_nodes(_dump(config), config.resource, socket.gethostname())
+    try:
+        return remote.other_nodes(_dump(config), config.resource, socket.gethostname())
+    except (CommandFailed, CommandTimeout):
+        return ()
 
 
 def discarding_policies(config: StorageConfig) -> tuple[str, ...]:
@@ -68,10 +71,8 @@ def discarding_policies(config: StorageConfig) -> tuple[str, ...]:
 
 
 def _dump(config: StorageConfig) -> str:
-    try:
-        return command.run(commands.dump(config.resource), timeout=_TOOL_SECONDS).stdout
-    except (CommandFailed, CommandTimeout):
-        return ""
+    """Raises CommandFailed, CommandTimeout: what is not known must not pass for harmless."""
+    return command.run(commands.dump(config.resource), timeout=_TOOL_SECONDS).stdout
 
 
 def _other(config: StorageConfig, own: Side, path: str | None) -> tuple[str | None, Side | None, str | None]:

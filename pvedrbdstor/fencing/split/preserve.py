@@ -121,17 +121,22 @@ def snapshot(journal: Journal, device: str) -> None:
 def copy_files(journal: Journal, config: StorageConfig, progress: copies.Progress) -> Journal:
     """Copy what this side has changed by now; those already copied before a crash are copied again, as they may have changed.
 
-    The file system is read-only by now. Raises SplitRefused, OSError.
+    The file system is read-only by now: what was to be copied cannot have gone. Raises SplitRefused, SplitStepFailed, OSError.
     """
     own = look.look(config, with_digests=False)
-    wanted = sorted({*journal.files, *(file.path for file in to_copy(own, None))})
     present = {file.path: file for file in own.files}
-    _check_room(journal, sum(present[path].used for path in wanted if path in present))
+    gone = sorted(set(journal.files) - present.keys())
+    if not own.mounted or gone:
+        detail = (
+            f"{gone[0]} is not there any more" if own.mounted else f"{config.path} is not mounted, or does not answer"
+        )
+        raise SplitStepFailed(storage=journal.storage, step=Step.COPY.value, detail=detail)
+    wanted = sorted({*journal.files, *(file.path for file in to_copy(own, None))})
+    _check_room(journal, sum(present[path].used for path in wanted))
     copied = {}
     with mirror(config) as opened:
         for path in wanted:
-            if path in present:
-                copied[path] = copies.copy_file(opened.root_fd, path, journal.target, progress)
+            copied[path] = copies.copy_file(opened.root_fd, path, journal.target, progress)
     copies.write_manifest(journal.target, copied)
     return replace(journal, files=tuple(wanted))
 
@@ -151,8 +156,17 @@ def check(journal: Journal, progress: copies.Progress) -> None:
         detail = f"{journal.target} is not there, or not whole"
     elif journal.preserve is not Preserve.SNAPSHOT and (path := copies.wrong(journal.target, progress)) is not None:
         detail = f"the copy of {path} in {journal.target} does not read as it was written. Look at 'dmesg'"
+    elif journal.preserve is not Preserve.SNAPSHOT and (missing := _not_copied(journal)) is not None:
+        detail = f"{journal.target} has no copy of {missing}"
     if detail is not None:
         raise SplitStepFailed(storage=journal.storage, step=Step.CHECK.value, detail=detail)
+
+
+def _not_copied(journal: Journal) -> str | None:
+    """The first of what was to be preserved that the manifest does not name."""
+    wanted = journal.files if journal.preserve is Preserve.FILES else (copies.DEVICE_FILE,)
+    named = copies.read_manifest(journal.target) or {}
+    return next((path for path in wanted if path not in named), None)
 
 
 def device_size(device: str) -> int:

@@ -105,8 +105,8 @@ def _given_up(config: StorageConfig) -> Refusal:
     return Refusal(
         "DRBD has met the other node and will not connect (StandAlone): each holds writes that the other lacks (a split "
         "brain), or their settings differ",
-        f"Run 'pvedrbdstor split-brain show {config.id}', which says which of the two and what each side would lose; 'pvedrbdstor "
-        f"split-brain resolve {config.id} --keep NODE' on the other node then makes one copy of the two",
+        f"Run 'pvedrbdstor split-brain show {config.id}', which says which of the two, what each side would lose, and how the two "
+        "become one again",
     )
 
 
