@@ -76,9 +76,9 @@ LINKS = (
         "two-outages",
         "flap",
         "what a node won or lost in one outage is forgotten in the next",
-        ((0, B_ISOLATED), (80, HEALED), (After(served("b"), 15), A_ISOLATED)),
+        ((0, B_ISOLATED), (80, HEALED), (After(served("b"), 35), A_ISOLATED)),
         "",
-        observed=230,
+        observed=250,
         winners="ab",
     ),
 )
