@@ -83,6 +83,7 @@ def test_the_package_has_its_units_and_no_others(package: Path) -> None:
         "pvedrbdstor.socket",
         "pvedrbdstor-boot.service",
         "pvedrbdstor-bringup@.service",
+        "pvedrbdstor-fence.service",
         "pvedrbdstor-mirrors.service",
         "pvedrbdstor-vendor-units.service",
     }
