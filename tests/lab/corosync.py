@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.lab.assets import REPOSITORY
 from tests.lab.errors import LabError
 from tests.lab.formation import on_each
 from tests.lab.node import GUEST_SHARE, Node
@@ -17,6 +19,8 @@ QNETD_PORT = 5403
 COROSYNC, QDEVICE, QNETD = "corosync", "corosync-qdevice", "corosync-qnetd"
 _STAGED = f"{GUEST_SHARE}/etc-corosync"  # /etc/corosync as a boot finds it
 _STATE = f"{GUEST_SHARE}/corosync-state"  # ring numbers outlive a reboot, as on a real disk
+LOGS = REPOSITORY / "artifacts" / "lab" / "corosync"
+_FIRST_SECONDS = 75.0
 _QUORATE_SECONDS = 150.0  # several changes of the membership, each waiting up to 30 s for the QDevice
 _STARTS_SECONDS = 30.0
 _CLUSTER = "lab"  # totem's cluster_name, which the witness and the certificates know too
@@ -57,8 +61,32 @@ class Corosync:
         if not self.witness.full:
             self.start(self.third)
         on_each(self.members, self.start)
+        try:
+            self._wait_for_all(_FIRST_SECONDS)
+        except LabError as error:
+            # Seen twice in forty times, with other clusters being formed beside: one node stays alone. The cause is not known yet;
+            # what was logged is kept for whoever looks for it.
+            self._keep_logs(str(error))
+            on_each(self.members, self._begin_anew)
+            self._wait_for_all(_QUORATE_SECONDS)
+
+    def _wait_for_all(self, seconds: float) -> None:
         for node in self.nodes:
-            self.wait_for_votes(node)
+            self.wait_for_votes(node, timeout=seconds)
+
+    def _keep_logs(self, why: str) -> None:
+        folder = LOGS / time.strftime("%Y%m%d-%H%M%S")
+        for node in (*self.nodes, self.third):
+            kept = folder / node.name
+            kept.mkdir(parents=True, exist_ok=True)
+            looked = node.sh("ps ax; free; ip neigh; ip -s link; corosync-cfgtool -n; dmesg | tail -n 40", 30)
+            (kept / "state.txt").write_text(f"{why}\n{looked.out}")
+            for file in (*node.share.glob("corosync*.out"), *node.share.glob("corosync*.log")):
+                shutil.copy(file, kept)
+
+    def _begin_anew(self, node: Node) -> None:
+        node.sh(f"kill -9 $(cat {pid_file(QDEVICE)} {pid_file(COROSYNC)}); sleep 1", 20)
+        self.start(node)
 
     def start(self, node: Node) -> None:
         """Start what belongs on this node and does not run: after a boot, or after its death. Raises LabError."""
