@@ -22,7 +22,7 @@ _COMMANDS = {
     "fencing": ("pvedrbdstor.cli.fencing:fencing", "Say who decides when the mirror breaks, and whether it can."),
     "split-brain": (
         "pvedrbdstor.cli.split_brain:split_brain",
-        "Say what each side of a split brain has changed, and make one copy again.",
+        "Say what each side of a split brain has changed.",
     ),
     "rpc": ("pvedrbdstor.cli.wire_commands:rpc", "Answer one JSON-RPC request from standard input."),
     "serve": ("pvedrbdstor.cli.wire_commands:serve", "Run the service that Proxmox's plugin talks to."),

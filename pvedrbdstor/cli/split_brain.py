@@ -16,9 +16,9 @@ from pvedrbdstor.errors import BadRequest, SystemCallFailed
 
 @click.group("split-brain")
 def split_brain() -> None:
-    """Both nodes have changed copies of their own: say what each would lose, and make one of the two again.
+    """Both nodes have changed copies of their own: say what each would lose.
 
-    Nothing is discarded before it was preserved, and only on your word.
+    How one copy is made of the two by hand is in docs/split-brain.md; 'resolve', which is to do it, is not released yet.
     """
 
 
@@ -104,7 +104,7 @@ def resolve(
     start_over: bool,
     yes: bool,
 ) -> None:
-    """Make one copy of STORAGE again: run it on the node whose copy is to be lost.
+    """Make one copy of STORAGE again: run it on the node whose copy is to be lost. NOT RELEASED YET: it refuses to begin.
 
     It prints a plan first. Refused while guests run here and for everything that is not a split brain. What this side has is
     preserved before anything of it is discarded. After a crash at any step the same command goes on where it was. On the node to

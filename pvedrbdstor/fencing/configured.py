@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pvedrbdstor.drbd.config import ResourceConfig
+from pvedrbdstor.fencing import paths
 from pvedrbdstor.fencing.corosync_conf import CorosyncConf
 from pvedrbdstor.fencing.times import Inputs
 from pvedrbdstor.ocfs2.o2cb import Timeouts
 
-HANDLER = "/usr/lib/pvedrbdstor/fence-peer"
+HANDLER = paths.HANDLER
 
 
 def is_ours(handler: str | None) -> bool:

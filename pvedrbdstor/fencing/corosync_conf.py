@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-PATH = "/etc/corosync/corosync.conf"
+from pvedrbdstor.fencing import paths
+
+PATH = paths.COROSYNC_CONF
 """The local copy, which corosync itself reads; Proxmox keeps it in step with /etc/pve/corosync.conf."""
 PROVIDER = "corosync_votequorum"
 

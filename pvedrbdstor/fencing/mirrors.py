@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pvedrbdstor.drbd import events2, generation, proc_drbd
 from pvedrbdstor.drbd.events2 import State
 from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.drbd.stream import Stream
 from pvedrbdstor.fencing.rules import Mirror
-from pvedrbdstor.mirror.live.stream import Stream
 
 _PROC = "/proc/drbd"
 _PROC_MAX = 1 << 18

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pvedrbdstor.fencing import paths
 from pvedrbdstor.fencing.arbiter import Flag, Votes
 
-PATH = "/run/pvedrbdstor-fence/status.json"
+PATH = paths.STATUS
 STALE_SECONDS = 10.0
 """The guard writes it anew every 2 s: one older than this is of a guard that does not run, or hangs."""
 START = "systemctl start pvedrbdstor-fence"

@@ -8,7 +8,7 @@ the caller's. A vote may outlive its loss at qnetd by seconds, as no vote is a l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pvedrbdstor.fencing.core import Asked, Core
@@ -384,7 +384,3 @@ def obvious(world: World, node: Node) -> Decision:
     if current is not None and current.quorate and 3 - node.id not in current.members:
         return Decision(Answer.GO_ON, "quorate, and the peer is absent")
     return Decision(Answer.WAIT, "")
-
-
-def steps(duration: float) -> Iterator[int]:
-    return iter(range(int(duration / STEP)))

@@ -15,6 +15,7 @@ from typing import Any
 
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.history import History
+from pvedrbdstor.drbd.stream import Stream
 from pvedrbdstor.errors import SystemCallFailed
 from pvedrbdstor.mirror import gather, helper, vendor
 from pvedrbdstor.mirror.gather import Settings
@@ -22,7 +23,6 @@ from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.mirror.live import storages, view
 from pvedrbdstor.mirror.live.devices import Devices
 from pvedrbdstor.mirror.live.knowledge import Knowledge
-from pvedrbdstor.mirror.live.stream import Stream
 from pvedrbdstor.mirror.live.watch import DrbdSide, Watch
 from pvedrbdstor.pve.storage_cfg import storage_ids_on
 

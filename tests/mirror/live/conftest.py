@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pvedrbdstor import command
+from pvedrbdstor.drbd import stream
 from pvedrbdstor.mirror import gather
-from pvedrbdstor.mirror.live import monitor, stream, watch
+from pvedrbdstor.mirror.live import monitor, watch
 from tests.mirror.live.world import World
 
 
