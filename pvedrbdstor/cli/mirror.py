@@ -247,6 +247,11 @@ def _status_text(storage: str, verdict: Verdict, running: Record | None, last: R
     lines += [f"  {note}" for note in verdict.notes]
     if running is not None:
         lines.append(f"  Coming up: {running.step} ({boot_clock() - running.started:.0f} s so far).")
+    elif os.path.exists(paths.resolution(storage)):
+        lines.append(
+            "  Its split brain is being resolved, and this node's copy is the one to be discarded: it stays down until "
+            f"'pvedrbdstor split-brain resolve {storage}' has ended."
+        )
     elif os.path.exists(paths.hold(storage)):
         lines.append(f"  Taken down by an administrator. 'pvedrbdstor mirror up {storage}' brings it up again.")
     elif last is not None and last.error is not None and not verdict.active:

@@ -71,7 +71,7 @@ def show(session: Session, storage: str, local: bool, other_file: str | None, qu
     session.answer(report.document(found), report.text(found, config))
 
 
-@split_brain.command(short_help="Keep one side's copy (not released yet; docs/split-brain.md).")
+@split_brain.command(short_help="Keep one side's copy, preserve the other one, make them one.")
 @storage_argument
 @click.option("--keep", metavar="NODE", help="The node whose copy is to be kept.")
 @click.option("--discard-here", is_flag=True, help="This node's copy is the one to lose.")
@@ -90,7 +90,8 @@ def show(session: Session, storage: str, local: bool, other_file: str | None, qu
     metavar="FILE",
     help="As with show, where the other node cannot be asked.",
 )
-@click.option("--start-over", is_flag=True, help="Forget how far an interrupted resolution has come.")
+@click.option("--start-over", is_flag=True, help="Give up an interrupted resolution and begin anew.")
+@click.option("--abandon", is_flag=True, help="Give up an interrupted resolution: this node's copy can be used again.")
 @yes_option
 @json_option
 @pass_session
@@ -102,19 +103,21 @@ def resolve(
     folder: str | None,
     other_file: str | None,
     start_over: bool,
+    abandon: bool,
     yes: bool,
 ) -> None:
-    """Make one copy of STORAGE again: run it on the node whose copy is to be lost. NOT RELEASED YET: it refuses to begin.
+    """Make one copy of STORAGE again: run it on the node whose copy is to be lost.
 
     It prints a plan first. Refused while guests run here and for everything that is not a split brain. What this side has is
-    preserved before anything of it is discarded. After a crash at any step the same command goes on where it was. On the node to
-    keep it only lets DRBD connect, which the other one does by itself where it can reach it by ssh.
+    preserved before anything of it is discarded, and until the end nothing of ours brings the storage up here. After a crash at
+    any step the same command goes on where it was. On the node to keep it only lets DRBD connect, which the other one does by
+    itself where it can reach it by ssh.
 
     Example: pvedrbdstor split-brain resolve ha --keep pve1 --preserve-to /var/tmp
     """
     try:
         split_resolve.resolve(
-            session, storage, split_resolve.Asked(keep, discard_here, folder, other_file, start_over, yes)
+            session, storage, split_resolve.Asked(keep, discard_here, folder, other_file, start_over, abandon, yes)
         )
     except OSError as error:
         raise failed(error) from error

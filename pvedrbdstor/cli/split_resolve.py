@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,17 +18,15 @@ from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
-from pvedrbdstor.errors import SplitRefused
-from pvedrbdstor.fencing.split import begin, execute, journal
+from pvedrbdstor.errors import SplitJournalBroken, SplitRefused
+from pvedrbdstor.fencing.split import abandon, begin, execute, journal
 from pvedrbdstor.fencing.split.hands import NodeHands
 from pvedrbdstor.fencing.split.journal import Journal
-from pvedrbdstor.fencing.split.steps import Step
+from pvedrbdstor.fencing.split.steps import Preserve, Step
+from pvedrbdstor.mirror.bringup import down, join, paths
+from pvedrbdstor.mirror.bringup.facts import Options
 
 _SECONDS = 30.0
-TRIAL = "PVEDRBDSTOR_TRY_RESOLVE"
-"""The environment variable with which 'resolve' works, for its tests and for trials on clusters whose data nobody needs."""
-_NOT_RELEASED = "'split-brain resolve' is not released yet, as there are known ways in which it could discard what it has not preserved"
-_BY_HAND = "docs/split-brain.md names them, and the steps by hand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,7 @@ class Asked:
     folder: str | None = None
     other_file: str | None = None
     start_over: bool = False
+    abandon: bool = False
     yes: bool = False
 
 
@@ -49,22 +49,36 @@ def resolve(session: Session, storage: str, asked: Asked) -> None:
     if asked.keep is not None and asked.keep.partition(".")[0] == own and not asked.discard_here:
         _keep_this_one(session, config, own)
         return
-    if not os.environ.get(TRIAL):
-        raise SplitRefused(storage=storage, cause=_NOT_RELEASED, remedy=_BY_HAND)
     with _only_one(storage):
+        if asked.abandon or asked.start_over:
+            _give_up(session, config, asked)
+            if asked.abandon:
+                return
         current = journal.read(storage)
-        if current is not None and asked.start_over:
-            kept = journal.put_away(current)
-            output.say(
-                f"the record of the interrupted resolution is kept as {kept}; what it preserved stays at {current.target}."
-            )
-            current = None
         if current is None:
             current = _begin(session, config, asked)
         else:
-            _check_the_same(current, asked)
-            output.say(f"going on with the resolution that keeps {current.keep}'s copy (preserved: {current.target}).")
+            _go_on(current, asked)
         _work(session, config, current)
+
+
+def _give_up(session: Session, config: StorageConfig, asked: Asked) -> None:
+    """Close the record of an interrupted resolution, also one that cannot be read."""
+    try:
+        current = journal.read(config.id)
+    except SplitJournalBroken:
+        kept, preserved = abandon.put_away_broken(config.id), "what is written there"
+    else:
+        if current is None:
+            if asked.abandon:
+                raise SplitRefused(storage=config.id, cause="none was begun here", remedy="There is nothing to give up")
+            return
+        kept, preserved = abandon.abandon(config, current), current.target
+    text = f"{config.id}: the resolution is given up. Its record: {kept}. What it preserved, if it came so far, stays: {preserved}\n"
+    if asked.abandon:
+        session.answer({"storage": config.id, "given_up": True, "record": kept}, text)
+    else:
+        output.say(text.rstrip())
 
 
 def _begin(session: Session, config: StorageConfig, asked: Asked) -> Journal:
@@ -83,19 +97,39 @@ def _ask(planned: Journal) -> None:
     if not options.asks():
         output.say("nothing was done. Say --yes to carry this plan out.")
         raise click.exceptions.Exit(1)
-    question = f"Type the name of the node whose copy is to be discarded ({planned.discard}) to go on"
+    _type_the_name(planned, "discarded")
+
+
+def _type_the_name(planned: Journal, what: str) -> None:
+    question = f"Type the name of the node whose copy is to be {what} ({planned.discard}) to go on"
     if click.prompt(question, err=True, default="", show_default=False).strip() != planned.discard:
         output.say("nothing was done.")
         raise click.exceptions.Exit(1)
 
 
+def _go_on(current: Journal, asked: Asked) -> None:
+    """With what was decided before a crash, by the same decision: other options are not passed over in silence."""
+    _check_the_same(current, asked)
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(current.began))
+    state = f"preserved: {current.target}" if current.preserved else "nothing is preserved yet"
+    output.say(f"going on with the resolution of {began} that keeps {current.keep}'s copy ({state}).")
+    if Step.DISCARD not in current.done and not asked.yes:
+        _ask(current)
+
+
 def _check_the_same(current: Journal, asked: Asked) -> None:
+    folder = os.path.dirname(current.target) if current.preserve is not Preserve.SNAPSHOT else None
+    wanted = os.path.abspath(asked.folder) if asked.folder is not None else folder
+    cause = None
     if asked.keep is not None and asked.keep != current.keep:
-        raise SplitRefused(
-            storage=current.storage,
-            cause=f"a resolution that keeps {current.keep}'s copy was begun and has not ended",
-            remedy="Go on with it by leaving --keep away, or give it up with --start-over",
-        )
+        cause = f"a resolution that keeps {current.keep}'s copy was begun and has not ended"
+    elif wanted != folder:
+        cause = f"a resolution that preserves to {current.target} was begun and has not ended"
+    elif asked.other_file is not None:
+        cause = "the other node's word was taken when this resolution was begun"
+    if cause is not None:
+        remedy = "Go on with it by leaving that option away, or give it up first with --abandon"
+        raise SplitRefused(storage=current.storage, cause=cause, remedy=remedy)
 
 
 def _work(session: Session, config: StorageConfig, current: Journal) -> None:
@@ -118,19 +152,29 @@ def _work(session: Session, config: StorageConfig, current: Journal) -> None:
         hands = NodeHands(config, output.say, copied, left)
         ended = execute.resolve(current, hands, report)
     kept = journal.put_away(ended)
+    down.release(config.id)
     text = (
         f"{config.id}: both nodes have {ended.keep}'s copy again. What {ended.discard} had is preserved: {ended.target} "
         f"({ended.preserve.value}). The record of this resolution: {kept}\n"
     )
+    if ended.given_up:
+        text += f"Earlier tries left this, which can be removed: {', '.join(ended.given_up)}\n"
     document = {
         "storage": config.id,
         "kept": ended.keep,
         "discarded": ended.discard,
-        "preserved": {"how": ended.preserve.value, "target": ended.target},
+        "preserved": {"how": ended.preserve.value, "target": ended.target, "given_up": list(ended.given_up)},
         "compared_bytes": sum(length for _, length in ended.ranges),
         "record": kept,
     }
     session.answer(document, text)
+    _bring_up(config)
+
+
+def _bring_up(config: StorageConfig) -> None:
+    """An ordinary one: one copy is what there is by now, whatever comes of it. Raises BringUpRefused, BringUpFailed."""
+    output.say(f"{config.id}: bringing the storage up again ...")
+    join.join(config, Options(by_hand=True), lambda _: None).raise_error()
 
 
 def _keep_this_one(session: Session, config: StorageConfig, own: str) -> None:
@@ -139,12 +183,14 @@ def _keep_this_one(session: Session, config: StorageConfig, own: str) -> None:
     if cause is not None:
         raise SplitRefused(storage=config.id, cause=cause.cause, remedy=cause.remedy)
     state = begin.connection(config)
+    if state is None:
+        remedy = f"Bring it up: 'pvedrbdstor mirror up {config.id}'"
+        raise SplitRefused(storage=config.id, cause=f"DRBD is down on {own}, the node to keep", remedy=remedy)
     if state == "StandAlone":
         command.run(commands.connect(config.resource), timeout=_SECONDS)
     other = begin.other_name(config) or "the other node"
     text = {
         "Connected": f"{config.id}: the nodes are connected.\n",
-        None: f"{config.id}: DRBD is down on this node. Bring it up: 'pvedrbdstor mirror up {config.id}'.\n",
     }.get(
         state,
         f"{config.id}: {own} keeps its copy and waits for {other}. Run there, unless it runs already: 'pvedrbdstor split-brain "
@@ -156,8 +202,8 @@ def _keep_this_one(session: Session, config: StorageConfig, own: str) -> None:
 @contextmanager
 def _only_one(storage: str) -> Iterator[None]:
     """One resolution of a storage at a time on this node."""
-    os.makedirs(journal.FOLDER, mode=0o700, exist_ok=True)
-    fd = os.open(f"{journal.FOLDER}/{storage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.makedirs(paths.RESOLUTIONS, mode=0o700, exist_ok=True)
+    fd = os.open(f"{paths.RESOLUTIONS}/{storage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

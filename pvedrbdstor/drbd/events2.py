@@ -39,7 +39,10 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One volume on this node. size: KiB. client: diskless on purpose. quorum, client: None where not told (8.4)."""
+    """One volume on this node. size: KiB. client: diskless on purpose. quorum, client: None where not told (8.4).
+
+    written: KiB written to its disk since the device was made, by this node and by the peer; told with statistics alone.
+    """
 
     resource: str
     volume: int
@@ -49,6 +52,7 @@ class Device:
     quorum: bool | None
     client: bool | None
     blocked: str | None
+    written: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ class State:
                 quorum=_yes_or_no(values.get("quorum")),
                 client=_yes_or_no(values.get("client")),
                 blocked=values.get("blocked"),
+                written=_number(values.get("written")),
             )
             for (name, _, volume), values in self._of("device")
         ]

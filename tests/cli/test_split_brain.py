@@ -12,15 +12,18 @@ import pytest
 from pvedrbdstor import command
 from pvedrbdstor.cli import split_resolve
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.errors import CommandFailed, SplitRefused
-from pvedrbdstor.fencing.split import begin, hands, investigate, journal, look, remote
+from pvedrbdstor.errors import BringUpRefused, CommandFailed, SplitRefused
+from pvedrbdstor.fencing.split import abandon, begin, hands, investigate, journal, look, remote
 from pvedrbdstor.fencing.split.compare import Change, Fate, Written
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.judge import Case, Judgement
 from pvedrbdstor.fencing.split.plan import Situation
 from pvedrbdstor.fencing.split.report import Report
+from pvedrbdstor.fencing.split.seal import Seal
 from pvedrbdstor.fencing.split.side import FileState, Side, as_json, from_json
 from pvedrbdstor.fencing.split.steps import Preserve, Step
+from pvedrbdstor.mirror.bringup import down, join, paths
+from pvedrbdstor.mirror.bringup.record import Record, describe
 from tests.cli.conftest import CommandLine
 
 MINE = Side(
@@ -28,29 +31,15 @@ MINE = Side(
 )
 CHANGE = Change("images/100/vm-100-disk-0.raw", Fate.CHANGED, Written(4096, 4096), None)
 SPLIT = Report(MINE, None, "b", "no route to host", Judgement(Case.SPLIT, ("It is one.",)), (CHANGE,))
-PLANNED = Journal("ha", "b", "a", 1000.0, Preserve.FILES, "/aside/ha-split-T")
-
-
-@pytest.fixture(autouse=True)
-def trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(split_resolve.TRIAL, "1")
-
-
-def test_resolve_is_not_released(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(split_resolve.TRIAL)
-    result = cli("split-brain", "resolve", "ha", "--discard-here", "--yes")
-    assert result.exit_code == 75
-    assert "is not released yet" in result.stderr
-    assert "docs/split-brain.md" in result.stderr
+PLANNED = Journal("ha", "b", "a", 1000.0, 16, 32, 48, Preserve.FILES, "/aside/ha-split-T")
 
 
 @pytest.fixture(autouse=True)
 def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Node a, whose journals lie in a folder of the test."""
     monkeypatch.setattr(socket, "gethostname", lambda: "a")
-    monkeypatch.setattr(journal, "FOLDER", str(tmp_path / "split"))
-    for function in (journal.write, journal.read, journal.put_away):
-        monkeypatch.setattr(function, "__defaults__", (str(tmp_path / "split"),))
+    monkeypatch.setattr(paths, "RESOLUTIONS", str(tmp_path / "split"))
+    monkeypatch.setattr(down, "release", lambda storage: None)
     monkeypatch.setattr(investigate, "investigate", lambda config, other_file=None, **_: SPLIT)
     monkeypatch.setattr(investigate, "discarding_policies", lambda config: ())
     monkeypatch.setattr(investigate, "peers", lambda config: ("b",))
@@ -88,6 +77,9 @@ def test_digests_of_nonsense_are_refused(cli: CommandLine, text: str) -> None:
     assert cli("split-brain", "show", "ha", "--digests", text).exit_code == 64
 
 
+ENDED = Record("ha", 1, 0.0, "mounting", 0.0, finished=1.0)
+
+
 class Hands(hands.NodeHands):
     """A node on which every step works at once."""
 
@@ -97,25 +89,31 @@ class Hands(hands.NodeHands):
         joined = Step.DISCARD in journal.done
         return Situation(
             boot="1",
-            mounted=Step.UP in journal.done or Step.DOWN not in journal.done,
+            mounted=Step.DOWN not in journal.done,
             read_only=Step.QUIESCE in journal.done,
             role="Secondary" if Step.DOWN in journal.done else "Primary",
             disk="UpToDate",
             connection="Connected" if joined else "StandAlone",
             replication="Established" if joined else "Off",
             peer_disk="UpToDate" if joined else "DUnknown",
+            current=PLANNED.keeper if joined else PLANNED.current,
+            bitmap=PLANNED.bitmap,
+            known=frozenset({48}),
+            sealed=journal.seal is not None,
         )
 
     def act(self, step: Step, journal: Journal) -> Journal:
         self.taken.append(step)
-        return journal
+        return replace(journal, seal=Seal("1", 1, 1)) if step is Step.SEAL else journal
 
 
 @pytest.fixture
 def works(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     Hands.taken = []
     monkeypatch.setattr(split_resolve, "NodeHands", Hands)
+    monkeypatch.setattr(hands, "NodeHands", Hands)
     monkeypatch.setattr(begin, "begin", lambda config, **_: begin.Begun(PLANNED, SPLIT, 4096))
+    monkeypatch.setattr(join, "join", lambda *_: ENDED)
     return Hands.taken
 
 
@@ -138,24 +136,86 @@ def test_the_name_of_the_node_to_lose_must_be_typed(
 def test_it_tells_its_steps_and_keeps_the_record(cli: CommandLine, works: list[Step], node: Path) -> None:
     result = cli("split-brain", "resolve", "ha", "--discard-here", "--yes")
     assert result.exit_code == 0, result.stderr
-    assert works == [Step.QUIESCE, Step.COPY, Step.DOWN, Step.CHECK, Step.DISCARD, Step.COMPARE, Step.UP]
+    assert works == [Step.QUIESCE, Step.COPY, Step.DOWN, Step.SEAL, Step.CHECK, Step.DISCARD, Step.COMPARE]
     assert "What a had is preserved: /aside/ha-split-T (files)" in result.stdout
     assert not (node / "ha.json").exists() and list(node.glob("ha.*.done"))
 
 
-def test_an_interrupted_one_goes_on_without_options(cli: CommandLine, works: list[Step]) -> None:
-    journal.write(replace(PLANNED, done=frozenset({Step.QUIESCE, Step.COPY, Step.DOWN, Step.CHECK})))
-    assert cli("split-brain", "resolve", "ha", "--keep", "c").exit_code == 75
-    result = cli("split-brain", "resolve", "ha")
+HALF = replace(
+    PLANNED, done=frozenset({Step.QUIESCE, Step.COPY, Step.DOWN, Step.SEAL, Step.CHECK}), seal=Seal("1", 1, 1)
+)
+
+
+def test_an_interrupted_one_goes_on_but_asks_again_before_anything_is_discarded(
+    cli: CommandLine, works: list[Step]
+) -> None:
+    journal.write(HALF)
+    assert cli("split-brain", "resolve", "ha").exit_code == 1 and works == []
+    result = cli("split-brain", "resolve", "ha", "--yes")
     assert result.exit_code == 0 and "going on" in result.stderr
-    assert works == [Step.DISCARD, Step.COMPARE, Step.UP]
+    assert works == [Step.DISCARD, Step.COMPARE]
 
 
-def test_start_over_forgets_it(cli: CommandLine, works: list[Step], node: Path) -> None:
-    journal.write(replace(PLANNED, done=frozenset({Step.QUIESCE}), began=7.0))
+def test_one_that_has_discarded_already_goes_on_unasked(cli: CommandLine, works: list[Step]) -> None:
+    journal.write(replace(HALF, done=HALF.done | {Step.DISCARD}))
+    assert cli("split-brain", "resolve", "ha").exit_code == 0
+    assert works == [Step.COMPARE]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--keep", "c"),
+        ("--preserve-to", "/"),
+        ("--other", "/etc/hostname"),
+        ("--keep", "b", "--other", "/etc/hostname"),
+    ],
+)
+def test_other_options_than_it_was_begun_with_are_refused_aloud(
+    cli: CommandLine, works: list[Step], options: tuple[str, ...]
+) -> None:
+    journal.write(HALF)
+    result = cli("split-brain", "resolve", "ha", *options, "--yes")
+    assert result.exit_code == 75 and "--abandon" in result.stderr and works == []
+
+
+def test_start_over_gives_it_up_first(cli: CommandLine, works: list[Step], node: Path) -> None:
+    journal.write(replace(PLANNED, done=frozenset({Step.DOWN}), began=7.0))
     result = cli("split-brain", "resolve", "ha", "--keep", "b", "--start-over", "--yes")
     assert result.exit_code == 0 and works[0] is Step.QUIESCE
-    assert len(list(node.glob("ha.*.done"))) == 2
+    assert "given up" in result.stderr and len(list(node.glob("ha.*.done"))) == 2
+
+
+def test_abandon_lets_the_storage_be_used_again(cli: CommandLine, works: list[Step], node: Path) -> None:
+    journal.write(HALF)
+    result = cli("split-brain", "resolve", "ha", "--abandon")
+    assert result.exit_code == 0 and works == [] and "stays: /aside/ha-split-T" in result.stdout
+    assert not (node / "ha.json").exists()
+    assert cli("split-brain", "resolve", "ha", "--abandon").exit_code == 75
+
+
+def test_abandon_puts_a_record_away_that_cannot_be_read(cli: CommandLine, node: Path) -> None:
+    node.mkdir()
+    (node / "ha.json").write_text("torn")
+    assert cli("split-brain", "resolve", "ha", "--yes").exit_code == 65
+    assert cli("split-brain", "resolve", "ha", "--abandon").exit_code == 0
+    assert list(node.glob("ha.*.broken"))
+
+
+def test_a_copy_that_is_half_overwritten_is_not_given_up(cli: CommandLine, works: list[Step]) -> None:
+    refusal = abandon.refuse(HALF, replace(Hands.look(hands.NodeHands.__new__(Hands), HALF), disk="Inconsistent"))
+    assert refusal is not None and "nothing left here to go back to" in refusal.cause
+    assert abandon.refuse(HALF, Hands.look(hands.NodeHands.__new__(Hands), HALF)) is None
+
+
+def test_a_storage_that_does_not_come_up_again_is_told_after_the_success(
+    cli: CommandLine, works: list[Step], monkeypatch: pytest.MonkeyPatch, node: Path
+) -> None:
+    refused = BringUpRefused(storage="ha", cause="no cluster.conf", remedy="Write it")
+    monkeypatch.setattr(join, "join", lambda *_: replace(ENDED, error=describe(refused, "ha")))
+    result = cli("split-brain", "resolve", "ha", "--keep", "b", "--yes")
+    assert "both nodes have b's copy again" in result.stdout and "no cluster.conf" in result.stderr
+    assert result.exit_code == refused.exit_status and not (node / "ha.json").exists()
 
 
 def test_without_a_side_it_is_a_wrong_command_line(cli: CommandLine, works: list[Step]) -> None:
@@ -188,6 +248,12 @@ def test_the_node_to_keep_only_connects(
     result = cli("split-brain", "resolve", "ha", "--keep", "a", "--yes")
     assert result.exit_code == 0
     assert lines == ([["drbdadm", "connect", "r0"]] if connects else [])
+
+
+def test_the_node_to_keep_must_have_drbd_up(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(begin, "connection", lambda config: None)
+    result = cli("split-brain", "resolve", "ha", "--keep", "a", "--yes")
+    assert result.exit_code == 75 and "mirror up ha" in result.stderr
 
 
 def test_the_node_to_keep_does_not_connect_where_drbd_would_choose(

@@ -74,24 +74,22 @@ def digest(node: Node, path: str) -> str:
     return node.run(f"dd if={path} bs=1M iflag=direct status=none | sha256sum").split()[0]
 
 
-def show(node: Node) -> dict[str, Any]:
-    document = json.loads(node.run(f"pvedrbdstor split-brain show {STORAGE} --json", 120))
+def show(node: Node, storage: str = STORAGE) -> dict[str, Any]:
+    document = json.loads(node.run(f"pvedrbdstor split-brain show {storage} --json", 120))
     assert isinstance(document, dict)
     return document
 
 
-def resolve(node: Node, *options: str, timeout: float = 240) -> Result:
-    return node.sh(
-        f"PVEDRBDSTOR_TRY_RESOLVE=1 pvedrbdstor split-brain resolve {STORAGE} {shlex.join(options)}", timeout
-    )
+def resolve(node: Node, *options: str, storage: str = STORAGE, timeout: float = 240) -> Result:
+    return node.sh(f"pvedrbdstor split-brain resolve {storage} {shlex.join(options)}", timeout)
 
 
-def resolve_killed_at(node: Node, step: str, *options: str) -> None:
+def resolve_killed_at(node: Node, step: str, *options: str, storage: str = STORAGE) -> None:
     """Run it and kill the process once its journal says that it has begun a step."""
     node.run(
-        f"""PVEDRBDSTOR_TRY_RESOLVE=1 pvedrbdstor split-brain resolve {STORAGE} {shlex.join(options)} >/run/resolve.log 2>&1 &
+        f"""pvedrbdstor split-brain resolve {storage} {shlex.join(options)} >/run/resolve.log 2>&1 &
 for try in $(seq 3000); do
-    grep -q '"doing": "{step}"' {JOURNAL}/{STORAGE}.json 2>/dev/null && break
+    grep -q '"doing": "{step}"' {JOURNAL}/{storage}.json 2>/dev/null && break
     kill -0 $! 2>/dev/null || {{ cat /run/resolve.log; exit 1; }}
     sleep 0.02
 done
@@ -100,9 +98,9 @@ kill -9 $!""",
     )
 
 
-def journal(node: Node) -> dict[str, Any]:
+def journal(node: Node, storage: str = STORAGE) -> dict[str, Any]:
     """What the resolution has written down so far."""
-    document = json.loads(node.run(f"cat {JOURNAL}/{STORAGE}.json"))
+    document = json.loads(node.run(f"cat {JOURNAL}/{storage}.json"))
     assert isinstance(document, dict)
     return document
 
@@ -115,3 +113,16 @@ def out_of_sync(node: Node) -> int:
     found = re.search(r"oos:(\d+)", node.run("cat /proc/drbd"))
     assert found is not None
     return int(found[1])
+
+
+def intrude(node: Node, marker: str, resource: str = RESOURCE, minor: int = 0) -> None:
+    """What nobody should do while a resolution is open: make the side to lose Primary by hand and write to it, at its end."""
+    assert len(marker) <= 512
+    last = f"$(( $(cat /sys/block/drbd{minor}/size) / 8 - 1 ))"
+    node.run(
+        f"""set -e
+drbdadm disconnect {resource} || true
+drbdadm primary {resource}
+printf %s {marker} | dd of=/dev/drbd{minor} bs=4k conv=sync seek={last} oflag=direct iflag=fullblock status=none
+drbdadm secondary {resource}"""
+    )

@@ -13,7 +13,7 @@ import pytest
 from tests.lab import formation, splitting, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
-from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
+from tests.lab.formation import DRBD_PORT, MOUNT_POINT, RESOURCE, STORAGE, on_each
 from tests.lab.node import GUEST_SHARE, Node
 from tests.lab.ops import running_op, wait_until
 from tests.lab.results import Results
@@ -46,6 +46,11 @@ def told(cluster: Cluster, results: Results | None) -> None:
 def preserved(node: Node) -> str:
     """The folder of the one resolution that has preserved anything."""
     return node.run(f"ls -d {ASIDE}/{STORAGE}-split-*").strip()
+
+
+def first_preserved(node: Node) -> str:
+    """The oldest folder: where a try was interrupted, a later one preserves once more."""
+    return node.run(f"ls -d {ASIDE}/{STORAGE}-split-* | sort | head -n 1").strip()
 
 
 def whole(cluster: Cluster) -> None:
@@ -111,7 +116,7 @@ def test_a_split_brain_is_told_on_both_nodes_shown_and_resolved(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("step", ["COPY", "CHECK", "DOWN", "DISCARD", "KEEPER", "COMPARE", "UP"])
+@pytest.mark.parametrize("step", ["COPY", "DOWN", "SEAL", "CHECK", "DISCARD", "KEEPER", "COMPARE"])
 def test_a_resolution_that_was_killed_goes_on_where_it_was(parted: tuple[Cluster, list[str]], step: str) -> None:
     cluster, (by_a, by_b, _) = parted
     a, b = cluster.nodes
@@ -124,10 +129,52 @@ def test_a_resolution_that_was_killed_goes_on_where_it_was(parted: tuple[Cluster
     assert show(b)["in_progress"] is not None
     other_way = resolve(b, "--keep", "nodeb", "--discard-here", "--yes")
     assert other_way.rc == 75, other_way.out
-    done = resolve(b)
+    done = resolve(b, "--yes")
     assert done.rc == 0, done.out
     assert digest(b, by_a) == kept and digest(b, by_b) != lost
-    assert b.run(f"sha256sum <{preserved(b)}{by_b.removeprefix(MOUNT_POINT)}").split()[0] == lost
+    assert b.run(f"sha256sum <{first_preserved(b)}/files{by_b.removeprefix(MOUNT_POINT)}").split()[0] == lost
+    whole(cluster)
+
+
+@pytest.mark.soak
+def test_what_somebody_writes_after_preserving_is_preserved_as_well(parted: tuple[Cluster, list[str]]) -> None:
+    """Nothing of ours brings the storage up meanwhile; what is done by hand is noticed before it would be lost."""
+    cluster, (by_a, by_b, _) = parted
+    a, b = cluster.nodes
+    write(a, by_a, 256)
+    write(b, by_b, 512)
+    splitting.meet(cluster)
+    cluster.network.drop(DRBD_PORT)  # the other node does not come until we let it
+    splitting.resolve_killed_at(b, "KEEPER", "--keep", "nodea", "--preserve-to", ASIDE, "--yes")
+    refused = b.sh(f"pvedrbdstor mirror up {STORAGE}", 60)
+    assert refused.rc != 0 and "its split brain is being resolved" in refused.out, refused.out
+    splitting.intrude(b, "written-after-preserving")
+    cluster.network.heal()
+    done = resolve(b, "--yes")
+    assert done.rc == 0 and "preserve anew" in done.out, done.out
+    again = b.run(f"ls {ASIDE}").split()
+    assert len(again) == 2 and "Earlier tries left this" in done.out
+    assert b.sh(f"tail -c 4096 {ASIDE}/*-2/device.img | grep -qa written-after-preserving").rc == 0
+    whole(cluster)
+
+
+@pytest.mark.soak
+def test_a_resolution_that_is_given_up_leaves_both_sides_as_they_were(parted: tuple[Cluster, list[str]]) -> None:
+    cluster, (by_a, by_b, _) = parted
+    a, b = cluster.nodes
+    write(a, by_a, 256)
+    write(b, by_b, 512)
+    lost = digest(b, by_b)
+    splitting.meet(cluster)
+    cluster.network.drop(DRBD_PORT)
+    splitting.resolve_killed_at(b, "KEEPER", "--keep", "nodea", "--preserve-to", ASIDE, "--yes")
+    b.run(f"pvedrbdstor split-brain resolve {STORAGE} --abandon")
+    assert "cs:StandAlone" in b.run("cat /proc/drbd")
+    cluster.network.heal()
+    b.run(f"drbdadm primary {RESOURCE} && mount -t ocfs2 /dev/drbd0 {MOUNT_POINT}", 120)
+    assert digest(b, by_b) == lost and show(b)["case"] == "split-brain"
+    done = resolve(b, "--keep", "nodea", "--preserve-to", ASIDE, "--yes")
+    assert done.rc == 0, done.out
     whole(cluster)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,31 +11,62 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvedrbdstor.errors import SplitJournalBroken
-from pvedrbdstor.fencing.split.journal import Journal, path_of, put_away, read, write
-from pvedrbdstor.fencing.split.steps import Preserve, Step
+from pvedrbdstor.fencing.split.journal import Journal, put_away, read, write
+from pvedrbdstor.fencing.split.seal import Seal
+from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
+from pvedrbdstor.mirror.bringup import paths
 
-JOURNAL = Journal("ha", "pve1", "pve2", 1.5, Preserve.SNAPSHOT, "vg/r0-split", 77, ("images/100/a.raw",), ((0, 4096),))
+JOURNAL = Journal(
+    storage="ha",
+    keep="pve1",
+    discard="pve2",
+    began=1.5,
+    current=(1 << 64) - 2,
+    bitmap=8,
+    keeper=None,
+    preserve=Preserve.SNAPSHOT,
+    target="vg/r0-split",
+    size=77,
+    files=("images/100/a.raw",),
+    ranges=((0, 4096),),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(paths, "RESOLUTIONS", str(tmp_path_factory.mktemp("journals")))
+        yield
 
 
 @given(st.frozensets(st.sampled_from(list(Step))), st.sampled_from([None, *Step]), st.sampled_from(list(Preserve)))
-def test_it_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, done: frozenset[Step], doing: Step | None, how: Preserve
-) -> None:
-    folder = str(tmp_path_factory.mktemp("journal"))
-    journal = replace(JOURNAL, done=done, doing=doing, preserve=how, discarded_boot="b")
-    write(journal, folder)
-    assert read("ha", folder) == journal
+def test_it_is_read_back(done: frozenset[Step], doing: Step | None, how: Preserve) -> None:
+    sealed = Seal("b", 7, 4096) if done else None
+    journal = replace(JOURNAL, done=done, doing=doing, preserve=how, discarded_boot="b", seal=sealed, given_up=("x",))
+    write(journal)
+    assert read("ha") == journal
 
 
-def test_without_one_there_is_none_and_a_broken_one_is_told(tmp_path: Path) -> None:
-    assert read("ha", str(tmp_path)) is None
+def test_without_one_there_is_none_and_a_broken_one_is_told() -> None:
+    assert read("nobody") is None
     for text in ("", "[]", "{}", '{"format": 9}'):
-        Path(path_of("ha", str(tmp_path))).write_text(text)
+        Path(paths.RESOLUTIONS).mkdir(exist_ok=True)
+        Path(paths.resolution("ha")).write_text(text)
         with pytest.raises(SplitJournalBroken, match="cannot be read"):
-            read("ha", str(tmp_path))
+            read("ha")
 
 
-def test_what_has_ended_is_kept_under_another_name(tmp_path: Path) -> None:
-    write(JOURNAL, str(tmp_path))
-    kept = put_away(JOURNAL, str(tmp_path))
-    assert read("ha", str(tmp_path)) is None and Path(kept).exists()
+def test_what_has_ended_is_kept_under_another_name() -> None:
+    write(JOURNAL)
+    kept = put_away(JOURNAL)
+    assert read("ha") is None and Path(kept).exists()
+
+
+def test_preserving_anew_overwrites_nothing_that_there_is() -> None:
+    done = frozenset({Step.COPY, Step.DOWN, Step.CHECK, Step.DISCARD})
+    first = replace(JOURNAL, done=done, seal=Seal("b", 7, 4096), target="/aside/x")
+    second = first.anew()
+    third = second.anew()
+    assert [it.target for it in (first, second, third)] == ["/aside/x", "/aside/x-2", "/aside/x-3"]
+    assert third.given_up == ("/aside/x", "/aside/x-2")
+    assert not second.done & PRESERVING and second.seal is None and not second.preserved

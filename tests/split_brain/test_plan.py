@@ -1,9 +1,8 @@
-"""The plan: nothing is discarded before it was preserved, every crash can be gone on from, guests stop it."""
+"""The plan: nothing is discarded before it was preserved as it is, every crash can be gone on from, guests stop it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,176 +12,89 @@ from pvedrbdstor.errors import SplitRefused, SplitStepFailed
 from pvedrbdstor.fencing.split.execute import resolve
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Action, Done, Refusal, Situation, next_step
-from pvedrbdstor.fencing.split.steps import DESTRUCTIVE, Preserve, Step
+from pvedrbdstor.fencing.split.seal import Seal
+from pvedrbdstor.fencing.split.steps import DESTRUCTIVE, PRESERVING, Preserve, Step
+from tests.split_brain.world import APART, JOURNAL, MINE, THEIRS, World
 
-JOURNAL = Journal("ha", "pve1", "pve2", 0.0, Preserve.FILES, "/aside/ha-split")
-APART = Situation(
-    boot="boot-1", mounted=True, role="Primary", disk="UpToDate", connection="StandAlone", replication="Off"
-)
+SEALED = replace(JOURNAL, seal=Seal("boot-1", 1, 0))
+PRESERVED = replace(SEALED, done=frozenset({Step.COPY, Step.DOWN, Step.CHECK}))
+MOUNTED = replace(APART, current=MINE, bitmap=JOURNAL.bitmap)
+QUIET = replace(MOUNTED, mounted=False, role="Secondary", sealed=True)
 
-
-class Crash(BaseException):
-    """The process dies here."""
-
-
-@dataclass
-class World:
-    """The side to lose, as DRBD and the kernel would behave; crashes are drawn at each step, before or after its effect.
-
-    data: what this side's copy is: "mine" until the resync has begun, "mixed" during it, "theirs" after it.
-    """
-
-    how: Preserve
-    crashes: Iterator[str]
-    auto_reconnect: bool
-    now: Situation = APART
-    data: str = "mine"
-    preserved: str | None = None
-    frozen: str | None = None
-    discarding: bool = False
-    keeper_waits: bool = False
-    stored: Journal = JOURNAL
-    boots: int = 1
-    taken: list[Step] = field(default_factory=list)
-    time: float = 0.0
-
-    def look(self, journal: Journal) -> Situation:
-        return replace(self.now, preserved=self.preserved is not None)
-
-    def save(self, journal: Journal) -> None:
-        self.stored = journal
-        self._maybe("save")
-
-    def clock(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-    def wait(self, step: Step, journal: Journal, now: Situation) -> None:
-        self._maybe(step.name)
-        if step is Step.KEEPER:
-            self.keeper_waits = True
-            self._meet()
-        else:
-            self.data = "theirs"
-            self.now = replace(self.now, replication="Established", disk="UpToDate", peer_disk="UpToDate")
-
-    def act(self, step: Step, journal: Journal) -> Journal:
-        self._maybe(step.name)
-        self.taken.append(step)
-        changed = self._effect(step, journal)
-        self._maybe(step.name)
-        return changed
-
-    def _effect(self, step: Step, journal: Journal) -> Journal:
-        now = self.now
-        match step:
-            case Step.DRBD_UP:
-                self.now = replace(now, disk=self._disk(), role="Secondary", connection="Connecting", replication="Off")
-            case Step.DISCONNECT:
-                self.now, self.discarding = replace(now, connection="StandAlone"), False
-            case Step.QUIESCE:
-                self.now = replace(now, read_only=True)
-            case Step.COPY:
-                assert now.mounted and now.read_only
-                self.preserved = self.data
-            case Step.DOWN:
-                self.now = replace(now, mounted=False, read_only=False, role="Secondary")
-            case Step.SNAPSHOT | Step.IMAGE:
-                assert not now.mounted and now.role == "Secondary"
-                self.preserved = self.data
-                return replace(journal, preserve=Preserve.SNAPSHOT if step is Step.SNAPSHOT else Preserve.DEVICE)
-            case Step.CHECK:
-                assert self.preserved == "mine"
-            case Step.DISCARD:
-                assert now.connection == "StandAlone" and now.role == "Secondary" and not now.mounted
-                self.discarding = True
-                self.now = replace(now, connection="Connecting")
-                self._meet()
-                return replace(journal, discarded_boot=now.boot)
-            case Step.CONNECT:
-                self.now = replace(now, connection="Connecting")
-                self._meet()
-            case Step.UP:
-                assert self.data == "theirs"
-                self.now = replace(now, mounted=True, role="Primary")
-            case _:
-                assert step is Step.COMPARE and self.data == "theirs"
-        return journal
-
-    def _disk(self) -> str:
-        return "Inconsistent" if self.data == "mixed" else "UpToDate"
-
-    def _meet(self) -> None:
-        """Both connect: without anybody's word a split brain is found, and this side gives up."""
-        if not self.keeper_waits:
-            return
-        if self.discarding or self.data != "mine":
-            if self.data == "mine":
-                assert self.preserved == "mine", "discarded what was not preserved"
-                self.data = "mixed"
-            disk = "UpToDate" if self.data == "theirs" else "Inconsistent"
-            replication = "Established" if self.data == "theirs" else "SyncTarget"
-            self.now = replace(
-                self.now, connection="Connected", replication=replication, disk=disk, peer_disk="UpToDate"
-            )
-            self.discarding = False
-        else:
-            self.now = replace(self.now, connection="StandAlone", replication="Off")
-            self.keeper_waits = False  # it has given up as well
-
-    def _maybe(self, _where: str) -> None:
-        match next(self.crashes, None):
-            case "kill":
-                raise Crash
-            case "reboot":
-                self.boots += 1
-                self.discarding = False
-                self.now = Situation(boot=f"boot-{self.boots}")
-                if self.auto_reconnect:  # the node's own boot brings DRBD up, which meets the keeper if that waits
-                    self.now = replace(
-                        self.now, disk=self._disk(), role="Secondary", connection="Connecting", replication="Off"
-                    )
-                    self._meet()
-                raise Crash
-
-    def run(self) -> None:
-        """As an administrator does: the same command again after each crash."""
-        for _ in range(60):
-            try:
-                resolve(self.stored, self)
-                return
-            except Crash:
-                continue
-        raise AssertionError(f"never done: {self.taken}")
+_crashes = st.lists(st.sampled_from([None, None, None, "kill", "reboot", "intrude"]), max_size=40)
 
 
-_crashes = st.lists(st.sampled_from([None, None, None, "kill", "reboot"]), max_size=40)
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.sampled_from(list(Preserve)), _crashes, st.booleans(), st.booleans())
-def test_whatever_crashes_it_ends_with_one_copy_and_the_other_preserved(
-    how: Preserve, crashes: list[str | None], auto_reconnect: bool, mounted: bool
+@settings(max_examples=1500, deadline=None)
+@given(st.sampled_from(list(Preserve)), _crashes, st.booleans(), st.booleans(), st.integers(0, 2))
+def test_whatever_crashes_and_whoever_writes_meanwhile_all_that_is_discarded_was_preserved(
+    how: Preserve, crashes: list[str | None], auto_reconnect: bool, mounted: bool, writes: int
 ) -> None:
     journal = replace(JOURNAL, preserve=how)
     now = APART if mounted else replace(APART, mounted=False, role="Secondary")
-    world = World(how, iter(crashes), auto_reconnect, now=now, stored=journal)  # type: ignore[arg-type]
+    world = World(iter(crashes), auto_reconnect, now=now, stored=journal, written=writes)
     world.run()
-    assert world.data == "theirs" and world.preserved == "mine" and world.now.mounted
+    assert world.data == "theirs"
+    assert world.lost is not None and world.preserved[world.stored.target] == world.lost
     assert next_step(world.stored, world.look(world.stored)) == Done()
 
 
+@settings(max_examples=1500, deadline=None)
+@given(
+    st.sampled_from(list(Preserve)),
+    st.frozensets(st.sampled_from(sorted(PRESERVING | {Step.DOWN, Step.DISCARD}, key=str))),
+    st.sampled_from([MINE, MINE + 2]),
+    st.booleans(),
+    _crashes,
+)
+def test_the_record_of_an_earlier_split_brain_discards_nothing(
+    how: Preserve, done: frozenset[Step], current: int, there: bool, crashes: list[str | None]
+) -> None:
+    """Its copies may even still be there; of an earlier copy, or of this one before it was written again."""
+    old = replace(JOURNAL, preserve=how, done=done, current=current, bitmap=8, discarded_boot="boot-1")
+    old = replace(old, seal=Seal("boot-1", 1, 7))
+    world = World(iter(crashes), True, stored=old, written=9)
+    if there:
+        world.preserved[old.target] = "mine 7"
+    with pytest.raises(SplitRefused, match="--abandon"):
+        world.run()
+    assert world.data == "mine" and Step.DISCARD not in world.taken
+
+
 def test_the_steps_of_an_undisturbed_resolution() -> None:
-    world = World(Preserve.FILES, iter(()), True, keeper_waits=False)
+    world = World(iter(()), True)
     world.run()
     assert world.taken == [
-        *(Step.QUIESCE, Step.COPY, Step.DOWN, Step.CHECK, Step.DISCARD, Step.COMPARE, Step.UP),
+        *(Step.QUIESCE, Step.COPY, Step.DOWN, Step.SEAL, Step.CHECK, Step.DISCARD, Step.COMPARE),
     ]
-    snapshot = World(Preserve.SNAPSHOT, iter(()), True, stored=replace(JOURNAL, preserve=Preserve.SNAPSHOT))
+    snapshot = World(iter(()), True, stored=replace(JOURNAL, preserve=Preserve.SNAPSHOT))
     snapshot.run()
-    assert snapshot.taken[:3] == [Step.DOWN, Step.SNAPSHOT, Step.CHECK]
+    assert snapshot.taken[:4] == [Step.DOWN, Step.SEAL, Step.SNAPSHOT, Step.CHECK]
+
+
+def test_after_a_reboot_what_was_preserved_is_compared_and_not_taken_on_trust() -> None:
+    world = World(iter(()), False, stored=replace(JOURNAL, preserve=Preserve.SNAPSHOT))
+    world.keeper_comes = False
+    with pytest.raises(SplitStepFailed):
+        resolve(world.stored, world)
+    world.reboot()
+    world.keeper_comes = True
+    world.taken.clear()
+    world.run()
+    assert world.taken == [Step.DRBD_UP, Step.DISCONNECT, Step.RECHECK, Step.DISCARD, Step.COMPARE]
+
+
+def test_what_was_written_after_preserving_is_preserved_as_well() -> None:
+    world = World(iter(()), True)
+    world.keeper_comes = False
+    with pytest.raises(SplitStepFailed):
+        resolve(world.stored, world)
+    first = world.stored.target
+    world.intrude(force=True)
+    world.keeper_comes = True
+    world.run()
+    assert world.stored.target != first and world.stored.given_up == (first,)
+    assert world.preserved[world.stored.target] == world.lost == "mine 1"
+    assert world.preserved[first] == "mine 0"
 
 
 _situations = st.builds(
@@ -197,6 +109,11 @@ _situations = st.builds(
     peer_disk=st.sampled_from(["UpToDate", "Inconsistent", "DUnknown", None]),
     users=st.sampled_from([(), ("VM 100",)]),
     preserved=st.booleans(),
+    sealed=st.booleans(),
+    copied=st.booleans(),
+    current=st.sampled_from([MINE, THEIRS, None]),
+    bitmap=st.sampled_from([0, JOURNAL.bitmap, None]),
+    known=st.frozensets(st.sampled_from([MINE, THEIRS])),
     tries=st.integers(0, 4),
 )
 _journals = st.builds(
@@ -212,24 +129,27 @@ _journals = st.builds(
 @given(_journals, _situations)
 def test_in_no_state_is_anything_discarded_that_is_not_preserved(journal: Journal, now: Situation) -> None:
     answer = next_step(journal, now)
-    if isinstance(answer, Action) and answer.step in DESTRUCTIVE:
-        assert Step.CHECK in journal.done and now.preserved
-        assert not now.mounted or now.disk == "Inconsistent"
+    if isinstance(answer, Action) and answer.step in DESTRUCTIVE and now.disk != "Inconsistent":
+        assert Step.CHECK in journal.done and now.preserved and now.sealed
+        assert (now.current, now.bitmap) == (journal.current, journal.bitmap)
+        assert not now.mounted and now.role == "Secondary"
+    if answer == Action(Step.COMPARE):
+        assert Step.CHECK in journal.done and now.current != journal.current and journal.keeper in now.known
 
 
 @settings(max_examples=1000, deadline=None)
 @given(_journals, _situations)
 def test_nothing_is_unmounted_preserved_or_discarded_while_guests_run(journal: Journal, now: Situation) -> None:
-    answer = next_step(journal, replace(now, users=("VM 100",), connection="StandAlone", disk="UpToDate"))
-    if isinstance(answer, Action):
-        assert answer.step is Step.UP
-    elif isinstance(answer, Refusal) and now.preserved and Step.COMPARE not in journal.done:
+    same = replace(now, current=journal.current, bitmap=journal.bitmap)
+    answer = next_step(journal, replace(same, users=("VM 100",), connection="StandAlone", disk="UpToDate"))
+    assert not isinstance(answer, Action)
+    if isinstance(answer, Refusal) and (now.preserved or Step.CHECK not in journal.done):
         assert "VM 100" in answer.cause and "pve2" in answer.cause
 
 
 @pytest.mark.parametrize("step", [Step.QUIESCE, Step.COPY, Step.DOWN])
 def test_a_guest_that_is_started_meanwhile_stops_it(step: Step) -> None:
-    world = World(Preserve.FILES, iter(()), True)
+    world = World(iter(()), True)
     act = world.act
 
     def start_a_guest(taken: Step, journal: Journal) -> Journal:
@@ -245,26 +165,71 @@ def test_a_guest_that_is_started_meanwhile_stops_it(step: Step) -> None:
 
 
 def test_a_copy_that_is_gone_stops_it() -> None:
-    journal = replace(JOURNAL, done=frozenset({Step.COPY, Step.DOWN, Step.CHECK}))
-    answer = next_step(journal, replace(APART, mounted=False, role="Secondary", preserved=False))
+    answer = next_step(PRESERVED, replace(QUIET, preserved=False))
     assert isinstance(answer, Refusal) and "not there any more" in answer.cause
 
 
+def test_files_that_were_copied_before_somebody_unmounted_are_not_trusted() -> None:
+    """Who did, and what was written before that, nobody knows: the whole device is copied."""
+    copied = replace(JOURNAL, done=frozenset({Step.COPY}))
+    assert next_step(copied, QUIET) == Action(Step.ANEW)
+    assert next_step(replace(JOURNAL, seal=SEALED.seal), QUIET) == Action(Step.IMAGE)
+    assert next_step(replace(copied, seal=SEALED.seal), QUIET) == Action(Step.CHECK)
+    assert next_step(copied, replace(MOUNTED, read_only=True)) == Action(Step.COPY)
+    assert next_step(copied, replace(MOUNTED, read_only=True, copied=True)) == Action(Step.DOWN)
+
+
 def test_the_wrong_direction_is_told() -> None:
-    journal = replace(JOURNAL, done=frozenset({Step.COPY, Step.DOWN, Step.CHECK, Step.DISCARD}))
-    answer = next_step(journal, replace(APART, mounted=False, connection="Connected", replication="SyncSource"))
+    told = replace(PRESERVED, done=PRESERVED.done | {Step.DISCARD})
+    answer = next_step(told, replace(QUIET, connection="Connected", replication="SyncSource"))
     assert isinstance(answer, Refusal) and "not the other way" in answer.cause
 
 
+TOGETHER = replace(
+    QUIET, connection="Connected", replication="Established", peer_disk="UpToDate", current=THEIRS, bitmap=0
+)
+
+
+@pytest.mark.parametrize(
+    ("journal", "current", "known", "said"),
+    [
+        (PRESERVED, MINE, {MINE, THEIRS}, "with pve2's data, not with pve1's"),
+        (PRESERVED, 0x77, {0x77}, "do not say that it is the copy that pve1 had"),
+        (PRESERVED, None, set(), "cannot be read"),
+        (JOURNAL, THEIRS, {THEIRS}, "resolved meanwhile by somebody else"),
+    ],
+)
+def test_two_equal_copies_are_a_success_only_if_it_is_the_kept_one(
+    journal: Journal, current: int | None, known: set[int], said: str
+) -> None:
+    answer = next_step(journal, replace(TOGETHER, current=current, known=frozenset(known)))
+    assert isinstance(answer, Refusal) and said in answer.cause
+    good = replace(TOGETHER, known=frozenset({THEIRS}))
+    assert next_step(PRESERVED, good) == Action(Step.COMPARE)
+    assert next_step(replace(PRESERVED, keeper=None), good) == Action(Step.COMPARE)
+
+
 def test_drbd_that_gives_up_again_and_again_is_told() -> None:
-    journal = replace(JOURNAL, done=frozenset({Step.COPY, Step.DOWN, Step.CHECK, Step.DISCARD}))
-    answer = next_step(journal, replace(APART, mounted=False, role="Secondary", tries=3))
+    now = replace(QUIET, current=MINE, bitmap=JOURNAL.bitmap, tries=3)
+    answer = next_step(replace(PRESERVED, done=PRESERVED.done | {Step.DISCARD}), now)
     assert isinstance(answer, Refusal) and "3 times" in answer.cause
 
 
+def test_a_disk_that_has_failed_is_told() -> None:
+    for journal in (JOURNAL, PRESERVED):
+        answer = next_step(journal, replace(QUIET, disk="Diskless"))
+        assert isinstance(answer, Refusal) and "no disk on pve2" in answer.cause
+
+
 def test_a_keeper_that_never_comes_ends_with_the_command_for_it() -> None:
-    world = World(Preserve.FILES, iter(()), True)
-    world._meet = lambda: None  # type: ignore[method-assign]
+    world = World(iter(()), True, keeper_comes=False)
     with pytest.raises(SplitStepFailed, match="split-brain resolve ha --keep pve1"):
         resolve(world.stored, world)
-    assert world.data == "mine" and world.preserved == "mine"
+    assert world.data == "mine" and world.preserved[world.stored.target] == "mine 0"
+
+
+def test_a_resync_that_stands_still_is_not_waited_for_for_ever() -> None:
+    world = World(iter(()), True)
+    world.wait = lambda step, journal, now: World.wait(world, step, journal, now) if step is Step.KEEPER else None  # type: ignore[method-assign]
+    with pytest.raises(SplitStepFailed, match="nothing was copied for 180 s"):
+        resolve(world.stored, world)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pvedrbdstor import command
 from pvedrbdstor.errors import SplitStepFailed
 from pvedrbdstor.fencing.split import copies, lvm, preserve
-from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.preserve import Choice, choose
 from pvedrbdstor.fencing.split.ranges import CHUNK
 from pvedrbdstor.fencing.split.steps import Preserve, Step
+from tests.split_brain import world
 
 GIB = 1 << 30
 LV = lvm.Volume("pve", "r0", 100 * GIB, 200 * GIB, "")
@@ -128,7 +128,7 @@ class Lvm:
         raise AssertionError(argv)
 
 
-JOURNAL = Journal("ha", "pve1", "pve2", 0.0, Preserve.SNAPSHOT, "pve/r0-split-T", LV.full_snapshot)
+JOURNAL = replace(world.JOURNAL, preserve=Preserve.SNAPSHOT, target="pve/r0-split-T", size=LV.full_snapshot)
 
 
 def test_the_snapshot_is_made_once_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:

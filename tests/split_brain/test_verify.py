@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,15 +13,14 @@ from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import SplitStepFailed
 from pvedrbdstor.fencing.split import verify
-from pvedrbdstor.fencing.split.journal import Journal
-from pvedrbdstor.fencing.split.steps import Preserve
 from pvedrbdstor.fencing.split.verify import parts
 from pvedrbdstor.mirror.facts import Drbd, Peer
+from tests.split_brain import world
 
 MIB = 1 << 20
 SIZE = 100 * MIB + 4096
 CONFIG = StorageConfig("ha", "/mnt/pve/ha", "r0")
-JOURNAL = Journal("ha", "pve1", "pve2", 0.0, Preserve.FILES, "/aside", ranges=((4096, 4096), (50 * MIB, 4096)))
+JOURNAL = replace(world.JOURNAL, target="/aside", ranges=((4096, 4096), (50 * MIB, 4096)))
 
 
 @given(st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(1, 3 * MIB)), max_size=60), st.integers(1, 5))

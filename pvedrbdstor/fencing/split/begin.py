@@ -55,11 +55,16 @@ def begin(config: StorageConfig, *, keep: str | None, folder: str | None, other_
             device=preserve.device_size(device),
         )
         if not isinstance(choice, Refusal):
+            ids, theirs = own.ids, report.other.ids if report.other is not None else None
+            assert ids is not None  # refuse() has seen to it
             journal = Journal(
                 storage=config.id,
                 keep=str(report.other_name),
                 discard=own.node,
                 began=began,
+                current=ids.current,
+                bitmap=ids.bitmap,
+                keeper=theirs.current if theirs is not None else None,
                 preserve=choice.how,
                 target=choice.target,
                 size=choice.size,
@@ -99,6 +104,11 @@ def refuse(report: Report, *, keep: str | None, policies: tuple[str, ...], users
         return Refusal(
             f"it is no split brain for certain. {said}",
             f"Look at 'pvedrbdstor split-brain show {storage}', on both nodes",
+        )
+    if own.ids is None:
+        return Refusal(
+            f"DRBD's identifiers of {own.node}'s copy cannot be read, so nobody could tell later which copy it was",
+            "Look at 'drbdadm get-gi' and 'dmesg'",
         )
     if report.other is not None and report.other.disk not in _WHOLE:
         return Refusal(

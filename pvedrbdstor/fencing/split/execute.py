@@ -14,6 +14,8 @@ from pvedrbdstor.fencing.split.steps import Step
 
 KEEPER_SECONDS = 600.0
 """For so long the node to keep is waited for: somebody may have to run the command there."""
+STALL_SECONDS = 180.0
+"""Without a KiB less to resync: DRBD itself gives up a connection that does not answer after some 10 s."""
 _PAUSE = 0.5
 _REPEATS = 5
 _T = TypeVar("_T")
@@ -43,56 +45,89 @@ class Hands(Protocol):
 
 def resolve(journal: Journal, hands: Hands, report: Callable[[Step], None] = lambda _: None) -> Journal:
     """Go on until it is done. Raises SplitRefused, SplitStepFailed; whatever it raises, calling it again goes on from there."""
-    tries = repeats = 0
-    last: Step | None = None
-    since = hands.clock()
-    while True:
-        now = replace(_guarded(journal, "looking at this node", hands.look), tries=tries)
-        match next_step(journal, now):
+    run = _Run(journal, hands, report)
+    while not run.advance():
+        pass
+    return run.journal
+
+
+class _Run:
+    """One run of the command: what only it knows, as the journal must not.
+
+    tries: how often it has told DRBD to discard. copied: it has copied the files. repeats: of the same step, one after the other.
+    since: when the present step was first taken, or last got on.
+    """
+
+    def __init__(self, journal: Journal, hands: Hands, report: Callable[[Step], None]) -> None:
+        self.journal = journal
+        self._hands, self._report = hands, report
+        self._tries = self._repeats = 0
+        self._copied = False
+        self._last: Step | None = None
+        self._since = hands.clock()
+        self._left: int | None = None
+
+    def advance(self) -> bool:
+        """Take the next step; True when there is none left."""
+        found = _guarded(self.journal, "looking at this node", self._hands.look)
+        now = replace(found, tries=self._tries, copied=self._copied)
+        match next_step(self.journal, now):
             case Done():
-                return journal
+                return True
             case Refusal(cause, remedy):
-                raise SplitRefused(storage=journal.storage, cause=cause, remedy=remedy)
+                raise SplitRefused(storage=self.journal.storage, cause=cause, remedy=remedy)
             case Action(step):
-                if step is not last:
-                    last, since, repeats = step, hands.clock(), 0
-                    report(step)
-                if step in _WAITING:
-                    journal = _wait(step, journal, hands, now, since)
-                    continue
-                repeats += 1
-                if repeats > _REPEATS:
-                    raise _failed(
-                        journal, step.value, f"it was taken {_REPEATS} times and the node is not as it should be"
-                    )
-                tries += step is Step.DISCARD
-                journal = _take(step, journal, hands)
+                self._go(step, now)
+        return False
 
+    def _go(self, step: Step, now: Situation) -> None:
+        if step is not self._last:
+            self._last, self._since, self._repeats, self._left = step, self._hands.clock(), 0, None
+            self._report(step)
+        if step in _WAITING:
+            self._wait(step, now)
+            return
+        self._repeats += 1
+        if self._repeats > _REPEATS:
+            detail = f"it was taken {_REPEATS} times and the node is not as it should be"
+            raise _failed(self.journal, step.value, detail)
+        self._tries += step is Step.DISCARD
+        self._take(step)
+        self._copied = (self._copied or step is Step.COPY) and step is not Step.ANEW
 
-def _take(step: Step, journal: Journal, hands: Hands) -> Journal:
-    journal = journal.begin(step)
-    hands.save(journal)
-    reach(f"split.begun.{step.name}")
-    journal = _guarded(journal, step.value, lambda before: hands.act(step, before)).end(step)
-    reach(f"split.acted.{step.name}")
-    hands.save(journal)
-    return journal
-
-
-def _wait(step: Step, journal: Journal, hands: Hands, now: Situation, since: float) -> Journal:
-    if journal.doing is not step:
-        journal = journal.begin(step)
-        hands.save(journal)
+    def _take(self, step: Step) -> None:
+        self.journal = self.journal.begin(step)
+        self._hands.save(self.journal)
         reach(f"split.begun.{step.name}")
-    if step is Step.KEEPER and hands.clock() - since > KEEPER_SECONDS:
-        detail = (
-            f"{journal.keep} has not connected for {KEEPER_SECONDS:.0f} s. Run there: 'pvedrbdstor split-brain resolve "
-            f"{journal.storage} --keep {journal.keep}'"
-        )
-        raise _failed(journal, step.value, detail)
-    hands.wait(step, journal, now)
-    hands.sleep(_PAUSE)
-    return journal
+        self.journal = _guarded(self.journal, step.value, lambda before: self._hands.act(step, before)).end(step)
+        reach(f"split.acted.{step.name}")
+        self._hands.save(self.journal)
+
+    def _wait(self, step: Step, now: Situation) -> None:
+        if self.journal.doing is not step:
+            self.journal = self.journal.begin(step)
+            self._hands.save(self.journal)
+            reach(f"split.begun.{step.name}")
+        if now.out_of_sync != self._left and step is Step.RESYNC:
+            self._left, self._since = now.out_of_sync, self._hands.clock()
+        if (detail := self._too_long(step, self._hands.clock() - self._since)) is not None:
+            raise _failed(self.journal, step.value, detail)
+        self._hands.wait(step, self.journal, now)
+        self._hands.sleep(_PAUSE)
+
+    def _too_long(self, step: Step, seconds: float) -> str | None:
+        keep, storage = self.journal.keep, self.journal.storage
+        if step is Step.KEEPER and seconds > KEEPER_SECONDS:
+            return (
+                f"{keep} has not connected for {KEEPER_SECONDS:.0f} s. Run there: 'pvedrbdstor split-brain resolve {storage} "
+                f"--keep {keep}'"
+            )
+        if step is Step.RESYNC and seconds > STALL_SECONDS:
+            return (
+                f"nothing was copied for {STALL_SECONDS:.0f} s, with {self._left or 0} KiB left. Look at 'cat /proc/drbd' (paused?), "
+                "at the link and at 'dmesg' on both nodes"
+            )
+        return None
 
 
 def _guarded(journal: Journal, what: str, work: Callable[[Journal], _T]) -> _T:

@@ -9,13 +9,14 @@ from dataclasses import replace
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands, devices, metadata
-from pvedrbdstor.errors import CommandFailed, Error
-from pvedrbdstor.fencing.split import copies, journal, look, preserve, remote, verify
+from pvedrbdstor.drbd.events2 import State
+from pvedrbdstor.drbd.generation_ids import parse
+from pvedrbdstor.errors import CommandFailed, Error, SplitStepFailed
+from pvedrbdstor.fencing.split import copies, journal, look, preserve, remote, seal, verify
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Situation
 from pvedrbdstor.fencing.split.steps import Step
-from pvedrbdstor.mirror.bringup import down, holders, join
-from pvedrbdstor.mirror.bringup.facts import Options
+from pvedrbdstor.mirror.bringup import down, holders
 from pvedrbdstor.mirror.facts import drbd_facts
 from pvedrbdstor.mirror.gather import mounted_at
 
@@ -34,11 +35,9 @@ class NodeHands:
         say: Callable[[str], None] = lambda _: None,
         copied: copies.Progress = lambda _: None,
         left: Callable[[int], None] = lambda _: None,
-        folder: str = journal.FOLDER,
     ) -> None:
         self._config = config
         self._say, self._copied, self._left = say, copied, left
-        self._folder = folder
         self._asked_at = -_ASK_AGAIN_SECONDS
         self._told = False
 
@@ -51,8 +50,10 @@ class NodeHands:
         mounted = entry is not None and minor is not None and entry.device == (devices.MAJOR, minor)
         peer = drbd.peers[0] if drbd is not None else None
         apart = peer is None or not peer.connected
+        line = look.identifiers(config)
+        ids = parse(line) if line is not None else None
         return Situation(
-            boot=boot_id(),
+            boot=seal.boot_id(),
             mounted=mounted,
             read_only=mounted and entry is not None and "ro" in entry.options,
             role=drbd.role if drbd is not None else None,
@@ -61,9 +62,16 @@ class NodeHands:
             replication=peer.replication if peer is not None else None,
             peer_disk=peer.disk if peer is not None else None,
             out_of_sync=peer.out_of_sync if peer is not None else None,
+            current=ids.current if ids is not None else None,
+            bitmap=ids.bitmap if ids is not None else None,
+            known=frozenset((ids.current, ids.bitmap, *ids.history)) if ids is not None else frozenset(),
             users=users(config.path) if mounted and apart else (),
             preserved=not journal.preserved or not apart or preserve.is_there(journal),
+            sealed=self._sealed(journal, state),
         )
+
+    def _sealed(self, journal: Journal, state: State) -> bool:
+        return journal.seal is not None and seal.holds(journal.seal, seal.take(self._config, state))
 
     def act(self, step: Step, journal: Journal) -> Journal:
         changed = _ACTIONS[step](self, journal)
@@ -77,7 +85,7 @@ class NodeHands:
             self._ask_keeper(journal)
 
     def save(self, journal_: Journal) -> None:
-        journal.write(journal_, self._folder)
+        journal.write(journal_)
 
     def clock(self) -> float:
         return time.monotonic()
@@ -116,22 +124,48 @@ class NodeHands:
     def _down(self, journal: Journal) -> None:
         down.take_down(self._config, stop=False)
 
+    def _seal(self, journal: Journal) -> Journal:
+        return replace(journal, seal=seal.take(self._config, self._state()))
+
     def _snapshot(self, journal: Journal) -> None:
         preserve.snapshot(journal, lower_device(self._config))
 
     def _image(self, journal: Journal) -> Journal:
-        return preserve.copy_device(journal, lower_device(self._config), self._copied)
+        return preserve.copy_device(journal, lower_device(self._config), self._size(), self._copied)
 
     def _check(self, journal: Journal) -> Journal:
-        """And note, now that DRBD has written its bitmap, which blocks are to be compared at the end."""
-        preserve.check(journal, self._copied)
+        """And note, now that DRBD has written its bitmap, which blocks are to be compared at the end.
+
+        What was found wrong is not used again: the next run preserves anew.
+        """
+        try:
+            preserve.check(journal, self._copied)
+        except SplitStepFailed:
+            self.save(journal.anew())
+            raise
         sure, perhaps = look.blocks(self._config)
         return replace(journal, ranges=metadata.merged([*journal.ranges, *sure, *(perhaps or ())]))
 
+    def _recheck(self, journal: Journal) -> Journal:
+        """Sealed again if what was preserved is what is to be discarded; else it is preserved anew."""
+        now = seal.take(self._config, self._state())
+        differs = preserve.differs_from_device(journal, lower_device(self._config), self._size(), self._copied)
+        if differs is None:
+            return replace(journal, seal=now)
+        self._say(f"{differs}. It is preserved once more; {journal.target} stays where it is.")
+        return journal.anew()
+
+    def _anew(self, journal: Journal) -> Journal:
+        return journal.anew()
+
     def _discard(self, journal: Journal) -> Journal:
         down.hold(self._config.id)
+        if not self._sealed(journal, self._state()):
+            raise SplitStepFailed(
+                storage=journal.storage, step=Step.DISCARD.value, detail="this node has just written to its copy"
+            )
         command.run(commands.connect_discarding(self._config.resource), timeout=_SECONDS)
-        return replace(journal, discarded_boot=boot_id())
+        return replace(journal, discarded_boot=seal.boot_id())
 
     def _connect(self, journal: Journal) -> None:
         command.run(commands.connect(self._config.resource), timeout=_SECONDS)
@@ -139,9 +173,14 @@ class NodeHands:
     def _compare(self, journal: Journal) -> None:
         verify.compare(self._config, journal, self._say)
 
-    def _up(self, journal: Journal) -> None:
-        down.release(self._config.id)
-        join.join(self._config, Options(by_hand=True), lambda _: None).raise_error()
+    def _state(self) -> State:
+        return look.drbd_state(self._config.resource)
+
+    def _size(self) -> int:
+        """Of DRBD's data in bytes, without its metadata."""
+        minor = self._state().minor_of(self._config.resource, self._config.volume)
+        with open(f"/sys/block/drbd{minor}/size", encoding="ascii") as file:
+            return int(file.read()) * 512
 
 
 _ACTIONS: dict[Step, Callable[[NodeHands, Journal], Journal | None]] = {
@@ -150,19 +189,16 @@ _ACTIONS: dict[Step, Callable[[NodeHands, Journal], Journal | None]] = {
     Step.QUIESCE: NodeHands._quiesce,
     Step.COPY: NodeHands._copy,
     Step.DOWN: NodeHands._down,
+    Step.SEAL: NodeHands._seal,
     Step.SNAPSHOT: NodeHands._snapshot,
     Step.IMAGE: NodeHands._image,
     Step.CHECK: NodeHands._check,
+    Step.RECHECK: NodeHands._recheck,
+    Step.ANEW: NodeHands._anew,
     Step.DISCARD: NodeHands._discard,
     Step.CONNECT: NodeHands._connect,
     Step.COMPARE: NodeHands._compare,
-    Step.UP: NodeHands._up,
 }
-
-
-def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
 
 
 def users(path: str) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
 """The journal of a resolution: what was decided and which steps are done, on disk before each step, so that it can go on after
-a crash at any of them."""
+a crash at any of them. While it is there nothing of ours brings the storage up (mirror/bringup)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from typing import Any
 
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import SplitJournalBroken
-from pvedrbdstor.fencing.split.steps import Preserve, Step
+from pvedrbdstor.fencing.split.seal import Seal
+from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
+from pvedrbdstor.mirror.bringup import paths
 
-FOLDER = "/var/lib/pvedrbdstor/split-brain"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
     """Of the side to lose. keep, discard: the nodes. began: seconds since 1970.
 
-    preserve: how. target: the snapshot's `VG/LV`, or the folder of the copies. size: of the snapshot, in bytes. files: paths to
-    copy. ranges: of the device, to be compared at the end. doing: the step begun last. done: those that have ended.
+    current, bitmap: DRBD's identifiers of this side's copy, to which everything here belongs. keeper: the current one of the copy
+    to keep, None where it was not known. preserve: how. target: the snapshot's `VG/LV`, or the folder of the copies. size: of
+    the snapshot, in bytes. files: paths to copy. ranges: of the device, to be compared at the end. doing: the step begun last.
+    done: those that have ended. seal: of this side before it was preserved. given_up: earlier targets, which stay where they are.
     discarded_boot: the boot in which DRBD was last told to discard, which it forgets with the kernel.
     """
 
@@ -31,6 +34,9 @@ class Journal:
     keep: str
     discard: str
     began: float
+    current: int
+    bitmap: int
+    keeper: int | None
     preserve: Preserve
     target: str
     size: int = 0
@@ -38,6 +44,8 @@ class Journal:
     ranges: tuple[Range, ...] = ()
     doing: Step | None = None
     done: frozenset[Step] = frozenset()
+    seal: Seal | None = None
+    given_up: tuple[str, ...] = ()
     discarded_boot: str | None = None
 
     def begin(self, step: Step) -> Journal:
@@ -46,31 +54,38 @@ class Journal:
     def end(self, step: Step) -> Journal:
         return replace(self, doing=None, done=self.done | {step})
 
+    def anew(self) -> Journal:
+        """With nothing preserved, to be preserved under another name: what there is already is never overwritten."""
+        first = self.given_up[0] if self.given_up else self.target
+        return replace(
+            self,
+            done=self.done - PRESERVING,
+            seal=None,
+            given_up=(*self.given_up, self.target),
+            target=f"{first}-{len(self.given_up) + 2}",
+        )
+
     @property
     def preserved(self) -> bool:
         """What the side to lose has is safe: from here on it may be discarded."""
         return Step.CHECK in self.done
 
 
-def path_of(storage: str, folder: str = FOLDER) -> str:
-    return f"{folder}/{storage}.json"
-
-
-def write(journal: Journal, folder: str = FOLDER) -> None:
+def write(journal: Journal) -> None:
     """Replace the journal, on the disk when this returns. Raises OSError."""
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    path = path_of(journal.storage, folder)
+    os.makedirs(paths.RESOLUTIONS, mode=0o700, exist_ok=True)
+    path = paths.resolution(journal.storage)
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump({"format": _FORMAT, **_as_json(journal)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     os.rename(f"{path}.new", path)
-    _sync_folder(folder)
+    _sync_folder(paths.RESOLUTIONS)
 
 
-def read(storage: str, folder: str = FOLDER) -> Journal | None:
+def read(storage: str) -> Journal | None:
     """The journal of a resolution that was begun and has not ended; None without one. Raises SplitJournalBroken, OSError."""
-    path = path_of(storage, folder)
+    path = paths.resolution(storage)
     try:
         with open(path, encoding="utf-8") as file:
             return _from_json(json.load(file))
@@ -80,13 +95,18 @@ def read(storage: str, folder: str = FOLDER) -> Journal | None:
         raise SplitJournalBroken(storage=storage, path=path, detail=f"{type(error).__name__}: {error}") from error
 
 
-def put_away(journal: Journal, folder: str = FOLDER) -> str:
+def put_away(journal: Journal) -> str:
     """Keep the journal of what has ended, or was given up, under a name with its time, which is returned. Raises OSError."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(journal.began))
-    kept = f"{folder}/{journal.storage}.{stamp}.done"
-    os.rename(path_of(journal.storage, folder), kept)
-    _sync_folder(folder)
+    kept = f"{paths.RESOLUTIONS}/{journal.storage}.{stamp}.done"
+    move(journal.storage, kept)
     return kept
+
+
+def move(storage: str, kept: str) -> None:
+    """Raises OSError."""
+    os.rename(paths.resolution(storage), kept)
+    _sync_folder(paths.RESOLUTIONS)
 
 
 def _as_json(journal: Journal) -> dict[str, Any]:
@@ -98,16 +118,19 @@ def _as_json(journal: Journal) -> dict[str, Any]:
 
 
 def _from_json(data: Mapping[str, Any]) -> Journal:
-    if data.pop("format") != _FORMAT:  # type: ignore[attr-defined]
+    values = dict(data.items())
+    if values.pop("format") != _FORMAT:
         raise ValueError("it is of another version")
     return Journal(
         **{
-            **data,
-            "preserve": Preserve(data["preserve"]),
-            "files": tuple(data["files"]),
-            "ranges": tuple((int(start), int(length)) for start, length in data["ranges"]),
-            "doing": Step[data["doing"]] if data["doing"] else None,
-            "done": frozenset(Step[name] for name in data["done"]),
+            **values,
+            "preserve": Preserve(values["preserve"]),
+            "files": tuple(values["files"]),
+            "ranges": tuple((int(start), int(length)) for start, length in values["ranges"]),
+            "doing": Step[values["doing"]] if values["doing"] else None,
+            "done": frozenset(Step[name] for name in values["done"]),
+            "seal": Seal(**values["seal"]) if values["seal"] is not None else None,
+            "given_up": tuple(values["given_up"]),
         }
     )
 

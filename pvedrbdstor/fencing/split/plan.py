@@ -1,7 +1,8 @@
 """What to do next to resolve a split brain, from the journal and this node's state alone. No I/O here.
 
 Every step is a fact about the node, not a place in a script: after a crash, a reboot or somebody else's doing the same question is
-asked again. Nothing that discards is answered before the journal has it that what is lost was preserved, and it still is there.
+asked again. Nothing that discards is answered before the journal has it that what is lost was preserved, that it still is there,
+that this is the copy it was preserved of, and that nothing was written to it since.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.steps import Preserve, Step
 
 _TRIES = 3
+_AWAY = ("SyncSource", "PausedSyncS", "WFBitMapS", "StartingSyncS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +21,9 @@ class Situation:
     """The side to lose at one moment.
 
     role, disk, connection, replication, peer_disk: DRBD's words, None while the resource is down. out_of_sync: KiB.
-    users: what uses the storage here, in words. preserved: what the journal says was preserved is there. boot: this boot's id.
-    tries: how often this run has told DRBD to discard.
+    current, bitmap: DRBD's identifiers of this copy, None where they cannot be read; known: all of them. users: what uses the
+    storage here, in words. preserved: what the journal says was preserved is there. sealed: nothing was written here since the
+    journal's seal. boot: this boot's id. copied: this run has copied the files. tries: how often it has told DRBD to discard.
     """
 
     boot: str
@@ -32,8 +35,13 @@ class Situation:
     replication: str | None = None
     peer_disk: str | None = None
     out_of_sync: int | None = None
+    current: int | None = None
+    bitmap: int | None = None
+    known: frozenset[int] = frozenset()
     users: tuple[str, ...] = ()
     preserved: bool = True
+    sealed: bool = False
+    copied: bool = False
     tries: int = 0
 
     @property
@@ -58,7 +66,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One copy of the data, on both nodes, and mounted here."""
+    """Both nodes have the copy of the node to keep, and the disks were compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +82,63 @@ Next = Action | Done | Refusal
 
 def next_step(journal: Journal, now: Situation) -> Next:
     """The first thing that is not yet so."""
-    if not journal.preserved:
-        return _preserve(journal, now)
     if Step.COMPARE in journal.done:
-        return Done() if now.mounted else Action(Step.UP)
+        return Done()
     if now.in_step:
-        return Action(Step.COMPARE)
-    if not now.preserved:
-        return Refusal(
-            f"what was preserved of this side is not there any more ({journal.target}), so nothing is discarded",
-            f"Bring it back, or begin anew: 'pvedrbdstor split-brain resolve {journal.storage} --keep {journal.keep} --start-over'",
-        )
+        return _in_step(journal, now)
+    if not journal.preserved:
+        return _not_this_copy(journal, now) or _preserve(journal, now)
     if now.connected:
         return _while_connected(journal, now)
-    return _discard(journal, now)
+    if now.disk == "Inconsistent":  # the resync has begun: there is nothing left here that could be kept
+        return Action(Step.KEEPER if now.connection not in ("StandAlone", None) else Step.CONNECT)
+    return _not_this_copy(journal, now) or _discard(journal, now)
+
+
+def _in_step(journal: Journal, now: Situation) -> Next:
+    """Equal copies: of whom?"""
+    if now.current is None:
+        return _unreadable(journal)
+    if now.current == journal.current:
+        return Refusal(
+            f"both nodes are in sync, with {journal.discard}'s data, not with {journal.keep}'s: DRBD copied it the other way, by "
+            "somebody else's doing",
+            f"What {journal.keep} had written since the copies parted is lost, unless somebody has preserved it. {_close(journal)}",
+        )
+    if journal.keeper is not None and journal.keeper not in now.known:
+        return Refusal(
+            f"both nodes are in sync, but DRBD's identifiers do not say that it is the copy that {journal.keep} had when this began",
+            f"Look at the guests' disks. What {journal.discard} had is preserved as far as {_where(journal)} has it. {_close(journal)}",
+        )
+    if not journal.preserved:
+        return Refusal(
+            f"the split brain was resolved meanwhile by somebody else: both nodes have {journal.keep}'s data, and nothing of "
+            f"{journal.discard}'s was preserved by this command",
+            _close(journal),
+        )
+    return Action(Step.COMPARE)
+
+
+def _not_this_copy(journal: Journal, now: Situation) -> Refusal | None:
+    """A journal left over from an earlier split brain says nothing of this one."""
+    if now.current is None or now.bitmap is None:
+        return _unreadable(journal)
+    if (now.current, now.bitmap) == (journal.current, journal.bitmap):
+        return None
+    return Refusal(
+        "this node's copy is not the one that this resolution began with: the nodes have met since, or it was made anew",
+        f"{_close(journal)}. Then look anew: 'pvedrbdstor split-brain show {journal.storage}'",
+    )
 
 
 def _preserve(journal: Journal, now: Situation) -> Next:
     if now.connected:
         return Refusal(
             "DRBD has connected the two nodes meanwhile, by somebody else's doing; nothing was discarded by this command",
-            f"Look at 'pvedrbdstor mirror status {journal.storage}'; this resolution is given up with '--start-over'",
+            f"Look at 'pvedrbdstor mirror status {journal.storage}'. {_close(journal)}",
         )
+    if (stop := _no_disk(journal, now)) is not None:
+        return stop
     if now.users:
         return _in_use(journal, now)
     if now.disk is None:
@@ -103,12 +146,18 @@ def _preserve(journal: Journal, now: Situation) -> Next:
     if now.connection not in ("StandAlone", None):
         return Action(Step.DISCONNECT)
     how = journal.preserve
-    if how is Preserve.FILES and Step.COPY not in journal.done:
+    if how is Preserve.FILES and not _files_are_copied(journal, now):
         if now.mounted:
             return Action(Step.COPY if now.read_only else Step.QUIESCE)
-        how = Preserve.DEVICE  # the node was restarted: its files cannot be reached without writing to this copy
+        if Step.COPY in journal.done:
+            return Action(Step.ANEW)
+        how = Preserve.DEVICE  # unmounted before they were safe: they cannot be reached without writing to this copy
     if now.mounted or now.role != "Secondary":
         return Action(Step.DOWN)
+    if journal.seal is None:
+        return Action(Step.SEAL)
+    if not now.sealed:
+        return Action(Step.ANEW)
     if how is Preserve.SNAPSHOT and Step.SNAPSHOT not in journal.done:
         return Action(Step.SNAPSHOT)
     if how is Preserve.DEVICE and Step.IMAGE not in journal.done:
@@ -116,32 +165,42 @@ def _preserve(journal: Journal, now: Situation) -> Next:
     return Action(Step.CHECK)
 
 
+def _files_are_copied(journal: Journal, now: Situation) -> bool:
+    """And nothing can have changed them since: it was this run, which has unmounted them next, or the seal says so."""
+    return Step.COPY in journal.done and (now.copied or (journal.seal is not None and not now.mounted))
+
+
 def _while_connected(journal: Journal, now: Situation) -> Next:
-    if now.replication in ("SyncSource", "PausedSyncS", "WFBitMapS", "StartingSyncS", "VerifyS", "VerifyT"):
-        if now.replication in ("VerifyS", "VerifyT"):
-            return Action(Step.RESYNC)
+    if now.replication in _AWAY:
         return Refusal(
             "DRBD copies this node's data to the other one, not the other way",
-            f"If that is what you wanted, wait for it; else 'drbdadm disconnect' here at once. What this side had is at {journal.target}",
+            f"If that is what you wanted, wait for it; else 'drbdadm disconnect' here at once. What this side had is at {_where(journal)}",
         )
     return Action(Step.RESYNC)
 
 
 def _discard(journal: Journal, now: Situation) -> Next:
+    if not now.preserved:
+        return Refusal(
+            f"what was preserved of this side is not there any more ({journal.target}), so nothing is discarded",
+            f"Bring it back, or begin anew: 'pvedrbdstor split-brain resolve {journal.storage} --keep {journal.keep} --start-over'",
+        )
+    if (stop := _no_disk(journal, now)) is not None:
+        return stop
+    if now.users:
+        return _in_use(journal, now)
     if now.disk is None:
         return Action(Step.DRBD_UP)
     waiting = now.connection not in ("StandAlone", None)
-    if now.disk == "Inconsistent":  # the resync has begun: there is nothing left here that could be kept
-        return Action(Step.KEEPER if waiting else Step.CONNECT)
-    if now.users:
-        return _in_use(journal, now)
     told = Step.DISCARD in journal.done and journal.discarded_boot == now.boot and journal.doing is not Step.DISCARD
-    if waiting and told and not now.mounted and now.role == "Secondary":
+    if waiting and told and not now.mounted and now.role == "Secondary" and now.sealed:
         return Action(Step.KEEPER)
     if waiting:
         return Action(Step.DISCONNECT)
     if now.mounted or now.role != "Secondary":
         return Action(Step.DOWN)
+    if not now.sealed:
+        return Action(Step.ANEW if journal.preserve is Preserve.FILES else Step.RECHECK)
     if now.tries >= _TRIES:
         return Refusal(
             f"DRBD was told {now.tries} times to take over {journal.keep}'s data, and has given the connection up each time",
@@ -150,9 +209,33 @@ def _discard(journal: Journal, now: Situation) -> Next:
     return Action(Step.DISCARD)
 
 
+def _no_disk(journal: Journal, now: Situation) -> Refusal | None:
+    if now.disk not in ("Diskless", "Failed", "Detaching"):
+        return None
+    return Refusal(
+        f"DRBD has no disk on {journal.discard} any more ({now.disk}), so what is on it can be neither preserved nor overwritten",
+        "Look at 'dmesg' for its errors, and at 'drbdadm attach'",
+    )
+
+
 def _in_use(journal: Journal, now: Situation) -> Refusal:
     shown = ", ".join(now.users[:5]) + (f" and {len(now.users) - 5} more" if len(now.users) > 5 else "")
     return Refusal(
         f"storage '{journal.storage}' is in use on {journal.discard}, the side to lose, by {shown}",
         "Shut those guests down here first ('qm shutdown', 'pct shutdown'), so that they stop writing what will be discarded",
     )
+
+
+def _unreadable(journal: Journal) -> Refusal:
+    return Refusal(
+        f"DRBD's identifiers of {journal.discard}'s copy cannot be read, so nobody can tell which copy it is",
+        "Look at 'drbdadm get-gi' and 'dmesg'",
+    )
+
+
+def _close(journal: Journal) -> str:
+    return f"Close this record with 'pvedrbdstor split-brain resolve {journal.storage} --abandon'"
+
+
+def _where(journal: Journal) -> str:
+    return " and ".join((*journal.given_up, journal.target))

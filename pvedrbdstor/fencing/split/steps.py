@@ -21,16 +21,21 @@ class Step(enum.Enum):
     QUIESCE = "making the file system read-only here"
     COPY = "copying the changed files aside"
     DOWN = "unmounting the storage here"
+    SEAL = "noting what DRBD has written here so far"
     SNAPSHOT = "taking a snapshot of the lower device"
     IMAGE = "copying the lower device aside"
     CHECK = "checking what was preserved"
+    RECHECK = "comparing what was preserved with this node's copy, which may have been written since"
+    ANEW = "beginning to preserve anew, as this node's copy may have been written since"
     DISCARD = "telling DRBD to take over the other node's data"
     CONNECT = "connecting DRBD again"
     KEEPER = "waiting for the node to keep"
     RESYNC = "waiting for the resync"
     COMPARE = "comparing the changed blocks on both disks"
-    UP = "bringing the storage up again"
 
 
 DESTRUCTIVE = frozenset({Step.DISCARD, Step.CONNECT})
 """What overwrites the side to lose: the first does, the second goes on with it."""
+
+PRESERVING = frozenset({Step.COPY, Step.SNAPSHOT, Step.IMAGE, Step.CHECK})
+"""What is to be done again where this side was written meanwhile."""

@@ -65,7 +65,7 @@ class Situation:
     """This node at one moment.
 
     mounted: the configured mirror is mounted and was verified. wrong_mount: what is mounted there instead, in words.
-    held_down: an administrator took the storage down. missing_modules: not in the kernel. stack: the cluster stack
+    held_down: an administrator took the storage down. resolving: a split brain's resolution discards this node's copy. missing_modules: not in the kernel. stack: the cluster stack
     OCFS2 uses, None without OCFS2. defined: the resource is configured on this node (None: not asked, it is up);
     undefined: DRBD's words when it is not. minor: None while the resource is down. superblock: None while this node is
     not Primary, or with `superblock_problem` where there is none. conf: None without cluster.conf. registered: the
@@ -81,6 +81,7 @@ class Situation:
     mounted: bool = False
     wrong_mount: str | None = None
     held_down: bool = False
+    resolving: bool = False
     missing_modules: tuple[str, ...] = ()
     stack: str | None = None
     configfs: bool = False

@@ -35,9 +35,18 @@ def gather(config: StorageConfig) -> Situation:
         return Situation(_down(config), MountPoint(True, True), _host(), None, _defaults(), mounted, wrong)
     missing = tuple(module for module in MODULES if not os.path.isdir(f"/sys/module/{module}"))
     point, conf = mount_point(config.path), _conf()
-    held = os.path.exists(paths.hold(config.id))
-    if missing:
-        return Situation(_down(config), point, _host(), conf, _defaults(), held_down=held, missing_modules=missing)
+    held, resolving = os.path.exists(paths.hold(config.id)), os.path.exists(paths.resolution(config.id))
+    if missing or resolving:
+        return Situation(
+            _down(config),
+            point,
+            _host(),
+            conf,
+            _defaults(),
+            held_down=held,
+            resolving=resolving,
+            missing_modules=missing,
+        )
     state = drbd_state(config.resource)
     mirror = _mirror(config, state)
     minor = state.minor_of(config.resource, config.volume)

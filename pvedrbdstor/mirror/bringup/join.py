@@ -29,9 +29,10 @@ def ensure_up(config: StorageConfig, call: Call) -> None:
 
     Raises StillComingUp, how the job ended (BringUpRefused, BringUpFailed), and what Call.check() does.
     """
-    if os.path.exists(paths.hold(config.id)):
-        held = plan.held_down(config)
-        raise BringUpRefused(storage=config.id, cause=held.cause, remedy=held.remedy)
+    for path, why in ((paths.resolution(config.id), plan.resolving), (paths.hold(config.id), plan.held_down)):
+        if os.path.exists(path):
+            held = why(config)
+            raise BringUpRefused(storage=config.id, cause=held.cause, remedy=held.remedy)
     last = record.read(config.id)
     if last is not None and _remembered(last, config):
         last.raise_error()

@@ -1,8 +1,9 @@
-"""Where bringing storages up keeps its files: all of it a cache that a reboot forgets, nothing of it removed."""
+"""Where bringing storages up keeps its files: a cache that a reboot forgets, nothing of it removed; and what bars it."""
 
 from __future__ import annotations
 
 FOLDER = "/run/pvedrbdstor/bringup"
+RESOLUTIONS = "/var/lib/pvedrbdstor/split-brain"
 
 
 def lock(storage: str) -> str:
@@ -28,3 +29,8 @@ def hold(storage: str) -> str:
 def log(storage: str) -> str:
     """What a detached job prints, of the last one only."""
     return f"{FOLDER}/{storage}.log"
+
+
+def resolution(storage: str) -> str:
+    """There, also after a reboot, while a split brain's resolution discards this node's copy (fencing/split/journal.py)."""
+    return f"{RESOLUTIONS}/{storage}.json"

@@ -31,6 +31,8 @@ def _impossible(now: Situation, config: StorageConfig) -> Refusal | None:
     up = f"pvedrbdstor mirror up {config.id}"
     if now.wrong_mount is not None:
         return Refusal(now.wrong_mount, f"Unmount what is there ('umount {config.path}'), then run '{up}'")
+    if now.resolving:
+        return resolving(config)
     if now.held_down:
         return held_down(config)
     if now.point.exists and not now.point.folder:
@@ -49,6 +51,14 @@ def held_down(config: StorageConfig) -> Refusal:
     return Refusal(
         f"an administrator took it down with 'pvedrbdstor mirror down {config.id}'",
         f"Run 'pvedrbdstor mirror up {config.id}' when the work is done",
+    )
+
+
+def resolving(config: StorageConfig) -> Refusal:
+    """Why a copy that is being discarded stays down: what was written to it now would be lost, preserved by nobody."""
+    return Refusal(
+        "its split brain is being resolved, and this node's copy is the one to be discarded",
+        f"Go on with 'pvedrbdstor split-brain resolve {config.id}', or give it up with '--abandon'",
     )
 
 

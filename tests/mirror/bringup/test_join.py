@@ -16,6 +16,9 @@ import pytest
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import BringUpFailed, BringUpRefused, CallerGone, Error, InternalError, StillComingUp
+from pvedrbdstor.fencing.split import journal as split_journal
+from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.steps import Preserve
 from pvedrbdstor.mirror.bringup import gather, job, join, lock, mounting, paths, record
 from pvedrbdstor.mirror.bringup.facts import Options
 from pvedrbdstor.mirror.bringup.record import Record, boot_clock
@@ -237,6 +240,18 @@ def test_what_is_held_down_is_answered_without_a_job(jobs: Jobs) -> None:
     with pytest.raises(BringUpRefused, match="an administrator took it down"):
         join.ensure_up(CONFIG, call())
     assert jobs.started == 0
+
+
+def test_a_copy_that_is_being_discarded_stays_down(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also after a reboot, and also when an administrator has said 'mirror down' besides."""
+    monkeypatch.setattr(paths, "RESOLUTIONS", str(tmp_path))
+    journal = Journal("ha", "pve1", "pve2", 0.0, 16, 32, None, Preserve.FILES, "/aside/ha-split")
+    split_journal.write(journal)
+    with pytest.raises(BringUpRefused, match="its split brain is being resolved"):
+        join.ensure_up(CONFIG, call())
+    assert jobs.started == 0 and gather.gather(CONFIG).resolving
+    split_journal.put_away(journal)
+    assert not gather.gather(CONFIG).resolving
 
 
 def test_an_old_request_is_not_carried_out(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,10 @@ class TestPromotion:
 
 UNFIT = {
     "taken down": (replace(READY, held_down=True), "mirror down ha'. Run 'pvedrbdstor mirror up ha'"),
+    "being discarded": (
+        replace(READY, resolving=True, held_down=True),
+        "this node's copy is the one to be discarded. Go on with 'pvedrbdstor split-brain resolve ha'",
+    ),
     "wrong mount": (replace(READY, wrong_mount="/mnt/pve/ha holds tmpfs where OCFS2 is expected"), "holds tmpfs"),
     "file": (replace(READY, point=MountPoint(True, False)), "/mnt/pve/ha is not a folder"),
     "files": (replace(READY, point=MountPoint(True, True, ("x.raw", "..."))), r"is not empty \(x.raw, ...\)"),
