@@ -16,9 +16,7 @@ from pvedrbdstor.errors import BadRequest, SystemCallFailed
 
 @click.group("split-brain")
 def split_brain() -> None:
-    """Both nodes have changed copies of their own: say what each would lose.
-
-    How one copy is made of the two by hand is in docs/split-brain.md; 'resolve', which is to do it, is not released yet.
+    """Both nodes have changed copies of their own: say what each would lose, and make one copy of them again.
     """
 
 

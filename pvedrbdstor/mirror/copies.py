@@ -179,7 +179,7 @@ def _split(facts: Facts, cause: str, *, what: str = "feared") -> Finding:
     )
     remedy = (
         f"{feared if what == 'feared' else ''}'pvedrbdstor split-brain show {storage}' says what each side has changed. Choose the copy to "
-        "keep, shut down the guests on the node whose copy will be lost, and follow docs/split-brain.md."
+        "keep, shut down the guests on the node whose copy will be lost, and resolve it there (docs/split-brain.md)."
     )
     return Finding(Kind.SPLIT_BRAIN, cause, remedy, Severity.CRITICAL, admits=False, what=what)
 
