@@ -131,7 +131,7 @@ class NodeHands:
         preserve.snapshot(journal, lower_device(self._config))
 
     def _image(self, journal: Journal) -> Journal:
-        return preserve.copy_device(journal, lower_device(self._config), self._size(), self._copied)
+        return preserve.copy_device(journal, lower_device(self._config), self._copied, size=self._size())
 
     def _check(self, journal: Journal) -> Journal:
         """And note, now that DRBD has written its bitmap, which blocks are to be compared at the end.
