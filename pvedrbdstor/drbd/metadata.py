@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 EXTENT_BYTES = 4 << 20  # AL_EXTENT_SIZE, drbd_int.h
 BLOCK = 4096
+SECTOR = 512
 _MAGIC = 0x69CB65A2  # DRBD_AL_MAGIC, drbd_int.h
 # struct al_transaction_on_disk (drbd_actlog.c), big endian
 _HEADER = struct.Struct(">IIIHHHH16x")
@@ -24,7 +25,7 @@ _UNUSED = 0xFFFFFFFF
 _WRAP = 1 << 32
 
 _VALUE = re.compile(r"^# (md_offset|al_offset|bm_offset) ([0-9]{1,20})$", re.MULTILINE)
-_OPTION = re.compile(r"^(bm-byte-per-bit|al-stripes|al-stripe-size-4k) ([0-9]{1,12});", re.MULTILINE)
+_OPTION = re.compile(r"^(la-size-sect|bm-byte-per-bit|al-stripes|al-stripe-size-4k) ([0-9]{1,12});", re.MULTILINE)
 _BITMAP = re.compile(r"^(?:bm|bitmap\[[0-9]+\])\s*\{(?P<words>[^}]*)(?P<end>\})?", re.MULTILINE)
 _WORD = re.compile(r"(?:([0-9]{1,12}) times )?0x([0-9A-Fa-f]{16});")
 
@@ -35,11 +36,13 @@ Range = tuple[int, int]
 @dataclass(frozen=True, slots=True)
 class Dump:
     """changed: blocks whose bit is set, in order. complete: the text was whole. log: where the activity log lies, in bytes from
-    the start of the metadata device, and how long it is; None where that was not told."""
+    the start of the metadata device, and how long it is; None where that was not told. size: bytes of data that the nodes have
+    agreed upon last (la-size-sect), which is the size of the DRBD device; None where that was not told, or never came to be."""
 
     changed: tuple[Range, ...]
     complete: bool
     log: Range | None
+    size: int | None = None
 
 
 def parse_dump(text: str) -> Dump:
@@ -53,7 +56,12 @@ def parse_dump(text: str) -> Dump:
     if "al_offset" in offsets:
         size = options.get("al-stripes", 1) * options.get("al-stripe-size-4k", 8) * BLOCK
         log = (offsets["al_offset"], size)
-    return Dump(merged(ranges), bool(bitmaps) and all(found["end"] for found in bitmaps), log)
+    return Dump(
+        changed=merged(ranges),
+        complete=bool(bitmaps) and all(found["end"] for found in bitmaps),
+        log=log,
+        size=options.get("la-size-sect", 0) * SECTOR or None,
+    )
 
 
 def active_extents(log: bytes) -> frozenset[int]:

@@ -49,11 +49,12 @@ def test_a_real_dump() -> None:
     second = ((8 + 64 + 124 + 3) * 64 + 32) * BLOCK
     assert dump.changed == ((first, BLOCK), (second, 64 * BLOCK))
     assert dump.complete and dump.log == (1073704960, 8 * BLOCK)
+    assert dump.size == 2097016 * 512
 
 
 def test_a_dump_that_was_cut_off_is_not_complete() -> None:
     assert not parse_dump(DUMP[: DUMP.index("3888")]).complete
-    assert not parse_dump("").complete
+    assert not parse_dump("").complete and parse_dump("la-size-sect 0;\n").size is None
 
 
 def test_nines_bitmaps_of_several_peers_count_together() -> None:

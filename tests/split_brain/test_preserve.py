@@ -190,5 +190,17 @@ def test_a_copy_that_was_changed_is_told(tmp_path: Path) -> None:
         preserve.check(journal, lambda _: None)
 
 
+def test_of_a_device_only_the_data_are_copied_and_metadata_behind_them_are_not(tmp_path: Path) -> None:
+    device = tmp_path / "device"
+    device.write_bytes(b"d" * (CHUNK + 3 * 512) + b"m" * CHUNK)
+    aside = str(tmp_path / "aside")
+    journal = replace(JOURNAL, preserve=Preserve.DEVICE, target=aside)
+    preserve.copy_device(journal, str(device), lambda _: None, size=CHUNK + 3 * 512)
+    assert (tmp_path / "aside" / copies.DEVICE_FILE).read_bytes() == b"d" * (CHUNK + 3 * 512)
+    preserve.check(journal, lambda _: None)
+    with pytest.raises(OSError, match="ends at byte"):
+        preserve.copy_device(journal, str(device), lambda _: None, size=3 * CHUNK)
+
+
 def test_memory_is_no_place_for_copies() -> None:
     assert "memory" in (copies.unfit("/dev/shm") or "")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from pvedrbdstor import native
+from pvedrbdstor.fencing.split.direct import Reader, reader
 from pvedrbdstor.fencing.split.files import open_below
 from pvedrbdstor.fencing.split.ranges import CHUNK
 from pvedrbdstor.mirror import mountinfo
@@ -71,11 +72,13 @@ def copy_file(root_fd: int, path: str, folder: str, progress: Progress) -> Copie
         os.close(source)
 
 
-def copy_device(device: str, folder: str, progress: Progress) -> Copied:
-    """Copy a whole block device to DEVICE_FILE in ``folder``; blocks of zeroes become holes. Raises OSError."""
+def copy_device(device: str, size: int, folder: str, progress: Progress) -> Copied:
+    """Copy the first ``size`` bytes of a block device to DEVICE_FILE in ``folder``; blocks of zeroes become holes. Raises OSError.
+
+    DRBD's data begin where the lower device does; internal metadata lie behind them (drbd.conf(5), meta-disk internal).
+    """
     source = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size = native.device_size(source, device)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         return _copy(source, size, [(0, size)], os.path.join(folder, DEVICE_FILE), progress)
     finally:
@@ -119,12 +122,8 @@ def wrong(folder: str, progress: Progress) -> str | None:
     for path, expected in (read_manifest(folder) or {}).items():
         fd = os.open(os.path.join(folder, path), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             size = os.fstat(fd).st_size
-            digest = _Digest()
-            for at, chunk in _chunks(fd, size, native.data_extents(fd, size, path), progress):
-                digest.add(at, chunk)
-            if Copied(size, digest.text()) != expected:
+            if Copied(size, _digest(fd, path, size, native.data_extents(fd, size, path), progress)) != expected:
                 return path
         finally:
             os.close(fd)
@@ -155,9 +154,10 @@ def _copy(source: int, size: int, extents: list[tuple[int, int]], target: str, p
     fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(fd, size)
-        for at, chunk in _chunks(source, size, extents, progress):
-            if digest.add(at, chunk):
-                _write(fd, chunk, at)
+        with reader(source, target) as opened:
+            for at, chunk in _chunks(opened, size, extents, progress):
+                if digest.add(at, chunk):
+                    _write(fd, chunk, at)
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -176,20 +176,22 @@ def _write(fd: int, data: bytes, at: int) -> None:
         done += os.pwrite(fd, data[done:], at + done)
 
 
-def _chunks(fd: int, size: int, extents: list[tuple[int, int]], progress: Progress) -> Iterator[tuple[int, bytes]]:
+def _digest(fd: int, path: str, size: int, extents: list[tuple[int, int]], progress: Progress) -> str:
+    digest = _Digest()
+    with reader(fd, path) as opened:
+        for at, chunk in _chunks(opened, size, extents, progress):
+            digest.add(at, chunk)
+    return digest.text()
+
+
+def _chunks(
+    source: Reader, size: int, extents: list[tuple[int, int]], progress: Progress
+) -> Iterator[tuple[int, bytes]]:
     """Every chunk that has data, whole, once."""
     done = 0
     for start, length in extents:
         for at in range(max(done, start // CHUNK * CHUNK), start + length, CHUNK):
-            wanted = min(CHUNK, size - at)
-            chunk = _read(fd, wanted, at)
+            chunk = source.read(at, min(CHUNK, size - at))
             progress(len(chunk))
             yield at, chunk
             done = at + CHUNK
-
-
-def _read(fd: int, length: int, at: int) -> bytes:
-    found = b""
-    while len(found) < length and (part := os.pread(fd, length - len(found), at + len(found))):
-        found += part
-    return found

@@ -75,7 +75,30 @@ def identifiers(config: StorageConfig) -> str | None:
 
 def blocks(config: StorageConfig) -> tuple[tuple[metadata.Range, ...], tuple[metadata.Range, ...] | None]:
     """Blocks written since the other node was lost, by DRBD's bitmap on the disk; and those that may have been beside them, by
-    its activity log: None where either could not be read whole.
+    its activity log: None where either could not be read whole."""
+    dump = _dump(config)
+    if dump is None:
+        return (), None
+    return dump.changed, _active(_line(config, "sh-md-dev"), dump.log) if dump.complete else None
+
+
+def data_size(config: StorageConfig) -> int | None:
+    """Bytes of DRBD's data on the lower device: the size of the DRBD device, or, while that is down, what the nodes had agreed
+    upon last. None where neither can be told. Raises CommandFailed, CommandTimeout."""
+    minor = drbd_state(config.resource).minor_of(config.resource, config.volume)
+    try:
+        with open(f"/sys/block/drbd{minor}/size", encoding="ascii") as file:
+            size = int(file.read()) * metadata.SECTOR
+    except (OSError, ValueError):
+        size = 0
+    if size:
+        return size
+    dump = _dump(config)
+    return dump.size if dump is not None else None
+
+
+def _dump(config: StorageConfig) -> metadata.Dump | None:
+    """The metadata on the disk; None where they cannot be read.
 
     While the device is attached drbdmeta only reads with --force, which for dump-md means just that; and says that it may be
     stale, for which the activity log makes up.
@@ -83,20 +106,19 @@ def blocks(config: StorageConfig) -> tuple[tuple[metadata.Range, ...], tuple[met
     minor, device = _line(config, "sh-minor"), _line(config, "sh-md-dev")
     index = _line(config, "sh-md-idx")
     if minor is None or device is None or index is None:
-        return (), None
+        return None
     version = "v09" if _is_nine() else "v08"
     line = ["drbdmeta", "--force", minor, version, device, index, "dump-md"]
     try:
         answer = command.run(line, timeout=_DUMP_SECONDS, check=False, limit=_DUMP_LIMIT)
     except (CommandFailed, CommandTimeout):
-        return (), None
-    dump = metadata.parse_dump(answer.stdout)
-    return dump.changed, _active(device, dump.log) if dump.complete else None
+        return None
+    return metadata.parse_dump(answer.stdout)
 
 
-def _active(device: str, log: metadata.Range | None) -> tuple[metadata.Range, ...] | None:
+def _active(device: str | None, log: metadata.Range | None) -> tuple[metadata.Range, ...] | None:
     """The activity log's extents; None where it cannot be read."""
-    if log is None:
+    if log is None or device is None:
         return None
     try:
         fd = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)

@@ -141,10 +141,14 @@ def copy_files(journal: Journal, config: StorageConfig, progress: copies.Progres
     return replace(journal, files=tuple(wanted))
 
 
-def copy_device(journal: Journal, device: str, progress: copies.Progress) -> Journal:
-    """Raises SplitRefused, OSError."""
-    _check_room(journal, device_size(device))
-    copied = copies.copy_device(device, journal.target, progress)
+def copy_device(journal: Journal, device: str, progress: copies.Progress, *, size: int | None = None) -> Journal:
+    """size: bytes of DRBD's data on the lower device (look.data_size()); None: all of it, with metadata that lie on it.
+
+    Raises SplitRefused, OSError.
+    """
+    size = device_size(device) if size is None else size
+    _check_room(journal, size)
+    copied = copies.copy_device(device, size, journal.target, progress)
     copies.write_manifest(journal.target, {copies.DEVICE_FILE: copied})
     return replace(journal, preserve=Preserve.DEVICE)
 
