@@ -31,7 +31,10 @@ FOUND = {
     "room": 0,
     "files": GIB,
     "device": 100 * GIB,
+    "hints": True,
 }
+POOL = lvm.Pool(200 * GIB, 25.0, 10.0, "")
+THIN = replace(LV, pool="data", thin=POOL)
 
 
 def chosen(**values: object) -> Choice | Refusal:
@@ -43,11 +46,12 @@ def test_a_snapshot_that_cannot_overflow_where_there_is_room() -> None:
     assert LV.full_snapshot > LV.size
 
 
-@given(st.integers(1, 1 << 45), st.integers(0, 1 << 45), st.integers(0, 1 << 40))
-def test_lvm_takes_whole_sectors_alone(size: int, free: int, changed: int) -> None:
-    """As it is: `Size is not a multiple of 512`."""
-    found = lvm.snapshot_size(lvm.Volume("vg", "r0", size, free, ""), changed)
-    assert found is None or (found % (1 << 20) == 0 and found <= free and found >= min(size, changed))
+@given(st.integers(1, 1 << 45), st.integers(0, 1 << 45), st.integers(0, 1 << 40), st.booleans())
+def test_lvm_takes_whole_sectors_alone(size: int, free: int, changed: int, hints: bool) -> None:
+    """As it is: `Size is not a multiple of 512`. And what nobody knows the size of gets room for all of it."""
+    found = lvm.snapshot_size(lvm.Volume("vg", "r0", size, free, ""), changed, hints=hints)
+    assert found is None or (found % (1 << 20) == 0 and found <= free)
+    assert found is None or found >= (min(size, changed) if hints else size)
 
 
 def test_a_smaller_one_that_holds_what_the_resync_overwrites_several_times() -> None:
@@ -57,8 +61,34 @@ def test_a_smaller_one_that_holds_what_the_resync_overwrites_several_times() -> 
     assert isinstance(refused, Refusal) and "--preserve-to" in refused.remedy
 
 
+def test_a_smaller_one_could_overflow_where_a_side_s_changes_are_not_known() -> None:
+    refused = chosen(volume=replace(LV, group_free=20 * GIB), hints=False)
+    assert isinstance(refused, Refusal) and "nobody knows" in refused.cause and "101.1 GiB" in refused.cause
+    assert chosen(hints=False) == Choice(Preserve.SNAPSHOT, "pve/r0-split-T", LV.full_snapshot)
+
+
 def test_a_thin_one_has_no_size() -> None:
-    assert chosen(volume=replace(LV, pool="data")) == Choice(Preserve.SNAPSHOT, "pve/r0-split-T", 0)
+    assert chosen(volume=THIN) == Choice(Preserve.SNAPSHOT, "pve/r0-split-T", 0)
+
+
+@pytest.mark.parametrize(
+    ("pool", "hints", "words"),
+    [
+        (replace(POOL, data=99.5), True, "1.0 GiB free, and up to 1.0 GiB"),
+        (replace(POOL, data=98.9), True, None),
+        (replace(POOL, data=98.9), False, "up to 100.0 GiB"),
+        (replace(POOL, data=100.0), True, "0.0 GiB free"),
+        (replace(POOL, health="out_of_data"), True, "not healthy (out_of_data)"),
+        (replace(POOL, metadata=60.0), True, "60 % of its metadata"),
+        (None, True, "does not tell"),
+    ],
+)
+def test_a_thin_pool_must_be_sound_and_have_room(pool: lvm.Pool | None, hints: bool, words: str | None) -> None:
+    found = chosen(volume=replace(THIN, thin=pool), hints=hints)
+    if words is None:
+        assert isinstance(found, Choice)
+    else:
+        assert isinstance(found, Refusal) and words in found.cause and "pve/data" in found.cause
 
 
 def test_without_lvm_a_folder_must_be_named_and_must_have_room() -> None:
@@ -91,17 +121,33 @@ def test_what_lvs_says_of_a_device(text: str, found: lvm.Volume | None) -> None:
     assert lvm.parse(text) == found
 
 
+def test_of_a_thin_volume_the_pool_is_asked_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "/dev/pve/r0": "  pve;r0;107374182400;214748364800;thin;data\n",
+        "pve/data": f"  {200 * GIB};25.00;10.00;\n",
+    }
+    monkeypatch.setattr(command, "run", lambda argv, **_: command.Result(0, answers[argv[-1]], ""))
+    assert preserve.volume_of("/dev/pve/r0") == THIN
+    answers["pve/data"] = f"  {200 * GIB};;;\n"
+    assert preserve.volume_of("/dev/pve/r0") == replace(THIN, thin=None)
+
+
 @pytest.mark.parametrize(
     ("text", "sound"),
     [
-        ("  swi-a-s---;r0\n", True),
-        ("  Vwi-a-tz--;r0\n", True),
-        ("  Swi-I-s---;r0\n", False),
-        ("  -wi-ao----;\n", False),
+        ("  swi-a-s---;r0;12.50;\n", True),
+        ("  Vwi-a-tz--;r0;100.00;\n", True),
+        ("  Vwi---tz-k;r0;;\n", True),
+        ("  Swi-I-s---;r0;100.00;\n", False),
+        ("  swi-a-s---;r0;100.00;\n", False),
+        ("  swi---s---;r0;;\n", False),
+        ("  swi-a-s---;r0;12.50;partial\n", False),
+        ("  Vwi-a-tzF-;r0;12.50;failed\n", False),
+        ("  -wi-ao----;;;\n", False),
         ("", False),
     ],
 )
-def test_a_snapshot_that_has_overflowed_is_none(text: str, sound: bool) -> None:
+def test_a_snapshot_that_has_overflowed_or_is_damaged_is_none(text: str, sound: bool) -> None:
     assert lvm.is_sound(text) is sound
 
 
@@ -115,7 +161,7 @@ class Lvm:
     def __call__(self, argv: list[str], **_: object) -> command.Result:
         self.lines.append(argv)
         match argv:
-            case ["lvs", *_, "lv_attr,origin", target]:
+            case ["lvs", *_, "lv_attr,origin,data_percent,lv_health_status", target]:
                 found = self.snapshots.get(target)
                 return command.Result(0 if found else 5, f"  {found}\n" if found else "", "")
             case ["lvs", *_, device]:
@@ -123,7 +169,7 @@ class Lvm:
                     0 if device == "/dev/pve/r0" else 5, "  pve;r0;107374182400;214748364800;linear;\n", ""
                 )
             case ["lvcreate", *_, name, origin]:
-                self.snapshots[f"{origin.partition('/')[0]}/{name}"] = "swi-a-s---;r0"
+                self.snapshots[f"{origin.partition('/')[0]}/{name}"] = "swi-a-s---;r0;0.00;"
                 return command.Result(0, "", "")
         raise AssertionError(argv)
 
@@ -142,7 +188,7 @@ def test_the_snapshot_is_made_once_and_checked(monkeypatch: pytest.MonkeyPatch) 
         *([["lvcreate", "--yes", "--snapshot", "--size", f"{LV.full_snapshot}b", "--name", "r0-split-T", "pve/r0"]]),
     ]
     preserve.check(JOURNAL, lambda _: None)
-    fake.snapshots["pve/r0-split-T"] = "Swi-I-s---;r0"
+    fake.snapshots["pve/r0-split-T"] = "Swi-I-s---;r0;;"
     with pytest.raises(SplitStepFailed, match="not there, or not whole"):
         preserve.check(JOURNAL, lambda _: None)
     assert preserve.volume_of("/dev/sda") is None

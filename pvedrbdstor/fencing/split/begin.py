@@ -53,6 +53,7 @@ def begin(config: StorageConfig, *, keep: str | None, folder: str | None, other_
             room=copies.room(folder) if folder is not None else 0,
             files=sum(file.used for file in to_copy) if own.mounted else None,
             device=preserve.device_size(device),
+            hints=own.hint and report.other is not None and report.other.hint,
         )
         if not isinstance(choice, Refusal):
             ids, theirs = own.ids, report.other.ids if report.other is not None else None

@@ -44,10 +44,11 @@ def choose(
     room: int,
     files: int | None,
     device: int,
+    hints: bool,
 ) -> Choice | Refusal:
     """A snapshot unless a folder was named, and then the changed files, or all of the device where nothing is mounted.
 
-    changed: bytes that the resync will overwrite. unfit: what is against the folder. room: bytes free there. files: bytes of the
+    changed: bytes that the resync will overwrite, if hints: both sides' bitmaps are known whole. unfit: what is against the folder. room: bytes free there. files: bytes of the
     changed files, None while they cannot be read. device: bytes of the lower device.
     """
     name_one = (
@@ -56,11 +57,7 @@ def choose(
     if folder is None:
         if volume is None:
             return Refusal("the lower device is no logical volume, so that no snapshot can be made of it", name_one)
-        size = lvm.snapshot_size(volume, changed)
-        if size is None:
-            cause = f"volume group '{volume.group}' has only {shown(volume.group_free)} free for a snapshot of what will be lost"
-            return Refusal(cause, f"Make room there, or name a folder on a local disk: '--preserve-to DIR'. {name_one}")
-        return Choice(Preserve.SNAPSHOT, f"{volume.group}/{volume.name}-split-{stamp}", size)
+        return _snapshot(volume, f"{volume.group}/{volume.name}-split-{stamp}", changed, hints, name_one)
     if unfit is not None:
         return Refusal(f"what will be lost cannot be preserved in {folder}: {unfit}", name_one)
     needed = device if files is None else files
@@ -69,6 +66,24 @@ def choose(
         return Refusal(cause, name_one)
     how = Preserve.DEVICE if files is None else Preserve.FILES
     return Choice(how, os.path.join(os.path.abspath(folder), f"{storage}-split-{stamp}"), needed=needed)
+
+
+def _snapshot(volume: lvm.Volume, target: str, changed: int, hints: bool, else_: str) -> Choice | Refusal:
+    if volume.pool:
+        against = lvm.thin_unfit(volume, changed, hints=hints)
+        if against is None:
+            return Choice(Preserve.SNAPSHOT, target)
+        cause = f"thin pool '{volume.group}/{volume.pool}' cannot hold a snapshot of what will be lost: {against}"
+        return Refusal(cause, f"See to the pool, or preserve it elsewhere. {else_}")
+    size = lvm.snapshot_size(volume, changed, hints=hints)
+    if size is not None:
+        return Choice(Preserve.SNAPSHOT, target, size)
+    cause = (
+        f"volume group '{volume.group}' has only {shown(volume.group_free)} free for a snapshot of what will be lost"
+    )
+    if not hints:
+        cause += f", and how much that is nobody knows, so that it needs {shown(volume.full_snapshot)}"
+    return Refusal(cause, f"Make room there, or preserve it elsewhere. {else_}")
 
 
 def to_copy(own: Side, other: Side | None) -> tuple[FileState, ...]:
@@ -88,22 +103,28 @@ def to_copy(own: Side, other: Side | None) -> tuple[FileState, ...]:
 
 def volume_of(device: str) -> lvm.Volume | None:
     """The logical volume that a device is; None for anything else, and where there is no LVM."""
+    answer = _lvs(lvm.ask(device))
+    volume = lvm.parse(answer) if answer is not None else None
+    if volume is None or not volume.pool:
+        return volume
+    pool = _lvs(lvm.ask_pool(volume))
+    return replace(volume, thin=lvm.parse_pool(pool) if pool is not None else None)
+
+
+def _lvs(line: list[str]) -> str | None:
     try:
-        answer = command.run(lvm.ask(device), timeout=_LVM_SECONDS, check=False)
+        answer = command.run(line, timeout=_LVM_SECONDS, check=False)
     except (CommandFailed, CommandTimeout):
         return None
-    return lvm.parse(answer.stdout) if answer.status == 0 else None
+    return answer.stdout if answer.status == 0 else None
 
 
 def is_there(journal: Journal) -> bool:
     """Whether what was preserved can still be had."""
     if journal.preserve is not Preserve.SNAPSHOT:
         return copies.are_there(journal.target)
-    try:
-        answer = command.run(lvm.ask_snapshot(journal.target), timeout=_LVM_SECONDS, check=False)
-    except (CommandFailed, CommandTimeout):
-        return False
-    return answer.status == 0 and lvm.is_sound(answer.stdout)
+    answer = _lvs(lvm.ask_snapshot(journal.target))
+    return answer is not None and lvm.is_sound(answer)
 
 
 def snapshot(journal: Journal, device: str) -> None:
@@ -113,6 +134,9 @@ def snapshot(journal: Journal, device: str) -> None:
     volume = volume_of(device)
     if volume is None:
         detail = f"{device} is no logical volume any more"
+        raise SplitStepFailed(storage=journal.storage, step=Step.SNAPSHOT.value, detail=detail)
+    if volume.pool and (against := lvm.thin_unfit(volume, 0, hints=True)) is not None:
+        detail = f"thin pool '{volume.group}/{volume.pool}': {against}"
         raise SplitStepFailed(storage=journal.storage, step=Step.SNAPSHOT.value, detail=detail)
     name = journal.target.partition("/")[2]
     command.run(lvm.create(volume, name, journal.size), timeout=_LVM_SECONDS)
