@@ -62,6 +62,30 @@ def test_made_here_or_removed_there() -> None:
     assert lost_there(found) == ("the removal of old, which comes back",)
 
 
+def test_a_write_whose_time_was_set_back_is_told_by_the_time_that_nobody_sets() -> None:
+    hot = replace(IMAGE, changed=((0, CHUNK),), status_changed=AFTER)
+    found = changes(*sides([hot], [replace(hot, status_changed=0)]), {IMAGE.path: False})
+    assert lost_here(found) and lost_there(found) == ()
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_renamed_file_is_told_as_such_by_its_number(here: bool) -> None:
+    old = replace(IMAGE, path="old", inode=7)
+    new = replace(old, path="new", status_changed=AFTER)
+    found = changes(*(sides([new], [old]) if here else sides([old], [new])), {})
+    assert [change.fate for change in found] == [Fate.RENAMED]
+    told, not_told = (lost_here(found), lost_there(found)) if here else (lost_there(found), lost_here(found))
+    assert told == ("the renaming of old to new",) and not_told == ()
+    assert [file.path for file in to_copy(sides([new], [])[0], None)] == ["new"]
+
+
+def test_another_file_of_the_same_number_is_no_renamed_one() -> None:
+    old, made = replace(IMAGE, path="old", inode=7), replace(IMAGE, path="new", inode=7, modified=AFTER)
+    assert [change.fate for change in changes(*sides([made], [old]), {})] == [Fate.ONLY_HERE, Fate.ONLY_THERE]
+    written = replace(old, path="new", status_changed=AFTER, changed=((0, 1),), sure=1)
+    assert Fate.RENAMED not in [change.fate for change in changes(*sides([written], [old]), {})]
+
+
 def test_without_the_other_side_only_what_this_one_changed_is_named() -> None:
     own, _ = sides([replace(IMAGE, changed=((0, 1),), sure=1, modified=AFTER), replace(IMAGE, path="cold")], [])
     (change,) = changes(own, None, {})
@@ -82,21 +106,29 @@ def test_everything_is_copied_that_may_have_changed() -> None:
     files = [
         replace(IMAGE, path="bits", changed=((0, 1),)),
         replace(IMAGE, path="time", modified=AFTER),
+        replace(IMAGE, path="status", status_changed=AFTER),
         replace(IMAGE, path="size", size=7),
         replace(IMAGE, path="absent there"),
         replace(IMAGE, path="same"),
     ]
-    own, other = sides(files, [replace(IMAGE, path=path) for path in ("bits", "time", "size", "same")])
-    assert [file.path for file in to_copy(own, other)] == ["bits", "time", "size", "absent there"]
-    assert [file.path for file in to_copy(own, None)] == ["bits", "time"]
-    assert len(to_copy(replace(own, hint=False), other)) == 5
+    own, other = sides(files, [replace(IMAGE, path=path) for path in ("bits", "time", "status", "size", "same")])
+    assert [file.path for file in to_copy(own, other)] == ["bits", "time", "status", "size", "absent there"]
+    assert [file.path for file in to_copy(own, None)] == ["bits", "time", "status"]
+    assert len(to_copy(replace(own, hint=False), other)) == 6
 
 
 def test_a_side_is_read_back_and_anything_else_refused() -> None:
     own, _ = sides([replace(IMAGE, changed=((0, 1),))], [])
     own = replace(own, digests={"x": ("1", "2")}, blocks=((0, 4096),), remarks=("so",))
     assert from_json(as_json(own)) == own
-    for bad in (None, [], {}, {**as_json(own), "format": 2}, {**as_json(own), "files": [{}]}):
+    for bad in (
+        None,
+        [],
+        {},
+        {**as_json(own), "format": 1},
+        {**as_json(own), "at": None},
+        {**as_json(own), "files": [{}]},
+    ):
         with pytest.raises(BadRequest, match="split-brain show"):
             from_json(bad)
 

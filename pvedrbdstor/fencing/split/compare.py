@@ -17,13 +17,14 @@ _IMAGE = re.compile(r"images/[1-9][0-9]*/[^/]+")
 
 
 class Fate(enum.Enum):
-    """Of a file on the two sides. CHANGED: changed, and nobody has compared it."""
+    """Of a file on the two sides. CHANGED: changed, and nobody has compared it. RENAMED: the same file under two names."""
 
     DIFFERS = "differs"
     SAME = "same"
     ONLY_HERE = "only here"
     ONLY_THERE = "only there"
     CHANGED = "changed"
+    RENAMED = "renamed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Written:
 class Change:
     """here, there: what the sides have written of it since the copies parted, None where one was not asked or has no such file.
 
-    made: of a file that is on one side alone: it was made there since; else it was removed on the other side.
+    made: of a file that is on one side alone: it was made there since; else it was removed on the other side. other_path: of a
+    renamed one, its name on the other side; made then says that it was renamed here.
     """
 
     path: str
@@ -51,6 +53,7 @@ class Change:
     here: Written | None
     there: Written | None
     made: bool = True
+    other_path: str | None = None
 
     @property
     def image(self) -> bool:
@@ -103,10 +106,17 @@ def changes(own: Side, other: Side | None, equal: Equal) -> tuple[Change, ...]:
     if other is None or not other.mounted or not own.mounted:
         return tuple(Change(file.path, Fate.CHANGED, _written(file, own), None) for file in own.files if file.changed)
     theirs = {file.path: file for file in other.files}
+    renamed = _renamed((mine, own), (theirs, other))
     found = []
-    for path in sorted({*mine, *theirs}):
+    for path in sorted({*mine, *theirs} - set(renamed.values())):
         here, there = mine.get(path), theirs.get(path)
-        if here is not None and there is not None:
+        if path in renamed:
+            assert here is not None
+            unwritten = Written(0, 0)
+            change: Change | None = Change(
+                path, Fate.RENAMED, unwritten, unwritten, _made(here, own), other_path=renamed[path]
+            )
+        elif here is not None and there is not None:
             change = _on_both((here, own), (there, other), equal.get(path))
         elif here is not None:
             change = Change(path, Fate.ONLY_HERE, _written(here, own), None, _made(here, own))
@@ -116,6 +126,25 @@ def changes(own: Side, other: Side | None, equal: Equal) -> tuple[Change, ...]:
         if change is not None:
             found.append(change)
     return tuple(found)
+
+
+def _renamed(here: tuple[Mapping[str, FileState], Side], there: tuple[Mapping[str, FileState], Side]) -> dict[str, str]:
+    """Name here -> name there of files that were renamed on one side and are the same otherwise, as far as anybody can tell: a
+    number of a file that was removed may come again, but not with its size and its time."""
+    (mine, own), (theirs, other) = here, there
+    candidates = {_same_file(file): file for path, file in theirs.items() if path not in mine and not file.sure}
+    return {
+        path: found.path
+        for path, file in mine.items()
+        if path not in theirs
+        and not file.sure
+        and (found := candidates.get(_same_file(file))) is not None
+        and _made(file, own) is not _made(found, other)
+    }
+
+
+def _same_file(file: FileState) -> tuple[int, int, int]:
+    return (file.inode, file.size, file.modified)
 
 
 def _on_both(here: tuple[FileState, Side], there: tuple[FileState, Side], equal: bool | None) -> Change | None:
@@ -133,13 +162,13 @@ def _on_both(here: tuple[FileState, Side], there: tuple[FileState, Side], equal:
 
 def _written(file: FileState, side: Side) -> Written:
     """What only the activity log has is nothing where the file's time is older than the split."""
-    untouched = side.since is not None and not file.sure and file.modified < (side.since - _CLOCK_SECONDS) * 1e9
+    untouched = side.since is not None and not file.sure and file.touched < (side.since - _CLOCK_SECONDS) * 1e9
     return Written(0, 0) if untouched else Written(file.sure, total(file.changed))
 
 
 def _made(file: FileState, side: Side) -> bool:
     """Whether a file that the other side lacks came into being on this one since the copies parted."""
-    return file.modified >= side.since * 1e9 if side.since is not None else bool(file.changed)
+    return file.touched >= side.since * 1e9 if side.since is not None else bool(file.changed)
 
 
 def lost_here(found: tuple[Change, ...]) -> tuple[str, ...]:
@@ -157,6 +186,10 @@ def _loss(change: Change, written: Written | None, only: Fate, only_other: Fate)
         return f"{change.path}, which the other side does not have" if change.made else None
     if change.fate is only_other:
         return None if change.made else f"the removal of {change.path}, which comes back"
+    if change.fate is Fate.RENAMED:
+        here = only is Fate.ONLY_HERE
+        old, new = (change.other_path, change.path) if here else (change.path, change.other_path)
+        return f"the renaming of {old} to {new}" if change.made is here else None
     if change.fate is Fate.SAME or written is None or not written.most:
         return None
     compared = "" if change.fate is Fate.DIFFERS else ", not compared"

@@ -56,7 +56,16 @@ def _state(
         more = changed_parts(extents, perhaps) if perhaps is not None else ((0, status.st_size),)
         changed = _within(merged([*parts, *more]), status.st_size)
         used = sum(extent.length for extent in extents if not extent.unwritten)
-        return FileState(path, status.st_size, used, status.st_mtime_ns, changed, total(known))
+        return FileState(
+            path=path,
+            size=status.st_size,
+            used=used,
+            modified=status.st_mtime_ns,
+            changed=changed,
+            sure=total(known),
+            status_changed=status.st_ctime_ns,
+            inode=status.st_ino,
+        )
     finally:
         os.close(fd)
 

@@ -96,7 +96,7 @@ def to_copy(own: Side, other: Side | None) -> tuple[FileState, ...]:
         file
         for file in own.files
         if file.changed
-        or file.modified >= since
+        or file.touched >= since
         or (theirs is not None and (file.path not in theirs or theirs[file.path].size != file.size))
     )
 

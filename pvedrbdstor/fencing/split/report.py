@@ -55,6 +55,7 @@ def document(report: Report) -> dict[str, object]:
                 "path": change.path,
                 "image": change.image,
                 "fate": change.fate.value,
+                "other_path": change.other_path,
                 "here_bytes": _bytes(change.here),
                 "there_bytes": _bytes(change.there),
             }
@@ -72,12 +73,8 @@ def document(report: Report) -> dict[str, object]:
 def text(report: Report, config: StorageConfig) -> str:
     """For people; ends with a newline."""
     own, other = report.own, report.other_name or "the other node"
-    said = [
-        sentence.replace("RESOURCE", config.resource).replace("STORAGE", config.id)
-        for sentence in report.judgement.sentences
-    ]
     lines = [f"{own.storage}: {_TITLES[report.judgement.case]}. This node is {own.node}, the other one {other}."]
-    lines += [f"  {sentence}" for sentence in said]
+    lines += [f"  {sentence}" for sentence in report.judgement.sentences]
     if report.since is not None:
         lines.append(f"  The copies parted at {_clock(report.since)}.")
     if report.detected is not None:
@@ -85,6 +82,8 @@ def text(report: Report, config: StorageConfig) -> str:
     if report.why_not is not None:
         lines.append(f"  {other} could not be asked: {report.why_not}. What follows is what {own.node} knows.")
     lines += [f"  {remark}" for remark in own.remarks]
+    if report.other is not None:
+        lines += [f"  On {report.other.node}: {remark}" for remark in report.other.remarks]
     if report.judgement.case is Case.ALONE:
         lines += _alone(report, config)
     if report.judgement.case in (Case.SPLIT, Case.PERHAPS):
@@ -130,7 +129,7 @@ def _changes(report: Report, other: str) -> list[str]:
                 change.path,
                 _size(change.here),
                 _size(change.there),
-                _FATES[change.fate].format(here=own.node, there=other),
+                _FATES[change.fate].format(here=own.node, there=other, other_path=change.other_path),
             )
         )
     widths = [max(len(row[at]) for row in rows) for at in range(3)]
@@ -154,6 +153,7 @@ _FATES = {
     Fate.ONLY_HERE: "only on {here}",
     Fate.ONLY_THERE: "only on {there}",
     Fate.CHANGED: "not compared",
+    Fate.RENAMED: "is {other_path} on {there}",
 }
 
 
