@@ -302,6 +302,13 @@ class CannotTakeDown(Error):
     exit_status = 75
 
 
+class NotAnswering(Error):
+    """Storage '{storage}': the file system on {path} does not answer (for {seconds} s). Is the mirror stalled? Look at 'cat /proc/drbd' or 'drbdadm status', and at 'dmesg'."""
+
+    code = 52
+    exit_status = 75
+
+
 class NotUsable(Error):
     """Storage '{storage}' is {verdict} on node {node}. {cause} {remedy}."""
 

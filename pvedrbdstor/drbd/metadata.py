@@ -26,6 +26,9 @@ _WRAP = 1 << 32
 
 _VALUE = re.compile(r"^# (md_offset|al_offset|bm_offset) ([0-9]{1,20})$", re.MULTILINE)
 _OPTION = re.compile(r"^(la-size-sect|bm-byte-per-bit|al-stripes|al-stripe-size-4k) ([0-9]{1,12});", re.MULTILINE)
+_FLAGS = re.compile(r"^\s*flags 0x([0-9A-Fa-f]{8});", re.MULTILINE)
+"""The first are the device's own, on 8.4 (in `uuid`) and 9, which has those of the peers behind them (drbdmeta.c, meta_dump_md())."""
+_AL_DISABLED = 1 << 8  # MDF_AL_DISABLED, drbd.h (8.4), drbd_meta_data.h (9): al-updates no
 _BITMAP = re.compile(r"^(?:bm|bitmap\[[0-9]+\])\s*\{(?P<words>[^}]*)(?P<end>\})?", re.MULTILINE)
 _WORD = re.compile(r"(?:([0-9]{1,12}) times )?0x([0-9A-Fa-f]{16});")
 
@@ -35,9 +38,9 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """changed: blocks whose bit is set, in order. complete: the text was whole. log: where the activity log lies, in bytes from
-    the start of the metadata device, and how long it is; None where that was not told. size: bytes of data that the nodes have
-    agreed upon last (la-size-sect), which is the size of the DRBD device; None where that was not told, or never came to be."""
+    """changed: blocks whose bit is set, in order. complete: the text was whole, and an activity log was kept. log: where
+    that lies, in bytes from the start of the metadata device, and how long it is; None where that was not told. size: bytes of data
+    that the nodes have agreed upon last (la-size-sect), which is the size of the DRBD device; None where that was not told."""
 
     changed: tuple[Range, ...]
     complete: bool
@@ -56,9 +59,11 @@ def parse_dump(text: str) -> Dump:
     if "al_offset" in offsets:
         size = options.get("al-stripes", 1) * options.get("al-stripe-size-4k", 8) * BLOCK
         log = (offsets["al_offset"], size)
+    flags = _FLAGS.search(text)
+    kept = flags is None or not int(flags[1], 16) & _AL_DISABLED
     return Dump(
         changed=merged(ranges),
-        complete=bool(bitmaps) and all(found["end"] for found in bitmaps),
+        complete=kept and bool(bitmaps) and all(found["end"] for found in bitmaps),
         log=log,
         size=options.get("la-size-sect", 0) * SECTOR or None,
     )

@@ -5,25 +5,28 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterator
 
 from pvedrbdstor import command, native
 from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd import blocks as blocks_text
 from pvedrbdstor.drbd import commands, generation, metadata
 from pvedrbdstor.drbd.events2 import State, parse_now
-from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error, NotMounted, WrongMount
-from pvedrbdstor.fencing.split import files, kernel_log
+from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error, NotAnswering, NotMounted, WrongMount
+from pvedrbdstor.fencing.split import kernel_log
+from pvedrbdstor.fencing.split.mounted import Mounted
 from pvedrbdstor.fencing.split.ranges import chunks_of
 from pvedrbdstor.fencing.split.side import FileState, Side
 from pvedrbdstor.mirror.facts import drbd_facts
 from pvedrbdstor.mirror.finding import Kind
 from pvedrbdstor.mirror.live import view
-from pvedrbdstor.mirror.mount import mirror
 
 _TOOL_SECONDS = 10.0
 _DUMP_SECONDS = 120.0
 _DUMP_LIMIT = 64 << 20
 _DIGESTS_MAX = 4 << 30
 """Bytes of changed parts up to which their digests are made unasked."""
+_SILENT = "The file system does not answer or its I/O is frozen, so its files were not looked at."
 
 
 def look(config: StorageConfig, *, with_digests: bool = True) -> Side:
@@ -34,12 +37,12 @@ def look(config: StorageConfig, *, with_digests: bool = True) -> Side:
     sure, perhaps = blocks(config)
     hint = perhaps is not None
     frozen = Kind.SUSPENDED in view.read_view(config.id).verdict.kinds
-    remarks = (
-        ["The file system does not answer or its I/O is frozen, so its files were not looked at."] if frozen else []
-    )
-    mounted, found = (False, ()) if frozen else _files(config, sure, perhaps)
+    answer = None if frozen else _files(config, sure, perhaps)
+    mounted, found = answer if answer is not None else (False, ())
+    remarks = (_SILENT,) if answer is None else ()
     parted, detected, met, refused = _moments(config, minor)
     small = sum(length for file in found for _, length in file.changed) <= _DIGESTS_MAX
+    digests = _own_digests(config, found) if with_digests and hint and small else None
     peer = drbd.peers[0] if drbd is not None else None
     return Side(
         storage=config.id,
@@ -58,8 +61,10 @@ def look(config: StorageConfig, *, with_digests: bool = True) -> Side:
         hint=hint,
         blocks=metadata.merged([*sure, *(perhaps or ())]),
         files=found,
-        digests=_own_digests(config, found) if with_digests and hint and small else None,
-        remarks=tuple(remarks),
+        digests=digests,
+        remarks=remarks,
+        resource=config.resource,
+        volume=config.volume,
     )
 
 
@@ -79,7 +84,7 @@ def blocks(config: StorageConfig) -> tuple[tuple[metadata.Range, ...], tuple[met
     dump = _dump(config)
     if dump is None:
         return (), None
-    return dump.changed, _active(_line(config, "sh-md-dev"), dump.log) if dump.complete else None
+    return dump.changed, _active(config, dump.log) if dump.complete else None
 
 
 def data_size(config: StorageConfig) -> int | None:
@@ -116,21 +121,70 @@ def _dump(config: StorageConfig) -> metadata.Dump | None:
     return metadata.parse_dump(answer.stdout)
 
 
-def _active(device: str | None, log: metadata.Range | None) -> tuple[metadata.Range, ...] | None:
-    """The activity log's extents; None where it cannot be read."""
-    if log is None or device is None:
+def _active(config: StorageConfig, log: metadata.Range | None) -> tuple[metadata.Range, ...] | None:
+    """The activity log's extents, which are places on the data device, wherever the log itself lies (meta-disk); None where it
+    cannot be read, or is not kept."""
+    device, lower = _line(config, "sh-md-dev"), _line(config, "sh-ll-dev")
+    if log is None or device is None or lower is None or not _keeps_log(config):
         return None
     try:
-        fd = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        extents = metadata.active_extents(_read(device, log))
+        fd = os.open(lower, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            with native.AlignedBuffer(log[1]) as buffer:
-                count = buffer.pread(fd, log[0], path=device)
-                extents = metadata.active_extents(bytes(buffer.view[:count]))
-            return metadata.extent_ranges(extents, native.device_size(fd, device))
+            return metadata.extent_ranges(extents, native.device_size(fd, lower))
         finally:
             os.close(fd)
     except (OSError, ValueError):
         return None
+
+
+def _read(device: str, part: metadata.Range) -> bytes:
+    """Past the page cache, below which DRBD writes."""
+    fd = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    try:
+        with native.AlignedBuffer(part[1]) as buffer:
+            count = buffer.pread(fd, part[0], path=device)
+            return bytes(buffer.view[:count])
+    finally:
+        os.close(fd)
+
+
+def _keeps_log(config: StorageConfig) -> bool:
+    """By the configuration as it is written, and by what the kernel has where the resource is up."""
+    for line in (commands.dump(config.resource), commands.show(config.resource)):
+        try:
+            answer = command.run(line, timeout=_TOOL_SECONDS, check=line[1] == "dump")
+        except (CommandFailed, CommandTimeout):
+            return False
+        if without_log(answer.stdout, config.resource):
+            return False
+    return True
+
+
+def without_log(text: str, resource: str) -> bool:
+    """Whether `drbdadm dump` or `drbdsetup show` has `al-updates no` anywhere for a resource (drbd.conf(5), disk)."""
+    top = blocks_text.parse(text)
+    owners = [*(found for found in top.named("resource") if found.words[1:2] == (resource,)), *top.named("common")]
+    return any(block.value("al-updates") == "no" for owner in owners for block in _below(owner))
+
+
+def volumes_of(dump: str, resource: str) -> int:
+    """How many volumes `drbdadm dump` has for a resource, 0 where it does not have it. Without any `volume` block it has one,
+    number 0 (drbd.conf(5), volume)."""
+    owners = [
+        found for found in blocks_text.parse(dump).named("resource") if found.words[1:2] == (resource,) and found.whole
+    ]
+    if not owners:
+        return 0
+    numbers = {block.words[1:2] for owner in owners for block in _below(owner) if block.words[:1] == ("volume",)}
+    return max(1, len(numbers))
+
+
+def _below(block: blocks_text.Block) -> Iterator[blocks_text.Block]:
+    """A block and all in it."""
+    yield block
+    for inner in block.blocks:
+        yield from _below(inner)
 
 
 def _line(config: StorageConfig, what: str) -> str | None:
@@ -152,20 +206,26 @@ def _is_nine() -> bool:
 
 def _files(
     config: StorageConfig, sure: tuple[metadata.Range, ...], perhaps: tuple[metadata.Range, ...] | None
-) -> tuple[bool, tuple[FileState, ...]]:
+) -> tuple[bool, tuple[FileState, ...]] | None:
+    """Whether it is mounted, and its files; None where it does not answer."""
     try:
-        with mirror(config) as opened:
-            return True, tuple(files.walk(opened.root_fd, sure, perhaps))
+        with Mounted(config) as mount:
+            return True, tuple(mount.walk(sure, perhaps))
     except (NotMounted, WrongMount):
         return False, ()
+    except NotAnswering:
+        return None
 
 
 def _own_digests(config: StorageConfig, found: tuple[FileState, ...]) -> dict[str, tuple[str, ...]] | None:
     wanted = {file.path: chunks_of(file.changed) for file in found if file.changed}
     if not wanted:
         return {}
-    with mirror(config) as opened:
-        return files.digests(opened.root_fd, wanted)
+    try:
+        with Mounted(config) as mount:
+            return mount.digests(wanted)
+    except NotAnswering:
+        return None
 
 
 def _moments(config: StorageConfig, minor: int | None) -> tuple[float | None, float | None, bool, bool]:
