@@ -44,8 +44,8 @@ def told(cluster: Cluster, results: Results | None) -> None:
 
 
 def preserved(node: Node) -> str:
-    """The folder of the one resolution that has preserved anything."""
-    return node.run(f"ls -d {ASIDE}/{STORAGE}-split-*").strip()
+    """The files of the one resolution that has preserved anything."""
+    return node.run(f"ls -d {ASIDE}/{STORAGE}-split-*").strip() + "/files"
 
 
 def first_preserved(node: Node) -> str:

@@ -22,15 +22,23 @@ from pvedrbdstor.fencing.split import lvm, preserve
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.steps import Preserve
 volume = preserve.volume_of({DEVICE!r})
-size = lvm.snapshot_size(volume, 1 << 20)
+size = lvm.snapshot_size(volume, 1 << 20, hints=True)
 journal = Journal("ha", "nodea", "nodeb", 0.0, 2, 4, None, Preserve.SNAPSHOT, {TARGET!r}, size)
 assert volume.group == "vg" and volume.name == "r0" and size >= volume.full_snapshot, volume
 assert preserve.volume_of("/dev/loop0") is None and not preserve.is_there(journal)
 for _ in range(2):
     preserve.snapshot(journal, {DEVICE!r})
     preserve.check(journal, lambda _: None)
+assert preserve.differs_from_device(journal, {DEVICE!r}, volume.size, lambda _: None) is None
 """
-STILL_THERE = PRESERVE.partition("assert volume")[0] + "assert preserve.is_there(journal)\n"
+STILL_THERE = (
+    PRESERVE.partition("assert volume")[0]
+    + f"""
+assert preserve.is_there(journal)
+found = preserve.differs_from_device(journal, {DEVICE!r}, volume.size, lambda _: None)
+assert found is not None and "other data" in found, found
+"""
+)
 
 
 @pytest.fixture

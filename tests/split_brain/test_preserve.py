@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pvedrbdstor import command
 from pvedrbdstor.errors import SplitStepFailed
 from pvedrbdstor.fencing.split import copies, lvm, preserve
+from pvedrbdstor.fencing.split.copies import Manifest
 from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.preserve import Choice, choose
 from pvedrbdstor.fencing.split.ranges import CHUNK
@@ -212,8 +213,8 @@ def test_a_copy_is_what_it_is_a_copy_of(tmp_path_factory: pytest.TempPathFactory
         copied = copies.copy_file(fd, "images/disk.raw", str(root / "aside"), lambda _: None)
     finally:
         os.close(fd)
-    copies.write_manifest(str(root / "aside"), {"images/disk.raw": copied})
-    assert (root / "aside/images/disk.raw").read_bytes() == (root / "images/disk.raw").read_bytes()
+    copies.write_manifest(str(root / "aside"), Manifest({"images/disk.raw": copied}))
+    assert (root / "aside/files/images/disk.raw").read_bytes() == (root / "images/disk.raw").read_bytes()
     assert copies.are_there(str(root / "aside"))
     assert copies.wrong(str(root / "aside"), lambda _: None) is None
 
@@ -226,10 +227,10 @@ def test_a_copy_that_was_changed_is_told(tmp_path: Path) -> None:
     finally:
         os.close(fd)
     aside = str(tmp_path / "aside")
-    copies.write_manifest(aside, {"disk.raw": copied})
-    (tmp_path / "aside/disk.raw").write_bytes(b"x" * 2999 + b"y")
+    copies.write_manifest(aside, Manifest({"disk.raw": copied}))
+    (tmp_path / "aside/files/disk.raw").write_bytes(b"x" * 2999 + b"y")
     assert copies.are_there(aside) and copies.wrong(aside, lambda _: None) == "disk.raw"
-    (tmp_path / "aside/disk.raw").write_bytes(b"x")
+    (tmp_path / "aside/files/disk.raw").write_bytes(b"x")
     assert not copies.are_there(aside)
     journal = replace(JOURNAL, preserve=Preserve.FILES, target=aside)
     with pytest.raises(SplitStepFailed, match=Step.CHECK.value):

@@ -1,12 +1,18 @@
-"""Copies of files or of a device in a folder of a local disk, sparse, with a manifest by which they are checked."""
+"""Copies of files or of a device in a folder of a local disk, sparse, with a manifest by which they are checked.
+
+FOLDER/files/PATH or FOLDER/device.img, FOLDER/MANIFEST.json once all of them are whole, and FOLDER/copied.jsonl before that.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from pvedrbdstor import native
 from pvedrbdstor.fencing.split.direct import Reader, reader
@@ -15,7 +21,10 @@ from pvedrbdstor.fencing.split.ranges import CHUNK
 from pvedrbdstor.mirror import mountinfo
 
 MANIFEST = "MANIFEST.json"
+FILES = "files"
 DEVICE_FILE = "device.img"
+RECORD = "copied.jsonl"
+PART = "part"
 SPARE = 64 << 20
 """Bytes to be left free on the file system of the copies."""
 _ZERO = bytes(CHUNK)
@@ -28,10 +37,34 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """size: bytes. digest: of the content, holes and zeroes being the same."""
+    """size: bytes. digest: of the content, holes and zeroes being the same. inode, modified, status_changed (ns since 1970): of
+    the file that was copied, 0 of a device."""
 
     size: int
     digest: str
+    inode: int = 0
+    modified: int = 0
+    status_changed: int = 0
+
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """As FileState has it."""
+        return (self.inode, self.size, self.modified, self.status_changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a folder has copies of. files: by their paths on the storage."""
+
+    files: Mapping[str, Copied] = field(default_factory=dict)
+    device: Copied | None = None
+
+    def places(self, folder: str) -> Iterator[tuple[str, str, Copied]]:
+        """(what it is a copy of, where it lies, what it should be)."""
+        if self.device is not None:
+            yield DEVICE_FILE, os.path.join(folder, DEVICE_FILE), self.device
+        for path, copied in self.files.items():
+            yield path, path_of(folder, path), copied
 
 
 def unfit(folder: str) -> str | None:
@@ -58,16 +91,22 @@ def room(folder: str) -> int:
     return max(0, found.f_bavail * found.f_frsize - SPARE)
 
 
+def path_of(folder: str, path: str) -> str:
+    """Where the copy of a file of the storage lies: below a folder of its own, so that no name can be that of something of ours."""
+    return os.path.join(folder, FILES, path)
+
+
 def copy_file(root_fd: int, path: str, folder: str, progress: Progress) -> Copied:
     """Copy a file of the storage below ``folder``; under its name only once it is whole and on the disk. Raises OSError."""
     source = open_below(root_fd, path)
     try:
         status = os.fstat(source)
-        target = os.path.join(folder, path)
+        target = path_of(folder, path)
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        copied = _copy(source, status.st_size, native.data_extents(source, status.st_size, path), target, progress)
+        extents = native.data_extents(source, status.st_size, path)
+        digest = _copy(source, status.st_size, extents, folder, target, progress)
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-        return copied
+        return Copied(status.st_size, digest, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
     finally:
         os.close(source)
 
@@ -80,54 +119,148 @@ def copy_device(device: str, size: int, folder: str, progress: Progress) -> Copi
     source = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        return _copy(source, size, [(0, size)], os.path.join(folder, DEVICE_FILE), progress)
+        return Copied(size, _copy(source, size, [(0, size)], folder, os.path.join(folder, DEVICE_FILE), progress))
     finally:
         os.close(source)
 
 
-def write_manifest(folder: str, copied: dict[str, Copied]) -> None:
-    """Raises OSError."""
+def digest_of(path: str, size: int, progress: Progress) -> str:
+    """Of the first ``size`` bytes of a file or block device, as Copied has it, read from the disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        block = stat.S_ISBLK(os.fstat(fd).st_mode)
+        return _digest(fd, path, size, [(0, size)] if block else native.data_extents(fd, size, path), progress)
+    finally:
+        os.close(fd)
+
+
+def first_difference(one: str, other: str, size: int, progress: Progress) -> int | None:
+    """Where the first ``size`` bytes of two block devices begin to differ, to the chunk; None where they are equal. Raises OSError."""
+    with contextlib.ExitStack() as stack:
+        readers = []
+        for path in (one, other):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            readers.append(stack.enter_context(reader(fd, path)))
+        for at in range(0, size, CHUNK):
+            wanted = min(CHUNK, size - at)
+            if readers[0].read(at, wanted) != readers[1].read(at, wanted):
+                return at
+            progress(wanted)
+    return None
+
+
+def prepare(folder: str) -> None:
+    """Make the folder of the copies, and drop what a try that was cut off had half of. Raises OSError."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, PART))
+
+
+def keep(folder: str) -> None:
+    """Every folder's entries on the disk, those above the folder of the copies, which may be new, as well. Raises OSError."""
+    for inner, _, _ in os.walk(folder, topdown=False):
+        _sync_folder(inner)
+    _sync_folder(os.path.dirname(os.path.abspath(folder)))
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """After everything that it names is on the disk with its name. Raises OSError."""
+    keep(folder)
+    document = {
+        "device": asdict(manifest.device) if manifest.device is not None else None,
+        "files": {path: asdict(found) for path, found in sorted(manifest.files.items())},
+    }
     with open(f"{folder}/{MANIFEST}.new", "w", encoding="utf-8") as file:
-        json.dump({path: asdict(found) for path, found in sorted(copied.items())}, file, indent=1)
+        json.dump(document, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     os.rename(f"{folder}/{MANIFEST}.new", f"{folder}/{MANIFEST}")
+    _sync_folder(folder)
 
 
-def read_manifest(folder: str) -> dict[str, Copied] | None:
+def read_manifest(folder: str) -> Manifest | None:
     """None where there is none, or none of ours."""
     try:
         with open(f"{folder}/{MANIFEST}", encoding="utf-8") as file:
-            return {
-                str(path): Copied(int(found["size"]), str(found["digest"])) for path, found in json.load(file).items()
-            }
+            document = json.load(file)
+        device = document["device"]
+        return Manifest(
+            files={str(path): _copied(found) for path, found in document["files"].items()},
+            device=_copied(device) if device is not None else None,
+        )
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def note(folder: str, path: str, copied: Copied | None) -> None:
+    """Write down a copy that is whole, so that another try need not make it again; None: it is not. Raises OSError."""
+    line = json.dumps({"path": path, "copied": asdict(copied) if copied is not None else None})
+    fd = os.open(os.path.join(folder, RECORD), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        _write(fd, f"\n{line}\n".encode(), 0)  # appended; the first newline ends what a crash may have cut off
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def noted(folder: str) -> dict[str, Copied]:
+    """The copies that are on record and there, by size. What a crash has cut off in the record is passed over."""
+    found: dict[str, Copied] = {}
+    try:
+        with open(os.path.join(folder, RECORD), encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            path, copied = str(entry["path"]), entry["copied"]
+            found.pop(path, None)
+            if copied is not None:
+                found[path] = _copied(copied)
+        except (KeyError, TypeError, ValueError):
+            continue
+    return {path: copied for path, copied in found.items() if _has_size(path_of(folder, path), copied.size)}
+
+
+def forget(folder: str, path: str) -> None:
+    """A copy that is not what it should be: the next try makes it again. Raises OSError."""
+    note(folder, path, None)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, MANIFEST))
 
 
 def are_there(folder: str) -> bool:
     """Whether all that the manifest names is there, by size."""
     manifest = read_manifest(folder)
-    if manifest is None:
-        return False
-    try:
-        return all(os.stat(os.path.join(folder, path)).st_size == found.size for path, found in manifest.items())
-    except OSError:
-        return False
+    return manifest is not None and all(_has_size(place, found.size) for _, place, found in manifest.places(folder))
 
 
 def wrong(folder: str, progress: Progress) -> str | None:
     """The first copy whose content, read from the disk, is not what was copied; None when all are right. Raises OSError."""
-    for path, expected in (read_manifest(folder) or {}).items():
-        fd = os.open(os.path.join(folder, path), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            size = os.fstat(fd).st_size
-            if Copied(size, _digest(fd, path, size, native.data_extents(fd, size, path), progress)) != expected:
-                return path
-        finally:
-            os.close(fd)
+    manifest = read_manifest(folder) or Manifest()
+    for path, place, expected in manifest.places(folder):
+        if os.stat(place).st_size != expected.size or digest_of(place, expected.size, progress) != expected.digest:
+            return path
     return None
+
+
+def _has_size(place: str, size: int) -> bool:
+    try:
+        return os.stat(place).st_size == size
+    except OSError:
+        return False
+
+
+def _copied(found: Mapping[str, Any]) -> Copied:
+    return Copied(
+        size=int(found["size"]),
+        digest=str(found["digest"]),
+        inode=int(found["inode"]),
+        modified=int(found["modified"]),
+        status_changed=int(found["status_changed"]),
+    )
 
 
 class _Digest:
@@ -148,9 +281,10 @@ class _Digest:
         return self._sha.hexdigest()
 
 
-def _copy(source: int, size: int, extents: list[tuple[int, int]], target: str, progress: Progress) -> Copied:
+def _copy(source: int, size: int, extents: list[tuple[int, int]], folder: str, target: str, progress: Progress) -> str:
+    """The digest. What is half copied has one name for all, which no file of the storage can have."""
     digest = _Digest()
-    part = f"{target}.part"
+    part = os.path.join(folder, PART)
     fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(fd, size)
@@ -162,12 +296,16 @@ def _copy(source: int, size: int, extents: list[tuple[int, int]], target: str, p
     finally:
         os.close(fd)
     os.rename(part, target)
-    folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync_folder(os.path.dirname(target))
+    return digest.text()
+
+
+def _sync_folder(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(fd)
     finally:
-        os.close(folder)
-    return Copied(size, digest.text())
+        os.close(fd)
 
 
 def _write(fd: int, data: bytes, at: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pvedrbdstor import command
@@ -13,12 +13,14 @@ from pvedrbdstor.errors import CommandFailed, CommandTimeout, SplitRefused, Spli
 from pvedrbdstor.fencing.split import copies, look, lvm
 from pvedrbdstor.fencing.split.compare import shown
 from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.mounted import Mounted
 from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.side import FileState, Side
 from pvedrbdstor.fencing.split.steps import Preserve, Step
 from pvedrbdstor.mirror.mount import mirror
 
 _LVM_SECONDS = 120.0
+DEVICES = "/dev"
 _MARGIN_NS = 60 * 10**9
 """Clocks of two nodes, and a file whose writes were on their way when the copies parted."""
 
@@ -133,19 +135,18 @@ def snapshot(journal: Journal, device: str) -> None:
         return
     volume = volume_of(device)
     if volume is None:
-        detail = f"{device} is no logical volume any more"
-        raise SplitStepFailed(storage=journal.storage, step=Step.SNAPSHOT.value, detail=detail)
+        raise _failed(journal, Step.SNAPSHOT, f"{device} is no logical volume any more")
     if volume.pool and (against := lvm.thin_unfit(volume, 0, hints=True)) is not None:
-        detail = f"thin pool '{volume.group}/{volume.pool}': {against}"
-        raise SplitStepFailed(storage=journal.storage, step=Step.SNAPSHOT.value, detail=detail)
+        raise _failed(journal, Step.SNAPSHOT, f"thin pool '{volume.group}/{volume.pool}': {against}")
     name = journal.target.partition("/")[2]
     command.run(lvm.create(volume, name, journal.size), timeout=_LVM_SECONDS)
 
 
 def copy_files(journal: Journal, config: StorageConfig, progress: copies.Progress) -> Journal:
-    """Copy what this side has changed by now; those already copied before a crash are copied again, as they may have changed.
+    """Copy what this side has changed by now. What an earlier try has copied, and nobody has changed since, is there already.
 
-    The file system is read-only by now: what was to be copied cannot have gone. Raises SplitRefused, SplitStepFailed, OSError.
+    The file system is read-only by now: what was to be copied cannot have gone, and nothing may change until all is copied.
+    Raises SplitRefused, SplitStepFailed, NotAnswering, OSError.
     """
     own = look.look(config, with_digests=False)
     present = {file.path: file for file in own.files}
@@ -154,15 +155,42 @@ def copy_files(journal: Journal, config: StorageConfig, progress: copies.Progres
         detail = (
             f"{gone[0]} is not there any more" if own.mounted else f"{config.path} is not mounted, or does not answer"
         )
-        raise SplitStepFailed(storage=journal.storage, step=Step.COPY.value, detail=detail)
+        raise _failed(journal, Step.COPY, detail)
     wanted = sorted({*journal.files, *(file.path for file in to_copy(own, None))})
-    _check_room(journal, sum(present[path].used for path in wanted))
-    copied = {}
+    copies.prepare(journal.target)
+    copied = {
+        path: found
+        for path, found in copies.noted(journal.target).items()
+        if path in present and found.identity == present[path].identity
+    }
+    _check_room(journal, sum(present[path].used for path in wanted if path not in copied))
     with mirror(config) as opened:
         for path in wanted:
-            copied[path] = copies.copy_file(opened.root_fd, path, journal.target, progress)
-    copies.write_manifest(journal.target, copied)
+            if path not in copied:
+                copied[path] = copies.copy_file(opened.root_fd, path, journal.target, progress)
+                copies.note(journal.target, path, copied[path])
+    if (changed := _changed_meanwhile(config, present)) is not None:
+        raise _failed(
+            journal, Step.COPY, f"{changed} while files were copied. Find out what writes to {config.path} here"
+        )
+    copies.write_manifest(journal.target, copies.Manifest({path: copied[path] for path in wanted}))
     return replace(journal, files=tuple(wanted))
+
+
+def _changed_meanwhile(config: StorageConfig, before: Mapping[str, FileState]) -> str | None:
+    """What has changed on the mount, in words; None where nothing has."""
+    with Mounted(config) as mount:
+        if not mount.read_only:
+            return f"{config.path} has become writable"
+        after = {file.path: file for file in mount.walk((), ())}
+    for path in sorted({*before, *after}):
+        if path not in after:
+            return f"{path} has gone"
+        if path not in before:
+            return f"{path} has come"
+        if before[path].identity != after[path].identity:
+            return f"{path} has changed"
+    return None
 
 
 def copy_device(journal: Journal, device: str, progress: copies.Progress, *, size: int | None = None) -> Journal:
@@ -171,30 +199,65 @@ def copy_device(journal: Journal, device: str, progress: copies.Progress, *, siz
     Raises SplitRefused, OSError.
     """
     size = device_size(device) if size is None else size
+    copies.prepare(journal.target)
     _check_room(journal, size)
     copied = copies.copy_device(device, size, journal.target, progress)
-    copies.write_manifest(journal.target, {copies.DEVICE_FILE: copied})
+    copies.write_manifest(journal.target, copies.Manifest(device=copied))
     return replace(journal, preserve=Preserve.DEVICE)
 
 
 def check(journal: Journal, progress: copies.Progress) -> None:
-    """Raises SplitStepFailed where what was preserved is not what it should be."""
-    detail = None
+    """Raises SplitStepFailed where what was preserved is not what it should be. A copy that is wrong is forgotten, so that taking
+    the step that made it again makes it anew."""
     if not is_there(journal):
-        detail = f"{journal.target} is not there, or not whole"
-    elif journal.preserve is not Preserve.SNAPSHOT and (path := copies.wrong(journal.target, progress)) is not None:
+        raise _failed(journal, Step.CHECK, f"{journal.target} is not there, or not whole")
+    if journal.preserve is Preserve.SNAPSHOT:
+        return
+    if (path := copies.wrong(journal.target, progress)) is not None:
+        copies.forget(journal.target, path)
         detail = f"the copy of {path} in {journal.target} does not read as it was written. Look at 'dmesg'"
-    elif journal.preserve is not Preserve.SNAPSHOT and (missing := _not_copied(journal)) is not None:
-        detail = f"{journal.target} has no copy of {missing}"
-    if detail is not None:
-        raise SplitStepFailed(storage=journal.storage, step=Step.CHECK.value, detail=detail)
+        raise _failed(journal, Step.CHECK, detail)
+    if (missing := _not_copied(journal)) is not None:
+        raise _failed(journal, Step.CHECK, f"{journal.target} has no copy of {missing}")
 
 
 def _not_copied(journal: Journal) -> str | None:
     """The first of what was to be preserved that the manifest does not name."""
-    wanted = journal.files if journal.preserve is Preserve.FILES else (copies.DEVICE_FILE,)
-    named = copies.read_manifest(journal.target) or {}
-    return next((path for path in wanted if path not in named), None)
+    manifest = copies.read_manifest(journal.target) or copies.Manifest()
+    if journal.preserve is Preserve.DEVICE:
+        return None if manifest.device is not None else copies.DEVICE_FILE
+    return next((path for path in journal.files if path not in manifest.files), None)
+
+
+def differs_from_device(journal: Journal, device: str, size: int, progress: copies.Progress) -> str | None:
+    """In what the snapshot, or the image, is not the first ``size`` bytes of the lower device, in words; None where they are equal.
+
+    Both are read past the page cache. Raises ValueError for copies of files, which say nothing of a device; OSError.
+    """
+    match journal.preserve:
+        case Preserve.FILES:
+            raise ValueError("copies of files cannot be compared with a device")
+        case Preserve.SNAPSHOT:
+            if not is_there(journal):
+                return f"{journal.target} is not there, or not whole"
+            return _snapshot_differs(journal.target, device, size, progress)
+        case _:
+            manifest = copies.read_manifest(journal.target)
+            if manifest is None or manifest.device is None:
+                return f"{journal.target} has no image on record"
+            if manifest.device.size != size:
+                return f"the image in {journal.target} has {manifest.device.size} bytes, and the device has {size}"
+            if copies.digest_of(device, size, progress) != manifest.device.digest:
+                return f"{device} has other data than when it was copied to {journal.target}"
+            return None
+
+
+def _snapshot_differs(target: str, device: str, size: int, progress: copies.Progress) -> str | None:
+    place = f"{DEVICES}/{target}"
+    if not os.path.exists(place):
+        command.run(lvm.activate(target), timeout=_LVM_SECONDS)
+    at = copies.first_difference(place, device, size, progress)
+    return None if at is None else f"{device} has other data than {target}, from byte {at} on"
 
 
 def device_size(device: str) -> int:
@@ -211,8 +274,12 @@ def stamp(seconds: float, clock: Callable[[float], time.struct_time] = time.loca
     return time.strftime("%Y%m%d-%H%M%S", clock(seconds))
 
 
+def _failed(journal: Journal, step: Step, detail: str) -> SplitStepFailed:
+    return SplitStepFailed(storage=journal.storage, step=step.value, detail=detail)
+
+
 def _check_room(journal: Journal, needed: int) -> None:
-    os.makedirs(journal.target, mode=0o700, exist_ok=True)
+    """Of a folder that is there."""
     free = copies.room(journal.target)
     if free < needed:
         cause = f"{journal.target} has room for {shown(free)}, and what will be lost needs {shown(needed)}"
