@@ -10,7 +10,7 @@ import pytest
 
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.errors import BadRequest, CommandFailed
+from pvedrbdstor.errors import BadRequest, CommandFailed, NotAnswering
 from pvedrbdstor.fencing.split import investigate, look, remote
 from pvedrbdstor.fencing.split.compare import Fate
 from pvedrbdstor.fencing.split.judge import Case
@@ -26,13 +26,15 @@ resource r0 {{
 }}
 """
 PATH = "images/100/vm-100-disk-0.raw"
+NOW = 2000.0
 PAST = "8FAD43BD14D0C583"
 OWN = Side(
-    *("ha", "a", 2000.0, "Primary", "UpToDate", "StandAlone", "DUnknown"),
+    *("ha", "a", NOW, "Primary", "UpToDate", "StandAlone", "DUnknown"),
     identifiers=f"341B98452316DB1D:{PAST}:{'0' * 16}:{'0' * 16}:1:1:1:0:0:0:0",
     since=1000.0,
     mounted=True,
     hint=True,
+    resource="r0",
     files=(FileState(PATH, CHUNK, CHUNK, int(1500 * 1e9), ((0, 4096),), 4096),),
 )
 OTHER = replace(
@@ -49,6 +51,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(look, "look", lambda config, **_: OWN)
     monkeypatch.setattr(investigate, "digests_of", lambda config, wanted: dict.fromkeys(wanted, ("mine",)))
     monkeypatch.setattr(investigate.socket, "gethostname", lambda: "a")
+    monkeypatch.setattr(investigate.time, "time", lambda: NOW)
 
 
 def dump(monkeypatch: pytest.MonkeyPatch, own: str = "", common: str = "") -> None:
@@ -84,12 +87,62 @@ def test_its_word_in_a_file_will_do(tmp_path: Path) -> None:
     assert found.judgement.case is Case.SPLIT and found.changes[0].fate is Fate.DIFFERS
 
 
-@pytest.mark.parametrize("side", [replace(OTHER, node="a"), replace(OTHER, storage="hb"), None])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, side: Side | None) -> None:
+NOT_ITS_WORD = [
+    (replace(OTHER, node="a"), "of node a"),
+    (replace(OTHER, node="c"), "names b as the other one"),
+    (replace(OTHER, storage="hb"), "of storage 'hb'"),
+    (replace(OTHER, resource="r1"), "resource r1"),
+    (replace(OTHER, volume=1), "volume 1"),
+    (replace(OTHER, at=NOW - 2 * 3600), "2.0 hours old"),
+    (replace(OTHER, at=NOW + 20 * 60), "20 minutes from the future"),
+    (replace(OTHER, at=float("nan")), "of no known time"),
+    (replace(OTHER, at=900.0), "from before the split was found"),
+    (replace(OTHER, identifiers=None), "no identifiers"),
+    (replace(OTHER, identifiers="1:2:3"), "no identifiers"),
+]
+
+
+@pytest.mark.parametrize(("side", "words"), [*NOT_ITS_WORD, (None, "no JSON")])
+def test_a_file_that_is_not_the_other_nodes_word_of_now_is_refused(
+    tmp_path: Path, side: Side | None, words: str
+) -> None:
     file = tmp_path / "b.json"
     file.write_text("{" if side is None else json.dumps(as_json(side)))
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequest, match=words):
         investigate.investigate(CONFIG, str(file))
+
+
+@pytest.mark.parametrize(("side", "words"), [*NOT_ITS_WORD, (replace(OTHER, at=NOW - 700), "12 minutes old")])
+def test_an_answer_that_is_not_is_none(monkeypatch: pytest.MonkeyPatch, side: Side, words: str) -> None:
+    monkeypatch.setattr(remote, "side", lambda node, storage: side)
+    found = investigate.investigate(CONFIG)
+    assert found.other is None and found.other_name == "b" and words in (found.why_not or "")
+
+
+def test_clocks_of_two_nodes_may_differ_a_little(tmp_path: Path) -> None:
+    file = tmp_path / "b.json"
+    for at in (NOW + 500, NOW - 900):
+        file.write_text(json.dumps(as_json(replace(OTHER, at=at))))
+        assert investigate.investigate(CONFIG, str(file)).other is not None
+
+
+def test_without_one_other_node_in_the_configuration_no_file_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "b.json"
+    file.write_text(json.dumps(as_json(OTHER)))
+    monkeypatch.setattr(investigate, "peers", lambda config: ("b", "c"))
+    with pytest.raises(BadRequest, match="exactly one other node"):
+        investigate.investigate(CONFIG, str(file))
+
+
+def test_where_this_nodes_file_system_hangs_nothing_was_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(config: StorageConfig, wanted: object) -> dict[str, tuple[str, ...]]:
+        raise NotAnswering(storage="ha", path="/mnt/pve/ha", seconds=10)
+
+    monkeypatch.setattr(remote, "side", lambda node, storage: OTHER)
+    monkeypatch.setattr(investigate, "digests_of", hang)
+    assert [change.fate for change in investigate.investigate(CONFIG).changes] == [Fate.CHANGED]
 
 
 @pytest.mark.parametrize(

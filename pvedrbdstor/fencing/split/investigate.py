@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,14 +14,18 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import blocks, commands
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import BadRequest, CommandFailed, CommandTimeout, Error
-from pvedrbdstor.fencing.split import compare, files, look, remote
+from pvedrbdstor.fencing.split import compare, look, remote
 from pvedrbdstor.fencing.split.judge import Case, judge
+from pvedrbdstor.fencing.split.mounted import Mounted
 from pvedrbdstor.fencing.split.ranges import chunks_of
 from pvedrbdstor.fencing.split.report import Report
 from pvedrbdstor.fencing.split.side import Side, from_json
-from pvedrbdstor.mirror.mount import mirror
 
 _TOOL_SECONDS = 10.0
+FILE_SECONDS, ANSWER_SECONDS = 3600.0, 600.0
+"""The oldest word of the other node that will do: from a file, which somebody had to carry; as an answer, which may take a while."""
+AHEAD_SECONDS = 600.0
+_CLOCK_SECONDS = 10.0
 _HARMLESS = ("disconnect", "retry-connect", None)
 
 
@@ -42,9 +48,9 @@ def investigate(config: StorageConfig, other_file: str | None = None, *, with_di
 
 
 def digests_of(config: StorageConfig, wanted: Mapping[str, tuple[Range, ...]]) -> dict[str, tuple[str, ...]]:
-    """Of this node's files. Raises NotMounted, WrongMount, OSError."""
-    with mirror(config) as opened:
-        return files.digests(opened.root_fd, wanted)
+    """Of this node's files. Raises NotMounted, WrongMount, NotAnswering, OSError."""
+    with Mounted(config) as mount:
+        return mount.digests(wanted)
 
 
 def peers(config: StorageConfig) -> tuple[str, ...]:
@@ -76,21 +82,57 @@ def _dump(config: StorageConfig) -> str:
 
 
 def _other(config: StorageConfig, own: Side, path: str | None) -> tuple[str | None, Side | None, str | None]:
-    """The other node's name, its side, and why that is not known."""
+    """The other node's name, its side, and why that is not known. What is not its word of now is refused."""
     names = peers(config)
+    if len(names) != 1:
+        why_not = "DRBD's configuration does not name exactly one other node"
+        if path is not None:
+            raise BadRequest(detail=f"{path} is not looked at: {why_not}. Look at 'drbdadm dump {config.resource}'")
+        return None, None, why_not
     if path is not None:
         side = _from_file(path)
-        if side.storage != own.storage or side.node == own.node:
-            raise BadRequest(
-                detail=f"{path} is of storage '{side.storage}' on node {side.node}, not of the other node's side of this one"
-            )
-        return side.node, side, None
-    if len(names) != 1:
-        return None, None, "DRBD's configuration does not name exactly one other node"
+        against = not_its_word(own, side, names[0], time.time(), FILE_SECONDS)
+        if against is not None:
+            again = f"'pvedrbdstor split-brain show {config.id} --local --json' on {names[0]} prints a new one"
+            raise BadRequest(detail=f"{path} will not do: {against}. {again}")
+        return names[0], side, None
     try:
-        return names[0], remote.side(names[0], config.id), None
+        side = remote.side(names[0], config.id)
     except Error as error:
         return names[0], None, remote.why_not(error)
+    against = not_its_word(own, side, names[0], time.time(), ANSWER_SECONDS)
+    return names[0], side if against is None else None, against
+
+
+def not_its_word(own: Side, side: Side, name: str, now: float, oldest: float) -> str | None:
+    """Why a side is not what the other node, of that name, has to say of this very split now; None where it is.
+
+    now: seconds since 1970. oldest: seconds of age up to which it will do. The clocks of the two nodes may differ.
+    """
+    if side.node != name:
+        return f"it is of node {side.node}, and DRBD's configuration names {name} as the other one"
+    if (side.storage, side.resource, side.volume) != (own.storage, own.resource, own.volume):
+        return (
+            f"it is of storage '{side.storage}' on volume {side.volume} of resource {side.resource}, not of storage "
+            f"'{own.storage}' on volume {own.volume} of resource {own.resource}"
+        )
+    age = now - side.at
+    found = own.detected if own.detected is not None else own.since
+    if found is not None and side.at < found - _CLOCK_SECONDS:
+        return f"it is {_aged(age)}, from before the split was found here"
+    if not -AHEAD_SECONDS <= age <= oldest:
+        return f"it is {_aged(age)}, by the clocks of both nodes"
+    if side.ids is None:
+        return f"it has no identifiers of {name}'s copy that can be read"
+    return None
+
+
+def _aged(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "of no known time"
+    minutes = abs(seconds) / 60
+    shown = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
+    return f"{shown} old" if seconds >= 0 else f"{shown} from the future"
 
 
 def _from_file(path: str) -> Side:
@@ -104,19 +146,21 @@ def _from_file(path: str) -> Side:
 
 
 def _equal(config: StorageConfig, own: Side, other: Side, *, from_file: bool) -> compare.Equal:
+    """Nothing where digests cannot be had on one of the sides: then nobody has compared."""
     if from_file:
         states = {file.path: chunks_of(file.changed) for file in other.files if file.changed}
-        mine = digests_of(config, {path: ranges for path, ranges in states.items() if path in (other.digests or {})})
-        return compare.equal_from_file(own, other, mine)
-    wanted = compare.wanted(own, other)
+        wanted = {path: ranges for path, ranges in states.items() if path in (other.digests or {})}
+    else:
+        wanted = compare.wanted(own, other)
     if not wanted:
-        return {}
-    mine = digests_of(config, wanted)
+        return compare.equal_from_file(own, other, {}) if from_file else {}
     try:
-        theirs = remote.digests(other.node, config.id, wanted)
+        mine = digests_of(config, wanted)
+        if from_file:
+            return compare.equal_from_file(own, other, mine)
+        return compare.equal_all(mine, remote.digests(other.node, config.id, wanted))
     except Error:
         return {}
-    return compare.equal_all(mine, theirs)
 
 
 def in_progress(report: Report, text: str | None) -> Report:

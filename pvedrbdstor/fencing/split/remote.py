@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from pvedrbdstor import command
 from pvedrbdstor.drbd import blocks
+from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error
+from pvedrbdstor.fencing.split.ranges import CHUNK, batched, total
 from pvedrbdstor.fencing.split.side import Side, from_json
 
 MEMBERS = "/etc/pve/.members"
@@ -17,7 +19,11 @@ KNOWN_HOSTS = "/etc/pve/nodes/{node}/ssh_known_hosts"  # since PVE 8.2 (PVE::SSH
 _CONNECT_SECONDS = 5
 _ASK_SECONDS = 600.0
 _WORDS_MAX = 60_000
-"""Of one request, in bytes: a single argument of a program may have 128 KiB (MAX_ARG_STRLEN)."""
+"""Of one request, in bytes: a single argument of a program may have 128 KiB (MAX_ARG_STRLEN, execve(2)), quotes and all."""
+_BYTES_MAX = 2 << 30
+"""Of the data that one request is about: what a slow disk reads well within _ASK_SECONDS."""
+_RANGE_WORDS = 45
+"""Two numbers of 20 digits, brackets and commas."""
 
 
 def other_nodes(dump: str, resource: str, own: str) -> tuple[str, ...]:
@@ -53,15 +59,23 @@ def side(node: str, storage: str) -> Side:
     return from_json(_json(run(node, ["split-brain", "show", storage, "--local", "--quick", "--json"])))
 
 
-def digests(node: str, storage: str, wanted: Mapping[str, Sequence[tuple[int, int]]]) -> dict[str, tuple[str, ...]]:
-    """Digests of the other node's files, as files.digests() gives them. Raises CommandFailed, CommandTimeout."""
-    found: dict[str, tuple[str, ...]] = {}
-    for batch in _batches(wanted):
+def digests(node: str, storage: str, wanted: Mapping[str, Sequence[Range]]) -> dict[str, tuple[str, ...]]:
+    """Digests of the other node's files, as files.digests() gives them; a file of which not all came is left out.
+
+    Raises CommandFailed, CommandTimeout.
+    """
+    found: dict[str, list[str]] = {}
+    broken: set[str] = set()
+    for batch in batched(wanted, _cost, _BYTES_MAX):
         text = run(node, ["split-brain", "show", storage, "--digests", json.dumps(batch, separators=(",", ":"))])
         answer = _json(text)
-        if isinstance(answer, dict):
-            found.update({str(path): tuple(map(str, values)) for path, values in answer.items()})
-    return found
+        for path, ranges in batch.items():
+            values = answer.get(path) if isinstance(answer, dict) else None
+            if isinstance(values, list) and len(values) == total(ranges) // CHUNK:
+                found.setdefault(path, []).extend(map(str, values))
+            else:
+                broken.add(path)
+    return {path: tuple(values) for path, values in found.items() if path not in broken}
 
 
 def connect(node: str, storage: str, keep: str) -> None:
@@ -78,18 +92,10 @@ def why_not(error: Error) -> str:
     return error.message.rstrip(".")
 
 
-def _batches(wanted: Mapping[str, Sequence[tuple[int, int]]]) -> list[dict[str, Sequence[tuple[int, int]]]]:
-    """Requests that fit an argument. A single file with more parts than that is asked for as one range from first to last."""
-    batches: list[dict[str, Sequence[tuple[int, int]]]] = [{}]
-    size = 0
-    for path, ranges in wanted.items():
-        length = len(json.dumps([path, ranges]))
-        if size + length > _WORDS_MAX and batches[-1]:
-            batches.append({})
-            size = 0
-        batches[-1][path] = ranges
-        size += length
-    return [batch for batch in batches if batch]
+def _cost(path: str, length: int, new: bool) -> float:
+    """Of a piece in a request, which may cost 1: it is bounded by its words as a shell quotes them, and by what is to be read."""
+    words = _RANGE_WORDS + (len(shlex.quote(json.dumps(path))) + 4 if new else 0)
+    return words / _WORDS_MAX + length / _BYTES_MAX
 
 
 def _json(text: str) -> object:
