@@ -12,6 +12,7 @@ from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import SplitStepFailed
 from pvedrbdstor.fencing.split import look
 from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.resync import STALL_SECONDS, Stall, Watch
 from pvedrbdstor.fencing.split.steps import Step
 from pvedrbdstor.mirror.facts import Drbd, drbd_facts
 
@@ -19,6 +20,8 @@ PARTS_MAX = 16
 _ALIGNMENT = 1 << 20
 _SECONDS = 15.0
 _PAUSE = 0.1
+_SETTLED_SECONDS = 5.0
+"""After so long in step nothing more comes of a reconnect."""
 _IDLE_SECONDS = 120.0
 """Without any word of an end while nothing is verified: the connection is gone."""
 
@@ -57,9 +60,10 @@ def compare(config: StorageConfig, journal: Journal, say: Callable[[str], None])
         say(
             "some blocks were found different, perhaps because they were just written: they are copied and compared again."
         )
-        command.run(commands.disconnect(config.resource), timeout=_SECONDS)
-        command.run(commands.connect(config.resource), timeout=_SECONDS)
-        _in_step(config, journal)
+        with Watch(config) as watch:
+            command.run(commands.disconnect(config.resource), timeout=_SECONDS)
+            command.run(commands.connect(config.resource), timeout=_SECONDS)
+            _copied_anew(config, journal, watch)
         if found := _differing(config, journal):
             raise _failed(
                 journal,
@@ -102,15 +106,34 @@ def _state(config: StorageConfig, journal: Journal) -> tuple[Drbd, int, int]:
         return drbd, minor, int(file.read()) * 512
 
 
-def _in_step(config: StorageConfig, journal: Journal) -> None:
-    """Wait until the reconnect's resync is over."""
-    deadline = time.monotonic() + _IDLE_SECONDS
+def _copied_anew(config: StorageConfig, journal: Journal, watch: Watch) -> None:
+    """Wait for the reconnect's resync, and see that there was one: the blocks found different were marked (out-of-sync), and only a
+    resync takes the marks away. Without one the second comparison would say nothing."""
+    stall, apart, settled = Stall(), Stall(), Stall(_SETTLED_SECONDS)
     while True:
+        followed = watch.look()
         drbd, _, _ = _state(config, journal)
-        if drbd.peers[0].has_the_data and drbd.disk == "UpToDate" and drbd.peers[0].replication == "Established":
+        peer, now = drbd.peers[0], time.monotonic()
+        if watch.witness.was_source:
+            detail = f"DRBD has copied this node's data to {journal.keep} after a reconnect, not the other way. Look at 'dmesg'"
+            raise _failed(journal, detail)
+        in_step = peer.has_the_data and drbd.disk == "UpToDate" and peer.replication == "Established"
+        if in_step and peer.out_of_sync == 0 and watch.witness.was_target:
             return
-        if time.monotonic() > deadline:
-            raise _failed(journal, f"the nodes were not in sync again {_IDLE_SECONDS:.0f} s after a reconnect")
+        if not followed or settled.seen(1 if in_step else None, now):
+            raise _failed(
+                journal,
+                f"blocks were found different ({peer.out_of_sync or 0} KiB are marked), and nothing says that DRBD has copied them "
+                f"anew after a reconnect. Is the storage up on {journal.keep}? If not: 'pvedrbdstor mirror up {journal.storage}' there",
+            )
+        if apart.seen(None if peer.connected else 0, now):
+            raise _failed(journal, f"the nodes did not connect again within {STALL_SECONDS:.0f} s")
+        if stall.seen(peer.out_of_sync if peer.connected else None, now):
+            detail = (
+                f"the resync stands still: {peer.out_of_sync} KiB are left, as {STALL_SECONDS:.0f} s ago. Look at the link, the "
+                "disks and 'dmesg'"
+            )
+            raise _failed(journal, detail)
         time.sleep(_PAUSE)
 
 
