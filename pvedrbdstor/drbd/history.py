@@ -25,7 +25,7 @@ class Loss:
     split_brain: DRBD called its split-brain handler since; None when nobody watched.
     peer_off: someone who can know (an administrator, a fencing device) says that the peer does not run.
     refused: the peer was reached again and hung up before the copies were compared here. The one of 8.4's two nodes that
-    finds a split brain first does so, and the other one then never calls its handler.
+    finds a split brain first does so, and the other one then never calls its handler; so does a link that breaks just then.
     """
 
     seconds: float | None = None

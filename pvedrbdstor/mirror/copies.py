@@ -145,8 +145,8 @@ def _two_writers(facts: Facts, peer: Peer) -> Finding:
         return _split(facts, cause)
     if peer.lost.refused:
         cause = (
-            f"DRBD has reached {peer} again, which hung up before the two copies were compared, as a node does that has found a "
-            "split brain: both nodes have changed their own copies."
+            f"DRBD has reached {peer} again, which hung up before the two copies were compared: perhaps it has found a split "
+            "brain, and both nodes have changed their own copies."
         )
         return _split(facts, cause, what="refused")
     if peer.lost.seconds is None:
@@ -170,7 +170,7 @@ def _two_writers(facts: Facts, peer: Peer) -> Finding:
 def _split(facts: Facts, cause: str, *, what: str = "feared") -> Finding:
     """Guests that run here go on, on this node's copy; nothing else may come to it.
 
-    what: "found" by DRBD, which has compared the copies; "refused" by the other node, which then has; else only "feared". Each
+    what: "found" by DRBD, which has compared the copies; "refused" by the other node, which then perhaps has; else only "feared". Each
     is news after the one before.
     """
     storage = facts.storage

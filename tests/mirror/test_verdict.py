@@ -143,10 +143,11 @@ def test_guests_of_a_split_mirror_go_on_and_no_others_come() -> None:
     assert "split-brain show" in verdict.remedy and "peer-off" not in verdict.remedy
 
 
-def test_a_peer_that_hung_up_before_the_copies_were_compared_has_found_a_split() -> None:
+def test_a_peer_that_hung_up_before_the_copies_were_compared_has_perhaps_found_a_split() -> None:
     refused = with_peer(replace(AWAY, lost=Loss(5.0, "Primary", False, refused=True)))
     verdict = verdict_of(refused)
     assert verdict.kind is Kind.SPLIT_BRAIN and verdict.what == "refused" and "hung up" in verdict.cause
+    assert "perhaps it has found a split brain" in verdict.cause
     left_in_order = verdict_of(with_peer(replace(AWAY, lost=Loss(5.0, "Secondary", False, refused=True))))
     assert left_in_order.kind is not Kind.SPLIT_BRAIN
 

@@ -31,6 +31,7 @@ APART = Side(
     identifiers=line(MINE, COMMON),
     mounted=True,
     hint=True,
+    resource="r0",
 )
 OTHER = replace(APART, node="b", identifiers=line(THEIRS, COMMON))
 CONFIG = StorageConfig("ha", "/mnt/pve/ha", "r0")
@@ -62,6 +63,13 @@ def test_cases(own: Side, other: Side | None, case: Case) -> None:
     refusal = refuse(told, keep="b", policies=(), users=())
     assert (refusal is None) == (case is Case.SPLIT)
     assert own.node in report.text(told, CONFIG) and report.document(told)["case"] == case.value
+    said = f"{report.text(told, CONFIG)} {report.document(told)} {refusal}"
+    assert "RESOURCE" not in said and "STORAGE" not in said
+
+
+def test_a_node_that_hung_up_has_perhaps_found_a_split_and_perhaps_not() -> None:
+    (said,) = judge(replace(APART, connection="Connecting", refused=True), None).sentences
+    assert said.count("perhaps") == 2 and "split-brain show ha --local" in said
 
 
 @pytest.mark.parametrize(

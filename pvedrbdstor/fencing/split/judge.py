@@ -59,15 +59,15 @@ def judge(own: Side, other: Side | None) -> Judgement:
         return Judgement(Case.DOWN, ("DRBD is down on this node.",))
     if own.refused:
         text = (
-            "The other node was reached again and hung up before the copies were compared here, as a node does that has found a "
-            "split brain. Only its own word makes that certain: 'pvedrbdstor split-brain show STORAGE --local --json' there, and "
-            "its output here as --other FILE."
+            "The other node was reached again and hung up before the copies were compared here: perhaps it has found a split brain, "
+            f"perhaps the link broke just then. Its own word makes it certain: 'pvedrbdstor split-brain show {own.storage} --local "
+            "--json' there, and its output here as --other FILE."
         )
         return Judgement(Case.PERHAPS, (text,))
     if own.connection == "StandAlone":
         text = (
             "DRBD has given up the connection (StandAlone), after a split brain or by 'drbdadm disconnect': this node alone "
-            "cannot tell which. Ask the other one, or let DRBD compare the copies again: 'drbdadm connect RESOURCE' on both."
+            f"cannot tell which. Ask the other one, or let DRBD compare the copies again: 'drbdadm connect {own.resource}' on both."
         )
         return Judgement(Case.PERHAPS, (text,))
     if own.role == "Primary" and own.disk == "UpToDate":
@@ -92,10 +92,11 @@ def _by_relation(case: Case, own: Side, other: Side) -> tuple[str, ...]:
             return (
                 "The two copies have no common past that DRBD remembers, as after a forced promotion: nothing can tell which "
                 "blocks differ. Save what you need from the copy to lose, stop its guests, and have all of it copied anew. On that "
-                "node: 'pvedrbdstor mirror down STORAGE', 'drbdadm disconnect RESOURCE' unless it is StandAlone, 'drbdadm "
-                "invalidate RESOURCE', 'drbdadm connect RESOURCE'. On the other: 'drbdadm connect RESOURCE' if it is StandAlone.",
+                f"node: 'pvedrbdstor mirror down {own.storage}', 'drbdadm disconnect {own.resource}' unless it is StandAlone, "
+                f"'drbdadm invalidate {own.resource}', 'drbdadm connect {own.resource}'. On the other: 'drbdadm connect "
+                f"{own.resource}' if it is StandAlone.",
             )
-    return (f"{text}: 'drbdadm connect RESOURCE' on both nodes.",)
+    return (f"{text}: 'drbdadm connect {own.resource}' on both nodes.",)
 
 
 def who_was_last(own: Side, other: Side | None) -> tuple[str, ...]:

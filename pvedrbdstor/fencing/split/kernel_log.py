@@ -27,7 +27,7 @@ _NINE_ALONE = re.compile(r"conn\( Connecting -> Connected \)")
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Seconds of the kernel log's clock. parted: the copy began a history of its own, or the connection was lost before that. found: DRBD
-    here compared the copies. refused: the other node hung up first, which is what it does when it has found the split (8.4)."""
+    here compared the copies. refused: the other node hung up first, perhaps because it has found the split (8.4), perhaps because the link broke."""
 
     parted: float | None = None
     found: float | None = None
