@@ -16,8 +16,7 @@ from pvedrbdstor.errors import BadRequest, SystemCallFailed
 
 @click.group("split-brain")
 def split_brain() -> None:
-    """Both nodes have changed copies of their own: say what each would lose, and make one copy of them again.
-    """
+    """Both nodes have changed copies of their own: say what each would lose, and make one copy of them again."""
 
 
 @split_brain.command(short_help="Say what each side has changed since the copies parted.")

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -19,7 +19,7 @@ from pvedrbdstor.cli.session import Session
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.errors import SplitJournalBroken, SplitRefused
-from pvedrbdstor.fencing.split import abandon, begin, execute, journal
+from pvedrbdstor.fencing.split import abandon, begin, execute, investigate, journal, preserve
 from pvedrbdstor.fencing.split.hands import NodeHands
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.steps import Preserve, Step
@@ -46,15 +46,18 @@ def resolve(session: Session, storage: str, asked: Asked) -> None:
     """Raises SplitRefused, SplitStepFailed, BadRequest, OSError."""
     config = session.storage(storage).config
     own = socket.gethostname().partition(".")[0]
-    if asked.keep is not None and asked.keep.partition(".")[0] == own and not asked.discard_here:
+    if asked.keep is not None and asked.keep.partition(".")[0] == own:
+        if asked.discard_here:
+            raise click.UsageError(f"--keep {own} and --discard-here, on {own}, contradict one another")
         _keep_this_one(session, config, own)
         return
     with _only_one(storage):
-        if asked.abandon or asked.start_over:
-            _give_up(session, config, asked)
-            if asked.abandon:
-                return
-        current = journal.read(storage)
+        if asked.abandon:
+            kept, left = abandon.abandon(config)
+            text = f"{storage}: the resolution is given up; its record: {kept}. {left}\n"
+            session.answer({"storage": storage, "given_up": True, "record": kept, "remarks": left}, text)
+            return
+        current = None if asked.start_over else journal.read(storage)
         if current is None:
             current = _begin(session, config, asked)
         else:
@@ -62,34 +65,30 @@ def resolve(session: Session, storage: str, asked: Asked) -> None:
         _work(session, config, current)
 
 
-def _give_up(session: Session, config: StorageConfig, asked: Asked) -> None:
-    """Close the record of an interrupted resolution, also one that cannot be read."""
-    try:
-        current = journal.read(config.id)
-    except SplitJournalBroken:
-        kept, preserved = abandon.put_away_broken(config.id), "what is written there"
-    else:
-        if current is None:
-            if asked.abandon:
-                raise SplitRefused(storage=config.id, cause="none was begun here", remedy="There is nothing to give up")
-            return
-        kept, preserved = abandon.abandon(config, current), current.target
-    text = f"{config.id}: the resolution is given up. Its record: {kept}. What it preserved, if it came so far, stays: {preserved}\n"
-    if asked.abandon:
-        session.answer({"storage": config.id, "given_up": True, "record": kept}, text)
-    else:
-        output.say(text.rstrip())
-
-
 def _begin(session: Session, config: StorageConfig, asked: Asked) -> Journal:
+    """What was begun before is given up only once the new plan is agreed to."""
+    before = _before(config.id) if asked.start_over else None
+    if before is not None:
+        folder = os.path.dirname(before.target) if before.preserve is not Preserve.SNAPSHOT else None
+        asked = replace(asked, keep=asked.keep or before.keep, folder=asked.folder or folder)
     if asked.keep is None and not asked.discard_here:
         raise click.UsageError("say whose copy is to be kept: --keep NODE, or --discard-here")
     begun = begin.begin(config, keep=asked.keep, folder=asked.folder, other_file=asked.other_file)
     click.echo(begin.text(begun, config), nl=False, err=session.as_json)
     if not asked.yes:
         _ask(begun.journal)
+    if os.path.exists(paths.resolution(config.id)):
+        kept, left = abandon.abandon(config)
+        output.say(f"the interrupted resolution is given up; its record: {kept}. {left}")
     journal.write(begun.journal)
     return begun.journal
+
+
+def _before(storage: str) -> Journal | None:
+    try:
+        return journal.read(storage)
+    except SplitJournalBroken:
+        return None
 
 
 def _ask(planned: Journal) -> None:
@@ -113,7 +112,7 @@ def _go_on(current: Journal, asked: Asked) -> None:
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(current.began))
     state = f"preserved: {current.target}" if current.preserved else "nothing is preserved yet"
     output.say(f"going on with the resolution of {began} that keeps {current.keep}'s copy ({state}).")
-    if Step.DISCARD not in current.done and not asked.yes:
+    if not current.told and not asked.yes:
         _ask(current)
 
 
@@ -151,19 +150,30 @@ def _work(session: Session, config: StorageConfig, current: Journal) -> None:
 
         hands = NodeHands(config, output.say, copied, left)
         ended = execute.resolve(current, hands, report)
+    there = preserve.is_there(ended)
     kept = journal.put_away(ended)
     down.release(config.id)
+    preserved = (
+        f"is preserved: {ended.target} ({ended.preserve.value})"
+        if there
+        else f"was preserved, but is NOT WHOLE any more: {ended.target}"
+    )
     text = (
-        f"{config.id}: both nodes have {ended.keep}'s copy again. What {ended.discard} had is preserved: {ended.target} "
-        f"({ended.preserve.value}). The record of this resolution: {kept}\n"
+        f"{config.id}: both nodes have {ended.keep}'s copy again. What {ended.discard} had {preserved}. The record of this "
+        f"resolution: {kept}\n"
     )
     if ended.given_up:
-        text += f"Earlier tries left this, which can be removed: {', '.join(ended.given_up)}\n"
+        text += f"Earlier tries may have left this, which can be removed: {', '.join(ended.given_up)}\n"
     document = {
         "storage": config.id,
         "kept": ended.keep,
         "discarded": ended.discard,
-        "preserved": {"how": ended.preserve.value, "target": ended.target, "given_up": list(ended.given_up)},
+        "preserved": {
+            "how": ended.preserve.value,
+            "target": ended.target,
+            "whole": there,
+            "given_up": list(ended.given_up),
+        },
         "compared_bytes": sum(length for _, length in ended.ranges),
         "record": kept,
     }
@@ -179,23 +189,26 @@ def _bring_up(config: StorageConfig) -> None:
 
 def _keep_this_one(session: Session, config: StorageConfig, own: str) -> None:
     """The part of the node to keep: let DRBD connect. Without the other side's part that discards nothing."""
-    cause = begin.not_to_connect(config)
-    if cause is not None:
-        raise SplitRefused(storage=config.id, cause=cause.cause, remedy=cause.remedy)
+    running = journal.read(config.id)
+    if running is not None:
+        cause, remedy = investigate.decided_otherwise(config.id, own, running.keep)
+        raise SplitRefused(storage=config.id, cause=cause, remedy=remedy)
+    against = investigate.not_to_connect(config)
+    if against is not None:
+        raise SplitRefused(storage=config.id, cause=against.cause, remedy=against.remedy)
     state = begin.connection(config)
     if state is None:
         remedy = f"Bring it up: 'pvedrbdstor mirror up {config.id}'"
         raise SplitRefused(storage=config.id, cause=f"DRBD is down on {own}, the node to keep", remedy=remedy)
     if state == "StandAlone":
         command.run(commands.connect(config.resource), timeout=_SECONDS)
+        state = begin.connection(config)
     other = begin.other_name(config) or "the other node"
-    text = {
-        "Connected": f"{config.id}: the nodes are connected.\n",
-    }.get(
-        state,
-        f"{config.id}: {own} keeps its copy and waits for {other}. Run there, unless it runs already: 'pvedrbdstor split-brain "
-        f"resolve {config.id} --keep {own}'.\n",
+    waiting = (
+        f"{own} keeps its copy and waits for {other}. Run there, unless it runs already: "
+        f"'pvedrbdstor split-brain resolve {config.id} --keep {own}'."
     )
+    text = f"{config.id}: {'the nodes are connected.' if state == 'Connected' else waiting}\n"
     session.answer({"storage": config.id, "kept": own, "connection": state}, text)
 
 
@@ -206,9 +219,12 @@ def _only_one(storage: str) -> Iterator[None]:
     fd = os.open(f"{paths.RESOLUTIONS}/{storage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.write(fd, str(os.getpid()).encode())
         yield
     except BlockingIOError as error:
-        remedy = "Wait for it"
-        raise SplitRefused(storage=storage, cause="another 'split-brain resolve' works on it", remedy=remedy) from error
+        pid = os.pread(fd, 20, 0).decode("ascii", "replace")
+        cause = f"another 'split-brain resolve' works on it, or waits for an answer (process {pid})"
+        raise SplitRefused(storage=storage, cause=cause, remedy=f"Look for its terminal: 'ps -f -p {pid}'") from error
     finally:
         os.close(fd)

@@ -73,9 +73,15 @@ def connect(resource: str) -> list[str]:
 def connect_discarding(resource: str) -> list[str]:
     """Connect, and in a split brain take over the other node's data: this one's are lost (8.4 and 9).
 
-    Only of a Secondary that is StandAlone. DRBD remembers it until it is disconnected.
+    Only of a Secondary that is StandAlone. 8.4 remembers it up to the next handshake, 9 until it has met the peer, a promotion or
+    down(), but for no disconnect() (CONN_DISCARD_MY_DATA in drbd_nl.c of DRBD 9).
     """
     return ["drbdadm", "connect", "--discard-my-data", resource]
+
+
+def pause_sync(resource: str) -> list[str]:
+    """Pause a resync here until `drbdadm resume-sync`. It fails where it is paused already."""
+    return ["drbdadm", "pause-sync", resource]
 
 
 def verify_part(volume: tuple[str, int], minor: int, peer: int | None, start: int, stop: int) -> list[str]:

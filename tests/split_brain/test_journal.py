@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvedrbdstor.errors import SplitJournalBroken
+from pvedrbdstor.fencing.split.evidence import Evidence
 from pvedrbdstor.fencing.split.journal import Journal, put_away, read, write
 from pvedrbdstor.fencing.split.seal import Seal
 from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
@@ -41,8 +42,11 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @given(st.frozensets(st.sampled_from(list(Step))), st.sampled_from([None, *Step]), st.sampled_from(list(Preserve)))
 def test_it_is_read_back(done: frozenset[Step], doing: Step | None, how: Preserve) -> None:
-    sealed = Seal("b", 7, 4096) if done else None
-    journal = replace(JOURNAL, done=done, doing=doing, preserve=how, discarded_boot="b", seal=sealed, given_up=("x",))
+    sealed = Seal("b", 7, 4096, 3) if done else None
+    known = Evidence(((0, 4096), (8192, 4096)), "digest") if done else None
+    journal = replace(
+        JOURNAL, evidence=known, done=done, doing=doing, preserve=how, told=True, seal=sealed, given_up=("x",)
+    )
     write(journal)
     assert read("ha") == journal
 
@@ -64,9 +68,9 @@ def test_what_has_ended_is_kept_under_another_name() -> None:
 
 def test_preserving_anew_overwrites_nothing_that_there_is() -> None:
     done = frozenset({Step.COPY, Step.DOWN, Step.CHECK, Step.DISCARD})
-    first = replace(JOURNAL, done=done, seal=Seal("b", 7, 4096), target="/aside/x")
+    first = replace(JOURNAL, done=done, told=True, seal=Seal("b", 7, 4096, 3), target="/aside/x")
     second = first.anew()
     third = second.anew()
     assert [it.target for it in (first, second, third)] == ["/aside/x", "/aside/x-2", "/aside/x-3"]
     assert third.given_up == ("/aside/x", "/aside/x-2")
-    assert not second.done & PRESERVING and second.seal is None and not second.preserved
+    assert not second.done & PRESERVING and second.seal is None and not second.preserved and not second.told

@@ -8,7 +8,7 @@ import pytest
 
 from pvedrbdstor.fencing.split.seal import Seal, holds
 
-SEAL = Seal("boot", 4711, 1200)
+SEAL = Seal("boot", 4711, 1200, 77)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ SEAL = Seal("boot", 4711, 1200)
     [
         replace(SEAL, written=1204),
         replace(SEAL, written=0),
+        replace(SEAL, requests=78),
         replace(SEAL, device=4712),
         replace(SEAL, boot="another"),
         Seal("boot"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from pvedrbdstor.errors import SplitStepFailed
 from pvedrbdstor.fencing.split import seal
 from pvedrbdstor.fencing.split.execute import resolve
 from pvedrbdstor.fencing.split.journal import Journal
@@ -14,9 +15,7 @@ from pvedrbdstor.fencing.split.steps import Preserve, Step
 
 MINE, THEIRS, BASE = 0x10, 0x20, 0x30
 JOURNAL = Journal("ha", "pve1", "pve2", 0.0, MINE, BASE, THEIRS, Preserve.FILES, "/aside/ha-split")
-APART = Situation(
-    boot="boot-1", mounted=True, role="Primary", disk="UpToDate", connection="StandAlone", replication="Off"
-)
+APART = Situation(mounted=True, mount=1, role="Primary", disk="UpToDate", connection="StandAlone", replication="Off")
 
 
 class Crash(BaseException):
@@ -28,10 +27,11 @@ class World:
     """data: what this side's copy is: "mine" until the resync has begun, "mixed" during it, "theirs" after it. written: how often
     this side has written, which makes another content each time. preserved: content by target. lost: what the resync overwrote.
 
-    crashes: drawn at each step, before or after its effect. A hand of somebody's, an intruder, brings the storage up and writes.
+    events: drawn at each step, before or after its effect: a crash of this command or of the node, and a hand of somebody's, an
+    intruder, who brings the storage up and writes, while this command is dead or ("meddle") while it runs.
     """
 
-    crashes: Iterator[str | None]
+    events: Iterator[str | None]
     auto_reconnect: bool
     now: Situation = APART
     data: str = "mine"
@@ -39,6 +39,8 @@ class World:
     written: int = 0
     preserved: dict[str, str] = field(default_factory=dict)
     lost: str | None = None
+    evidence: bool = True
+    checked: str | None = None
     discarding: bool = False
     keeper_waits: bool = False
     keeper_comes: bool = True
@@ -60,7 +62,8 @@ class World:
         return replace(self.now, preserved=there, sealed=sealed, current=ids[0], bitmap=ids[1], known=known)
 
     def _seal(self) -> Seal:
-        return Seal(self.now.boot) if self.now.disk is None else Seal(self.now.boot, self.device, self.counted)
+        boot = f"boot-{self.boots}"
+        return Seal(boot) if self.now.disk is None else Seal(boot, self.device, self.counted, self.counted)
 
     def save(self, journal: Journal) -> None:
         self.stored = journal
@@ -98,38 +101,52 @@ class World:
             case Step.QUIESCE:
                 self.now = replace(now, read_only=True)
             case Step.COPY:
-                assert now.mounted and now.read_only
+                self._only_if(now.mounted and now.read_only)
                 self.preserved[journal.target] = self.content
             case Step.DOWN:
+                copied = journal.seal is None and Step.COPY in journal.done
+                self._only_if(not copied or now.read_only)
                 if now.mounted:
                     self.counted += 1  # the unmount itself writes
-                self.now = replace(now, mounted=False, read_only=False, role="Secondary")
+                self.now = replace(now, mounted=False, mount=None, read_only=False, role="Secondary")
+                if copied:
+                    return replace(journal, seal=self._seal())
             case Step.SEAL:
                 return replace(journal, seal=self._seal())
             case Step.SNAPSHOT | Step.IMAGE:
                 assert not now.mounted and now.role == "Secondary"
                 self.preserved[journal.target] = self.content
                 return replace(journal, preserve=Preserve.SNAPSHOT if step is Step.SNAPSHOT else Preserve.DEVICE)
+            case Step.CHECK:
+                sealed = journal.seal is not None and seal.holds(journal.seal, self._seal())
+                self.checked = self.content if sealed else None
             case Step.RECHECK:
-                assert journal.preserve is not Preserve.FILES and not now.mounted
-                if self.preserved[journal.target] != self.content:
-                    return journal.anew()
-                return replace(journal, seal=self._seal())
+                assert not now.mounted and now.role == "Secondary"
+                if journal.preserve is Preserve.FILES:
+                    same = self.evidence and self.checked == self.content
+                else:
+                    same = self.preserved[journal.target] == self.content
+                return replace(journal, seal=self._seal()) if same else journal.anew()
             case Step.ANEW:
                 return journal.anew()
             case Step.DISCARD:
                 assert now.connection == "StandAlone" and now.role == "Secondary" and not now.mounted
+                self._only_if(journal.seal is not None and seal.holds(journal.seal, self._seal()))
                 assert self.preserved[journal.target] == self.content
                 self.discarding = True
                 self.now = replace(now, connection="Connecting")
                 self._meet()
-                return replace(journal, discarded_boot=now.boot)
             case Step.CONNECT:
                 self.now = replace(now, connection="Connecting")
                 self._meet()
             case _:
-                assert step in (Step.CHECK, Step.COMPARE)
+                assert step is Step.COMPARE and self.data == "theirs"
         return journal
+
+    def _only_if(self, so: bool) -> None:
+        """What a step itself looks at once more, as somebody may have had a hand in it since the plan was made."""
+        if not so:
+            raise SplitStepFailed(storage="ha", step="this one", detail="somebody meddles")
 
     def _attach(self) -> None:
         self.device += 1
@@ -158,7 +175,7 @@ class World:
             self.keeper_waits = False  # it has given up as well
 
     def _maybe(self) -> None:
-        match next(self.crashes, None):
+        match next(self.events, None):
             case "kill":
                 raise Crash
             case "reboot":
@@ -167,20 +184,22 @@ class World:
             case "intrude":
                 self.intrude()
                 raise Crash
+            case "meddle":
+                self.intrude()
+            case "unplug" if self.now.connected:  # the link breaks, for as long as the keeper needs to come again
+                self.now = replace(self.now, connection="Connecting", replication="Off", peer_disk="DUnknown")
 
     def reboot(self) -> None:
         self.boots += 1
         self.discarding = False
-        self.now = Situation(boot=f"boot-{self.boots}")
+        self.now = Situation()
         if self.auto_reconnect:  # the node's own boot brings DRBD up, which meets the keeper if that waits
             self._attach()
 
-    def intrude(self, *, force: bool = False) -> None:
-        """By hand: `drbdadm primary`, a mount, a write, an unmount, `drbdadm secondary`; also by a remount of what was read-only.
-
-        Not while DRBD itself waits to discard this copy: nothing of ours runs then that could keep the two from meeting.
-        """
-        if self.data != "mine" or (self.discarding and not force):
+    def intrude(self) -> None:
+        """By hand: `drbdadm primary`, a mount, a write, an unmount, `drbdadm secondary`; of what is mounted a remount, a write, and a
+        remount again. The promotion makes DRBD forget that it was to discard."""
+        if self.data != "mine":
             return
         if self.now.disk is None:
             self._attach()
@@ -188,8 +207,11 @@ class World:
             return
         self.written += 1
         self.counted += 4
+        self.discarding = False
         if self.now.mounted:
             self.now = replace(self.now, read_only=False)
+        elif self.keeper_waits:
+            self._meet()
 
     def run(self) -> None:
         """As an administrator does: the same command again after each crash."""
@@ -197,6 +219,6 @@ class World:
             try:
                 resolve(self.stored, self)
                 return
-            except Crash:
+            except (Crash, SplitStepFailed):
                 continue
         raise AssertionError(f"never done: {self.taken}")

@@ -7,44 +7,86 @@ import time
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
-from pvedrbdstor.errors import SplitRefused
-from pvedrbdstor.fencing.split import hands, journal
+from pvedrbdstor.errors import CommandFailed, CommandTimeout, SplitJournalBroken, SplitRefused
+from pvedrbdstor.fencing.split import hands, journal, look
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Refusal, Situation
 from pvedrbdstor.fencing.split.steps import Step
 from pvedrbdstor.mirror.bringup import down, paths
+from pvedrbdstor.mirror.facts import drbd_facts
 
 _SECONDS = 30.0
-_AWAY = ("StandAlone", None)
+_OVERWRITING = ("SyncTarget", "PausedSyncT", "WFBitMapT", "WFSyncUUID", "StartingSyncT")
 
 
 def refuse(current: Journal, now: Situation) -> Refusal | None:
-    """Pure. A copy that is half overwritten has no way back, only on."""
-    if now.disk != "Inconsistent":
+    """Pure: only while DRBD overwrites this copy, which a closed record would not stop."""
+    if not (now.connected and now.replication in _OVERWRITING):
         return None
     return Refusal(
-        f"{current.discard}'s copy is being overwritten with {current.keep}'s: there is nothing left here to go back to",
-        f"Go on: 'pvedrbdstor split-brain resolve {current.storage}'. What {current.discard} had is preserved: {current.target}",
+        f"{current.discard}'s copy is just being overwritten with {current.keep}'s",
+        "Wait for the end, which 'pvedrbdstor mirror status' shows, or disconnect first ('drbdadm disconnect'): a copy that is half "
+        "overwritten cannot be used, only overwritten to the end",
     )
 
 
-def abandon(config: StorageConfig, current: Journal) -> str:
-    """Returns where the record is kept. Raises SplitRefused, CommandFailed, CommandTimeout, OSError."""
+def abandon(config: StorageConfig) -> tuple[str, str]:
+    """Returns where the record is kept, and what that leaves, in sentences. Also of a record that cannot be read.
+
+    Raises SplitRefused, CommandFailed, CommandTimeout, OSError.
+    """
+    try:
+        current = journal.read(config.id)
+    except SplitJournalBroken:
+        _take_back(config)
+        kept = f"{paths.RESOLUTIONS}/{config.id}.{time.strftime('%Y%m%d-%H%M%S')}.broken"
+        journal.move(config.id, kept)
+        down.release(config.id)
+        return kept, "It could not be read; what it preserved is named there, if anything is."
+    if current is None:
+        raise SplitRefused(storage=config.id, cause="none was begun here", remedy="There is nothing to give up")
+    if current.told:
+        _take_back(config)
     now = hands.NodeHands(config).look(current)
     if (refusal := refuse(current, now)) is not None:
         raise SplitRefused(storage=config.id, cause=refusal.cause, remedy=refusal.remedy)
-    if not now.connected and now.connection not in _AWAY:
-        # DRBD would discard this copy as soon as the other node comes
-        command.run(commands.disconnect(config.resource), timeout=_SECONDS)
-    if now.mounted and now.read_only and Step.QUIESCE in current.done:
-        command.run(["mount", "-o", "remount,rw", config.path], timeout=_SECONDS)
+    if now.mounted and now.read_only and (Step.QUIESCE in current.done or current.doing is Step.QUIESCE):
+        _make_writable(config)
     kept = journal.put_away(current)
     down.release(config.id)
-    return kept
+    return kept, left(config, current, now)
 
 
-def put_away_broken(storage: str) -> str:
-    """Of a record that cannot be read. Returns where it is kept. Raises OSError."""
-    kept = f"{paths.RESOLUTIONS}/{storage}.{time.strftime('%Y%m%d-%H%M%S')}.broken"
-    journal.move(storage, kept)
-    return kept
+def left(config: StorageConfig, current: Journal, now: Situation) -> str:
+    """What is so after giving up, and what can be done; pure."""
+    places = ", ".join((*current.given_up, current.target))
+    preserved = f"What was preserved, if it came so far, stays: {places}."
+    if now.current is not None and now.current != current.current and current.told:
+        return (
+            f"{current.discard}'s copy is not what it was: it was overwritten with {current.keep}'s, to the end or in part. "
+            f"'pvedrbdstor mirror up {config.id}' goes on with that. {preserved} How it is put back: docs/split-brain.md."
+        )
+    if now.mounted:
+        return f"{current.discard}'s copy is as it was, and mounted. {preserved}"
+    return (
+        f"{current.discard}'s copy is as it was, and not mounted; while the two are apart it is mounted by hand only ('drbdadm up "
+        f"{config.resource}', 'drbdadm primary {config.resource}', 'mount -t ocfs2 DEVICE {config.path}'). {preserved}"
+    )
+
+
+def _take_back(config: StorageConfig) -> None:
+    """DRBD would discard this copy as soon as the other node comes, and 9 does not forget that by a disconnect: only by being
+    taken down. Where the two have met already there is nothing to take back."""
+    state = look.drbd_state(config.resource)
+    drbd = drbd_facts(state, config.resource, config.volume)
+    waits = drbd is not None and any(not peer.connected for peer in drbd.peers)
+    if waits and drbd is not None and drbd.role == "Secondary":
+        command.run(commands.down(config.resource), timeout=_SECONDS)
+
+
+def _make_writable(config: StorageConfig) -> None:
+    """Where that fails (errors=remount-ro) it is no reason to keep the record open: the monitor tells of a read-only mount."""
+    try:
+        command.run(["mount", "-o", "remount,rw", config.path], timeout=_SECONDS)
+    except (CommandFailed, CommandTimeout):
+        return

@@ -10,7 +10,7 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.generation_ids import same_base
 from pvedrbdstor.drbd.metadata import Range, merged
 from pvedrbdstor.errors import SplitRefused
-from pvedrbdstor.fencing.split import copies, hands, investigate, look, preserve
+from pvedrbdstor.fencing.split import copies, hands, investigate, look, preserve, verify
 from pvedrbdstor.fencing.split.compare import lost_here, shown
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.judge import Case
@@ -35,9 +35,10 @@ class Begun:
 def begin(config: StorageConfig, *, keep: str | None, folder: str | None, other_file: str | None) -> Begun:
     """Raises SplitRefused, BadRequest, CommandFailed, CommandTimeout, OSError. Changes nothing."""
     report = investigate.investigate(config, other_file)
-    policies = investigate.discarding_policies(config)
+    against = investigate.not_to_connect(config)
+    compares = verify.has_algorithm(config)
     users = hands.users(config.path) if report.own.mounted else ()
-    refusal = refuse(report, keep=keep, policies=policies, users=users)
+    refusal = refuse(report, keep=keep, against=against, compares=compares, users=users)
     if refusal is None:
         device = hands.lower_device(config)
         own = report.own
@@ -72,6 +73,9 @@ def begin(config: StorageConfig, *, keep: str | None, folder: str | None, other_
                 files=tuple(file.path for file in to_copy) if choice.how is Preserve.FILES else (),
                 ranges=_to_compare(report, preserve.device_size(device)),
             )
+            if os.path.exists(choice.target) or preserve.is_there(journal):
+                remedy = "Wait a second and run it again"
+                raise SplitRefused(storage=config.id, cause=f"{choice.target} is there already", remedy=remedy)
             return Begun(journal, report, choice.needed)
         refusal = choice
     raise SplitRefused(storage=config.id, cause=refusal.cause, remedy=refusal.remedy)
@@ -80,15 +84,20 @@ def begin(config: StorageConfig, *, keep: str | None, folder: str | None, other_
 def _to_compare(report: Report, size: int) -> tuple[Range, ...]:
     """What both bitmaps have, if they are known to begin at the same moment; else everything."""
     own, other = report.own, report.other
-    if other is None or own.ids is None or other.ids is None or not same_base(own.ids, other.ids):
-        return ((0, size),)
-    if not (own.hint and other.hint):
+    if other is None or not _same_base(report) or not (own.hint and other.hint):
         return ((0, size),)
     return merged([*own.blocks, *other.blocks])
 
 
-def refuse(report: Report, *, keep: str | None, policies: tuple[str, ...], users: tuple[str, ...]) -> Refusal | None:
-    """Why this is not to be resolved here and now; pure."""
+def _same_base(report: Report) -> bool:
+    own, other = report.own.ids, report.other.ids if report.other is not None else None
+    return own is not None and other is not None and same_base(own, other)
+
+
+def refuse(
+    report: Report, *, keep: str | None, against: Refusal | None, compares: bool, users: tuple[str, ...]
+) -> Refusal | None:
+    """Why this is not to be resolved here and now; pure. against: why the nodes must not meet. compares: DRBD can verify."""
     storage, own = report.own.storage, report.own
     if report.other_name is None:
         return Refusal(
@@ -101,7 +110,7 @@ def refuse(report: Report, *, keep: str | None, policies: tuple[str, ...], users
             f"Look at 'pvedrbdstor split-brain show {storage}'",
         )
     if report.judgement.case is not Case.SPLIT:
-        said = report.judgement.sentences[0].rstrip(".").replace("STORAGE", storage)
+        said = report.judgement.sentences[0].rstrip(".")
         return Refusal(
             f"it is no split brain for certain. {said}",
             f"Look at 'pvedrbdstor split-brain show {storage}', on both nodes",
@@ -116,10 +125,15 @@ def refuse(report: Report, *, keep: str | None, policies: tuple[str, ...], users
             f"{report.other_name}'s disk is {report.other.disk or 'down'}, so there is no whole copy to be kept there",
             f"Bring that disk up, or keep {own.node}'s copy by running this on {report.other_name}",
         )
-    if policies:
+    if report.other is not None and report.other.resolving is not None:
+        return Refusal(*investigate.decided_otherwise(storage, report.other_name, report.other.resolving))
+    if against is not None:
+        return against
+    if not compares and not _same_base(report):
         return Refusal(
-            f"DRBD is set to choose the copy to lose by itself when the two meet ({', '.join(policies)})",
-            "Set after-sb-0pri, after-sb-1pri, after-sb-2pri and rr-conflict to 'disconnect' in the resource's file on both nodes",
+            "nothing says that DRBD's bitmaps of both sides begin at the same moment, so only a comparison of the disks could tell "
+            "that the resync has made them equal, and no 'verify-alg' is set",
+            "Set 'verify-alg' in net { } of the resource on both nodes ('drbdadm adjust'), e.g. crc32c",
         )
     if users:
         shown_ = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
@@ -128,17 +142,6 @@ def refuse(report: Report, *, keep: str | None, policies: tuple[str, ...], users
             "Shut those guests down here first ('qm shutdown', 'pct shutdown'), so that they stop writing what will be discarded",
         )
     return None
-
-
-def not_to_connect(config: StorageConfig) -> Refusal | None:
-    """Why the node to keep must not connect now."""
-    policies = investigate.discarding_policies(config)
-    if not policies:
-        return None
-    return Refusal(
-        f"DRBD is set to choose the copy to lose by itself when the two meet ({', '.join(policies)})",
-        "Set after-sb-0pri, after-sb-1pri, after-sb-2pri and rr-conflict to 'disconnect' in the resource's file on both nodes",
-    )
 
 
 def connection(config: StorageConfig) -> str | None:

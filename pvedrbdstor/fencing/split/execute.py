@@ -10,7 +10,7 @@ from pvedrbdstor.errors import Error, SplitRefused, SplitStepFailed
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Action, Done, Refusal, Situation, next_step
-from pvedrbdstor.fencing.split.steps import Step
+from pvedrbdstor.fencing.split.steps import CONNECTING, Step
 
 KEEPER_SECONDS = 600.0
 """For so long the node to keep is waited for: somebody may have to run the command there."""
@@ -20,6 +20,9 @@ _PAUSE = 0.5
 _REPEATS = 5
 _T = TypeVar("_T")
 _WAITING = (Step.KEEPER, Step.RESYNC)
+_COMING = ("SyncTarget", "PausedSyncT", "WFSyncUUID")
+"""DRBD takes over the other node's data."""
+_VERIFYING = ("VerifyS", "VerifyT")
 
 
 class Hands(Protocol):
@@ -52,17 +55,14 @@ def resolve(journal: Journal, hands: Hands, report: Callable[[Step], None] = lam
 
 
 class _Run:
-    """One run of the command: what only it knows, as the journal must not.
-
-    tries: how often it has told DRBD to discard. copied: it has copied the files. repeats: of the same step, one after the other.
-    since: when the present step was first taken, or last got on.
-    """
+    """One run of the command: what only it knows, as the journal must not (Situation). since: when the present step was first
+    taken, or last got on. repeats: of the same step, one after the other. mount: the one that the files were copied from."""
 
     def __init__(self, journal: Journal, hands: Hands, report: Callable[[Step], None]) -> None:
         self.journal = journal
         self._hands, self._report = hands, report
-        self._tries = self._repeats = 0
-        self._copied = False
+        self._tries = self._anew = self._repeats = 0
+        self._mount: int | None = None
         self._last: Step | None = None
         self._since = hands.clock()
         self._left: int | None = None
@@ -70,7 +70,8 @@ class _Run:
     def advance(self) -> bool:
         """Take the next step; True when there is none left."""
         found = _guarded(self.journal, "looking at this node", self._hands.look)
-        now = replace(found, tries=self._tries, copied=self._copied)
+        copied = self._mount is not None and found.mount == self._mount
+        now = replace(found, tries=self._tries, anew=self._anew, copied=copied)
         match next_step(self.journal, now):
             case Done():
                 return True
@@ -91,12 +92,21 @@ class _Run:
         if self._repeats > _REPEATS:
             detail = f"it was taken {_REPEATS} times and the node is not as it should be"
             raise _failed(self.journal, step.value, detail)
-        self._tries += step is Step.DISCARD
         self._take(step)
-        self._copied = (self._copied or step is Step.COPY) and step is not Step.ANEW
+        self._remember(step, now)
+
+    def _remember(self, step: Step, now: Situation) -> None:
+        self._tries += step in CONNECTING
+        self._anew += step in (Step.ANEW, Step.RECHECK)
+        if step is Step.COPY:
+            self._mount = now.mount
+        elif step is Step.QUIESCE:  # it was writable: what was copied before may be old
+            self._mount = None
 
     def _take(self, step: Step) -> None:
         self.journal = self.journal.begin(step)
+        if step is Step.COMPARE:  # a short resync is over before it is seen; the plan has it that there was one
+            self.journal = replace(self.journal, done=self.journal.done | {Step.RESYNC})
         self._hands.save(self.journal)
         reach(f"split.begun.{step.name}")
         self.journal = _guarded(self.journal, step.value, lambda before: self._hands.act(step, before)).end(step)
@@ -104,29 +114,32 @@ class _Run:
         self._hands.save(self.journal)
 
     def _wait(self, step: Step, now: Situation) -> None:
+        before = self.journal
         if self.journal.doing is not step:
             self.journal = self.journal.begin(step)
+        if now.replication in _COMING and Step.RESYNC not in self.journal.done:
+            self.journal = replace(self.journal, done=self.journal.done | {Step.RESYNC})
+        if self.journal != before:
             self._hands.save(self.journal)
             reach(f"split.begun.{step.name}")
-        if now.out_of_sync != self._left and step is Step.RESYNC:
+        if step is Step.RESYNC and (now.out_of_sync != self._left or now.replication in _VERIFYING):
             self._left, self._since = now.out_of_sync, self._hands.clock()
-        if (detail := self._too_long(step, self._hands.clock() - self._since)) is not None:
+        if (detail := self._too_long(step, now, self._hands.clock() - self._since)) is not None:
             raise _failed(self.journal, step.value, detail)
         self._hands.wait(step, self.journal, now)
         self._hands.sleep(_PAUSE)
 
-    def _too_long(self, step: Step, seconds: float) -> str | None:
+    def _too_long(self, step: Step, now: Situation, seconds: float) -> str | None:
         keep, storage = self.journal.keep, self.journal.storage
         if step is Step.KEEPER and seconds > KEEPER_SECONDS:
             return (
-                f"{keep} has not connected for {KEEPER_SECONDS:.0f} s. Run there: 'pvedrbdstor split-brain resolve {storage} "
-                f"--keep {keep}'"
+                f"{keep} has not connected for {KEEPER_SECONDS:.0f} s. Run there: 'pvedrbdstor split-brain resolve {storage} --keep "
+                f"{keep}'. DRBD here still waits for it, and takes over its data when it comes, also without this command; "
+                "'--abandon' takes that back"
             )
         if step is Step.RESYNC and seconds > STALL_SECONDS:
-            return (
-                f"nothing was copied for {STALL_SECONDS:.0f} s, with {self._left or 0} KiB left. Look at 'cat /proc/drbd' (paused?), "
-                "at the link and at 'dmesg' on both nodes"
-            )
+            paused = "it is paused ('drbdadm resume-sync')" if now.replication == "PausedSyncT" else "look at the link"
+            return f"nothing was copied for {STALL_SECONDS:.0f} s, with {self._left or 0} KiB left: {paused}. Look at 'dmesg' on both nodes"
         return None
 
 

@@ -11,17 +11,18 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands, devices, metadata
 from pvedrbdstor.drbd.events2 import State
 from pvedrbdstor.drbd.generation_ids import parse
-from pvedrbdstor.errors import CommandFailed, Error, SplitStepFailed
-from pvedrbdstor.fencing.split import copies, journal, look, preserve, remote, seal, verify
+from pvedrbdstor.errors import CommandFailed, Error, SplitRefused, SplitStepFailed
+from pvedrbdstor.fencing.split import copies, evidence, investigate, journal, look, preserve, remote, seal, verify
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Situation
-from pvedrbdstor.fencing.split.steps import Step
+from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
 from pvedrbdstor.mirror.bringup import down, holders
 from pvedrbdstor.mirror.facts import drbd_facts
 from pvedrbdstor.mirror.gather import mounted_at
 
 _SECONDS = 30.0
 _ASK_AGAIN_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 5.0
 _LOOKS, _LOOK_PAUSE = 3, 0.4
 """A call that Proxmox makes just now, and the monitor's probe, have the mount open for a moment."""
 
@@ -38,7 +39,7 @@ class NodeHands:
     ) -> None:
         self._config = config
         self._say, self._copied, self._left = say, copied, left
-        self._asked_at = -_ASK_AGAIN_SECONDS
+        self._asked_at, self._looked_at = -_ASK_AGAIN_SECONDS, 0.0
         self._told = False
 
     def look(self, journal: Journal) -> Situation:
@@ -53,8 +54,8 @@ class NodeHands:
         line = look.identifiers(config)
         ids = parse(line) if line is not None else None
         return Situation(
-            boot=seal.boot_id(),
             mounted=mounted,
+            mount=entry.mnt_id if mounted and entry is not None else None,
             read_only=mounted and entry is not None and "ro" in entry.options,
             role=drbd.role if drbd is not None else None,
             disk=drbd.disk if drbd is not None else None,
@@ -80,9 +81,21 @@ class NodeHands:
     def wait(self, step: Step, journal: Journal, now: Situation) -> None:
         if step is Step.RESYNC:
             self._left(now.out_of_sync or 0)
+            if self.clock() - self._looked_at >= _LOOK_AGAIN_SECONDS:
+                self._looked_at = self.clock()
+                self._guard_what_is_preserved(journal)
         elif self.clock() - self._asked_at >= _ASK_AGAIN_SECONDS:
             self._asked_at = self.clock()
             self._ask_keeper(journal)
+
+    def _guard_what_is_preserved(self, journal: Journal) -> None:
+        """A snapshot grows with each block that the resync overwrites; it is stopped before that is too much."""
+        if (danger := preserve.danger(journal)) is not None:
+            command.run(commands.pause_sync(self._config.resource), timeout=_SECONDS, check=False)
+            remedy = (
+                f"The resync is paused: give it room ('lvextend'), then 'drbdadm resume-sync {self._config.resource}'"
+            )
+            raise SplitStepFailed(storage=journal.storage, step=Step.RESYNC.value, detail=f"{danger}. {remedy}")
 
     def save(self, journal_: Journal) -> None:
         journal.write(journal_)
@@ -107,10 +120,20 @@ class NodeHands:
     # --- the steps ---
 
     def _drbd_up(self, journal: Journal) -> None:
-        command.run(commands.up(self._config.resource), timeout=_SECONDS)
+        """`adjust` where a part of the resource is there, which `up` would fail on. Both connect."""
+        self._may_connect()
+        known = any(found.name == self._config.resource for found in self._state().resources)
+        line = commands.adjust(self._config.resource) if known else commands.up(self._config.resource)
+        command.run(line, timeout=_SECONDS)
 
     def _disconnect(self, journal: Journal) -> None:
         command.run(commands.disconnect(self._config.resource), timeout=_SECONDS)
+
+    def _may_connect(self) -> None:
+        """Raises SplitRefused where DRBD would choose by itself whose copy to lose, or lose more than this volume, which may have
+        been set meanwhile."""
+        if (cause := investigate.not_to_connect(self._config)) is not None:
+            raise SplitRefused(storage=self._config.id, cause=cause.cause, remedy=cause.remedy)
 
     def _quiesce(self, journal: Journal) -> None:
         """From here on nothing on this side can write what would not be preserved."""
@@ -121,11 +144,22 @@ class NodeHands:
     def _copy(self, journal: Journal) -> Journal:
         return preserve.copy_files(journal, self._config, self._copied)
 
-    def _down(self, journal: Journal) -> None:
+    def _down(self, journal: Journal) -> Journal:
+        """What was copied from the mount is sealed with the same breath: the unmount itself is the last that may write."""
+        copied = journal.seal is None and Step.COPY in journal.done
+        entry = mounted_at(self._config.path)
+        if copied and (entry is None or "ro" not in entry.options):
+            detail = f"{self._config.path} has become writable since its files were copied. Find out who did that"
+            raise SplitStepFailed(storage=journal.storage, step=Step.DOWN.value, detail=detail)
         down.take_down(self._config, stop=False)
+        return self._seal(journal) if copied else journal
 
     def _seal(self, journal: Journal) -> Journal:
-        return replace(journal, seal=seal.take(self._config, self._state()))
+        now = seal.take(self._config, self._state())
+        if not seal.holds(now, now):
+            detail = "DRBD does not tell how much it writes ('drbdsetup events2 --now --statistics'), so nobody could notice it"
+            raise SplitStepFailed(storage=journal.storage, step=Step.SEAL.value, detail=detail)
+        return replace(journal, seal=now)
 
     def _snapshot(self, journal: Journal) -> None:
         preserve.snapshot(journal, lower_device(self._config))
@@ -134,40 +168,73 @@ class NodeHands:
         return preserve.copy_device(journal, lower_device(self._config), self._copied, size=self._size())
 
     def _check(self, journal: Journal) -> Journal:
-        """And note, now that DRBD has written its bitmap, which blocks are to be compared at the end.
+        """And note, now that DRBD has written its bitmap, which blocks are to be compared at the end, and what is in those that
+        this side has changed.
 
         What was found wrong is not used again: the next run preserves anew.
         """
         try:
             preserve.check(journal, self._copied)
         except SplitStepFailed:
-            self.save(journal.anew())
+            image = journal.preserve is Preserve.DEVICE
+            self.save(replace(journal, done=journal.done - PRESERVING) if image else journal.anew())
             raise
         sure, perhaps = look.blocks(self._config)
-        return replace(journal, ranges=metadata.merged([*journal.ranges, *sure, *(perhaps or ())]))
+        ranges = metadata.merged([*sure, *(perhaps or ())])
+        found = None if perhaps is None else evidence.take(lower_device(self._config), ranges, self._copied)
+        unwritten = self._sealed(journal, self._state())  # else it is evidence of what was not preserved
+        return replace(
+            journal, ranges=metadata.merged([*journal.ranges, *ranges]), evidence=found if unwritten else None
+        )
 
     def _recheck(self, journal: Journal) -> Journal:
-        """Sealed again if what was preserved is what is to be discarded; else it is preserved anew."""
+        """Sealed again if this copy is what was preserved; else it is preserved anew."""
         now = seal.take(self._config, self._state())
-        differs = preserve.differs_from_device(journal, lower_device(self._config), self._size(), self._copied)
-        if differs is None:
+        if self._is_as_it_was(journal):
             return replace(journal, seal=now)
-        self._say(f"{differs}. It is preserved once more; {journal.target} stays where it is.")
+        self._say(
+            f"this node's copy may have been written since: it is preserved anew; {journal.target} stays where it is."
+        )
         return journal.anew()
+
+    def _is_as_it_was(self, journal: Journal) -> bool:
+        device = lower_device(self._config)
+        sure, perhaps = look.blocks(self._config)
+        if journal.evidence is not None and perhaps is not None:
+            ranges = metadata.merged([*sure, *perhaps])
+            if evidence.holds(journal.evidence, device, ranges, self._copied):
+                return True
+        if journal.preserve is Preserve.FILES:
+            return False
+        return preserve.differs_from_device(journal, device, self._size(), self._copied) is None
 
     def _anew(self, journal: Journal) -> Journal:
         return journal.anew()
 
     def _discard(self, journal: Journal) -> Journal:
+        self._may_connect()
         down.hold(self._config.id)
+        journal = replace(journal, keeper=self._keeper(journal))
         if not self._sealed(journal, self._state()):
             raise SplitStepFailed(
                 storage=journal.storage, step=Step.DISCARD.value, detail="this node has just written to its copy"
             )
         command.run(commands.connect_discarding(self._config.resource), timeout=_SECONDS)
-        return replace(journal, discarded_boot=seal.boot_id())
+        return journal
+
+    def _keeper(self, journal: Journal) -> int | None:
+        """The copy to keep as it is by now: its node may have been restarted since. Raises SplitRefused."""
+        try:
+            other = remote.side(journal.keep, journal.storage)
+        except Error:
+            return journal.keeper
+        if other.resolving is not None:
+            cause, remedy = investigate.decided_otherwise(journal.storage, journal.keep, other.resolving)
+            raise SplitRefused(storage=journal.storage, cause=cause, remedy=remedy)
+        return other.ids.current if other.ids is not None else journal.keeper
 
     def _connect(self, journal: Journal) -> None:
+        self._may_connect()
         command.run(commands.connect(self._config.resource), timeout=_SECONDS)
 
     def _compare(self, journal: Journal) -> None:

@@ -17,6 +17,7 @@ from pvedrbdstor.errors import BadRequest, CommandFailed, CommandTimeout, Error
 from pvedrbdstor.fencing.split import compare, look, remote
 from pvedrbdstor.fencing.split.judge import Case, judge
 from pvedrbdstor.fencing.split.mounted import Mounted
+from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.ranges import chunks_of
 from pvedrbdstor.fencing.split.report import Report
 from pvedrbdstor.fencing.split.side import Side, from_json
@@ -73,6 +74,29 @@ def discarding_policies(config: StorageConfig) -> tuple[str, ...]:
         f"{option} {value}"
         for option in ("after-sb-0pri", "after-sb-1pri", "after-sb-2pri", "rr-conflict")
         if (value := next((net.value(option) for net in nets if option in net.options), None)) not in _HARMLESS
+    )
+
+
+def not_to_connect(config: StorageConfig) -> Refusal | None:
+    """Why the two nodes must not meet now. Raises CommandFailed, CommandTimeout."""
+    if (volumes := look.volumes_of(_dump(config), config.resource)) != 1:
+        return Refusal(
+            f"DRBD resource '{config.resource}' has {volumes} volumes, all of which would be discarded, and one preserved",
+            "Preserve them by hand, one by one, as docs/split-brain.md has it for one",
+        )
+    if policies := discarding_policies(config):
+        return Refusal(
+            f"DRBD is set to choose the copy to lose by itself when the two meet ({', '.join(policies)})",
+            "Set after-sb-0pri, after-sb-1pri, after-sb-2pri and rr-conflict to 'disconnect' in the resource's file on both nodes",
+        )
+    return None
+
+
+def decided_otherwise(storage: str, node: str, keeps: str) -> tuple[str, str]:
+    """Cause and remedy where the other node is in the middle of a resolution of its own."""
+    return (
+        f"{node} has a resolution of its own open, which keeps {keeps}'s copy and discards its own",
+        f"Decide for one. There: 'pvedrbdstor split-brain resolve {storage}' goes on with it, '--abandon' gives it up",
     )
 
 

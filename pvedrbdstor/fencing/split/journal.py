@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import SplitJournalBroken
+from pvedrbdstor.fencing.split.evidence import Evidence
 from pvedrbdstor.fencing.split.seal import Seal
 from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
 from pvedrbdstor.mirror.bringup import paths
@@ -26,8 +27,8 @@ class Journal:
     current, bitmap: DRBD's identifiers of this side's copy, to which everything here belongs. keeper: the current one of the copy
     to keep, None where it was not known. preserve: how. target: the snapshot's `VG/LV`, or the folder of the copies. size: of
     the snapshot, in bytes. files: paths to copy. ranges: of the device, to be compared at the end. doing: the step begun last.
-    done: those that have ended. seal: of this side before it was preserved. given_up: earlier targets, which stay where they are.
-    discarded_boot: the boot in which DRBD was last told to discard, which it forgets with the kernel.
+    done: those that have ended. seal: of this side before it was preserved. evidence: of what it was then, for when the seal is
+    lost. told: DRBD was told to discard this copy, or may have been. given_up: earlier targets, which stay where they are.
     """
 
     storage: str
@@ -45,11 +46,12 @@ class Journal:
     doing: Step | None = None
     done: frozenset[Step] = frozenset()
     seal: Seal | None = None
+    evidence: Evidence | None = None
+    told: bool = False
     given_up: tuple[str, ...] = ()
-    discarded_boot: str | None = None
 
     def begin(self, step: Step) -> Journal:
-        return replace(self, doing=step)
+        return replace(self, doing=step, told=self.told or step is Step.DISCARD)
 
     def end(self, step: Step) -> Journal:
         return replace(self, doing=None, done=self.done | {step})
@@ -61,6 +63,8 @@ class Journal:
             self,
             done=self.done - PRESERVING,
             seal=None,
+            evidence=None,
+            told=False,
             given_up=(*self.given_up, self.target),
             target=f"{first}-{len(self.given_up) + 2}",
         )
@@ -126,13 +130,22 @@ def _from_json(data: Mapping[str, Any]) -> Journal:
             **values,
             "preserve": Preserve(values["preserve"]),
             "files": tuple(values["files"]),
-            "ranges": tuple((int(start), int(length)) for start, length in values["ranges"]),
+            "ranges": _ranges(values["ranges"]),
             "doing": Step[values["doing"]] if values["doing"] else None,
             "done": frozenset(Step[name] for name in values["done"]),
             "seal": Seal(**values["seal"]) if values["seal"] is not None else None,
+            "evidence": _evidence(values["evidence"]),
             "given_up": tuple(values["given_up"]),
         }
     )
+
+
+def _evidence(data: Mapping[str, Any] | None) -> Evidence | None:
+    return None if data is None else Evidence(_ranges(data["ranges"]), str(data["digest"]))
+
+
+def _ranges(data: Iterable[Iterable[int]]) -> tuple[Range, ...]:
+    return tuple((int(start), int(length)) for start, length in data)
 
 
 def _sync_folder(folder: str) -> None:

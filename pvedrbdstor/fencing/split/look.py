@@ -12,8 +12,16 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import blocks as blocks_text
 from pvedrbdstor.drbd import commands, generation, metadata
 from pvedrbdstor.drbd.events2 import State, parse_now
-from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error, NotAnswering, NotMounted, WrongMount
-from pvedrbdstor.fencing.split import kernel_log
+from pvedrbdstor.errors import (
+    CommandFailed,
+    CommandTimeout,
+    Error,
+    NotAnswering,
+    NotMounted,
+    SplitJournalBroken,
+    WrongMount,
+)
+from pvedrbdstor.fencing.split import journal, kernel_log
 from pvedrbdstor.fencing.split.mounted import Mounted
 from pvedrbdstor.fencing.split.ranges import chunks_of
 from pvedrbdstor.fencing.split.side import FileState, Side
@@ -65,7 +73,16 @@ def look(config: StorageConfig, *, with_digests: bool = True) -> Side:
         remarks=remarks,
         resource=config.resource,
         volume=config.volume,
+        resolving=_resolving(config.id),
     )
+
+
+def _resolving(storage: str) -> str | None:
+    try:
+        running = journal.read(storage)
+    except SplitJournalBroken:
+        return "nobody knows which node"
+    return running.keep if running is not None else None
 
 
 def identifiers(config: StorageConfig) -> str | None:

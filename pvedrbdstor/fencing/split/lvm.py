@@ -132,3 +132,9 @@ def is_sound(text: str) -> bool:
     if attributes[0] == "s":
         return _PERCENT.fullmatch(filled) is not None and float(filled) < 100
     return attributes[0] == "V"
+
+
+def filled(text: str) -> float | None:
+    """Per cent of a plain snapshot's own room that is used, of the same answer; None of a thin one, which has none."""
+    words = text.strip().split(";")
+    return float(words[2]) if words[0][:1] == "s" and _PERCENT.fullmatch(words[2]) else None

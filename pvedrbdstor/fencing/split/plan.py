@@ -13,6 +13,7 @@ from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.steps import Preserve, Step
 
 _TRIES = 3
+_NO_DISK = ("Diskless", "Failed", "Detaching")
 _AWAY = ("SyncSource", "PausedSyncS", "WFBitMapS", "StartingSyncS")
 
 
@@ -23,11 +24,14 @@ class Situation:
     role, disk, connection, replication, peer_disk: DRBD's words, None while the resource is down. out_of_sync: KiB.
     current, bitmap: DRBD's identifiers of this copy, None where they cannot be read; known: all of them. users: what uses the
     storage here, in words. preserved: what the journal says was preserved is there. sealed: nothing was written here since the
-    journal's seal. boot: this boot's id. copied: this run has copied the files. tries: how often it has told DRBD to discard.
+    journal's seal. mount: the mount's number.
+
+    Of this run of the command alone: copied: it has copied the files from this very mount. tries:
+    how often it has had DRBD connect. anew: how often it has begun to preserve anew, or compared what was preserved.
     """
 
-    boot: str
     mounted: bool = False
+    mount: int | None = None
     read_only: bool = False
     role: str | None = None
     disk: str | None = None
@@ -43,6 +47,7 @@ class Situation:
     sealed: bool = False
     copied: bool = False
     tries: int = 0
+    anew: int = 0
 
     @property
     def connected(self) -> bool:
@@ -83,20 +88,30 @@ Next = Action | Done | Refusal
 def next_step(journal: Journal, now: Situation) -> Next:
     """The first thing that is not yet so."""
     if Step.COMPARE in journal.done:
-        return Done()
+        return _ended(journal, now)
     if now.in_step:
         return _in_step(journal, now)
     if not journal.preserved:
         return _not_this_copy(journal, now) or _preserve(journal, now)
     if now.connected:
         return _while_connected(journal, now)
-    if now.disk == "Inconsistent":  # the resync has begun: there is nothing left here that could be kept
-        return Action(Step.KEEPER if now.connection not in ("StandAlone", None) else Step.CONNECT)
+    if now.disk == "Inconsistent" or (journal.told and now.current not in (None, journal.current)):
+        return _overwritten(journal, now)
     return _not_this_copy(journal, now) or _discard(journal, now)
 
 
+def _ended(journal: Journal, now: Situation) -> Next:
+    """Whatever has become of the two since: a record that was not put away says nothing of a later split brain."""
+    if now.in_step and now.current not in (None, journal.current):
+        return Done()
+    return Refusal(
+        f"this resolution had come to its end, with {journal.keep}'s copy on both nodes, and they are not in sync now",
+        f"{_close(journal)}, and look at 'pvedrbdstor mirror status {journal.storage}'",
+    )
+
+
 def _in_step(journal: Journal, now: Situation) -> Next:
-    """Equal copies: of whom?"""
+    """Equal copies: of whom? A resync that was seen to come from the other node says it, and so do its identifiers."""
     if now.current is None:
         return _unreadable(journal)
     if now.current == journal.current:
@@ -105,18 +120,19 @@ def _in_step(journal: Journal, now: Situation) -> Next:
             "somebody else's doing",
             f"What {journal.keep} had written since the copies parted is lost, unless somebody has preserved it. {_close(journal)}",
         )
-    if journal.keeper is not None and journal.keeper not in now.known:
-        return Refusal(
-            f"both nodes are in sync, but DRBD's identifiers do not say that it is the copy that {journal.keep} had when this began",
-            f"Look at the guests' disks. What {journal.discard} had is preserved as far as {_where(journal)} has it. {_close(journal)}",
-        )
     if not journal.preserved:
         return Refusal(
             f"the split brain was resolved meanwhile by somebody else: both nodes have {journal.keep}'s data, and nothing of "
             f"{journal.discard}'s was preserved by this command",
             _close(journal),
         )
-    return Action(Step.COMPARE)
+    if Step.RESYNC in journal.done or journal.keeper is None or journal.keeper in now.known:
+        return Action(Step.COMPARE)
+    return Refusal(
+        f"both nodes are in sync, but nothing says that it is with {journal.keep}'s data: no resync from there was seen, and "
+        "DRBD's identifiers do not have that copy's",
+        f"Look at the guests' disks. What {journal.discard} had is preserved: {_where(journal)}. {_close(journal)}",
+    )
 
 
 def _not_this_copy(journal: Journal, now: Situation) -> Refusal | None:
@@ -125,8 +141,13 @@ def _not_this_copy(journal: Journal, now: Situation) -> Refusal | None:
         return _unreadable(journal)
     if (now.current, now.bitmap) == (journal.current, journal.bitmap):
         return None
+    return _another_copy(journal)
+
+
+def _another_copy(journal: Journal) -> Refusal:
     return Refusal(
-        "this node's copy is not the one that this resolution began with: the nodes have met since, or it was made anew",
+        "this node's copy is not the one that this resolution began with: the nodes have met since, or somebody made it Primary "
+        "and wrote to it, or it was made anew",
         f"{_close(journal)}. Then look anew: 'pvedrbdstor split-brain show {journal.storage}'",
     )
 
@@ -150,14 +171,14 @@ def _preserve(journal: Journal, now: Situation) -> Next:
         if now.mounted:
             return Action(Step.COPY if now.read_only else Step.QUIESCE)
         if Step.COPY in journal.done:
-            return Action(Step.ANEW)
+            return _anew(journal, now)
         how = Preserve.DEVICE  # unmounted before they were safe: they cannot be reached without writing to this copy
     if now.mounted or now.role != "Secondary":
         return Action(Step.DOWN)
     if journal.seal is None:
         return Action(Step.SEAL)
     if not now.sealed:
-        return Action(Step.ANEW)
+        return _anew(journal, now)
     if how is Preserve.SNAPSHOT and Step.SNAPSHOT not in journal.done:
         return Action(Step.SNAPSHOT)
     if how is Preserve.DEVICE and Step.IMAGE not in journal.done:
@@ -166,8 +187,20 @@ def _preserve(journal: Journal, now: Situation) -> Next:
 
 
 def _files_are_copied(journal: Journal, now: Situation) -> bool:
-    """And nothing can have changed them since: it was this run, which has unmounted them next, or the seal says so."""
-    return Step.COPY in journal.done and (now.copied or (journal.seal is not None and not now.mounted))
+    """And nothing can have changed them since: this run has copied them, from the mount that is still there and read-only; or they
+    were unmounted and sealed in one step."""
+    if Step.COPY not in journal.done:
+        return False
+    return (now.copied and now.read_only) if now.mounted else journal.seal is not None
+
+
+def _anew(journal: Journal, now: Situation) -> Next:
+    if now.anew < _TRIES:
+        return Action(Step.ANEW)
+    return Refusal(
+        f"{journal.discard}'s copy was written to again and again while it was preserved ({now.anew} times)",
+        "Find out by whom: 'lsblk', 'fuser -v /dev/drbd*', 'dmesg'; then run this again",
+    )
 
 
 def _while_connected(journal: Journal, now: Situation) -> Next:
@@ -176,14 +209,39 @@ def _while_connected(journal: Journal, now: Situation) -> Next:
             "DRBD copies this node's data to the other one, not the other way",
             f"If that is what you wanted, wait for it; else 'drbdadm disconnect' here at once. What this side had is at {_where(journal)}",
         )
+    if now.peer_disk in _NO_DISK:
+        return Refusal(
+            f"{journal.keep}, the node to keep, has no disk any more ({now.peer_disk}): there is nothing to copy from",
+            f"Look at 'dmesg' there, and bring the disk back ('drbdadm attach'). What {journal.discard} had is preserved: {_where(journal)}",
+        )
     return Action(Step.RESYNC)
+
+
+def _overwritten(journal: Journal, now: Situation) -> Next:
+    """The resync has begun: there is nothing left here that could be kept. DRBD is not told again to discard anything: it goes
+    on where it was, and finds a split brain anew where this is the record of an earlier one."""
+    if now.mounted or now.role == "Primary":
+        return _another_copy(journal)
+    if now.disk is None:
+        return Action(Step.DRBD_UP)
+    if (stop := _no_disk(journal, now)) is not None:
+        return stop
+    if now.connection not in ("StandAlone", None):
+        return Action(Step.KEEPER)
+    if now.tries >= _TRIES:
+        return Refusal(
+            f"DRBD has met {journal.keep} {now.tries} times and given the connection up each time, so this is perhaps another split "
+            "brain than the one that this resolution was begun for",
+            f"Look at 'dmesg | grep -i drbd' on both nodes. {_close(journal)}",
+        )
+    return Action(Step.CONNECT)
 
 
 def _discard(journal: Journal, now: Situation) -> Next:
     if not now.preserved:
         return Refusal(
             f"what was preserved of this side is not there any more ({journal.target}), so nothing is discarded",
-            f"Bring it back, or begin anew: 'pvedrbdstor split-brain resolve {journal.storage} --keep {journal.keep} --start-over'",
+            f"Bring it back, or begin anew with '--start-over': 'pvedrbdstor split-brain resolve {journal.storage} --start-over'",
         )
     if (stop := _no_disk(journal, now)) is not None:
         return stop
@@ -192,25 +250,24 @@ def _discard(journal: Journal, now: Situation) -> Next:
     if now.disk is None:
         return Action(Step.DRBD_UP)
     waiting = now.connection not in ("StandAlone", None)
-    told = Step.DISCARD in journal.done and journal.discarded_boot == now.boot and journal.doing is not Step.DISCARD
-    if waiting and told and not now.mounted and now.role == "Secondary" and now.sealed:
+    if waiting and journal.told and not now.mounted and now.role == "Secondary" and now.sealed:
         return Action(Step.KEEPER)
     if waiting:
         return Action(Step.DISCONNECT)
     if now.mounted or now.role != "Secondary":
         return Action(Step.DOWN)
     if not now.sealed:
-        return Action(Step.ANEW if journal.preserve is Preserve.FILES else Step.RECHECK)
+        return Action(Step.RECHECK) if now.anew < _TRIES else _anew(journal, now)
     if now.tries >= _TRIES:
         return Refusal(
             f"DRBD was told {now.tries} times to take over {journal.keep}'s data, and has given the connection up each time",
-            "Look at 'dmesg | grep -i drbd' on both nodes",
+            f"Look at 'dmesg | grep -i drbd' on both nodes. Is a resolution open on {journal.keep}, too? {_close(journal)}",
         )
     return Action(Step.DISCARD)
 
 
 def _no_disk(journal: Journal, now: Situation) -> Refusal | None:
-    if now.disk not in ("Diskless", "Failed", "Detaching"):
+    if now.disk not in _NO_DISK:
         return None
     return Refusal(
         f"DRBD has no disk on {journal.discard} any more ({now.disk}), so what is on it can be neither preserved nor overwritten",

@@ -21,6 +21,8 @@ from pvedrbdstor.mirror.mount import mirror
 
 _LVM_SECONDS = 120.0
 DEVICES = "/dev"
+_FULL = 80.0
+"""Per cent of a plain snapshot, from where it may overflow before anybody looks again."""
 _MARGIN_NS = 60 * 10**9
 """Clocks of two nodes, and a file whose writes were on their way when the copies parted."""
 
@@ -127,6 +129,19 @@ def is_there(journal: Journal) -> bool:
         return copies.are_there(journal.target)
     answer = _lvs(lvm.ask_snapshot(journal.target))
     return answer is not None and lvm.is_sound(answer)
+
+
+def danger(journal: Journal) -> str | None:
+    """What threatens, or has spoilt, what is preserved while the resync overwrites this side, in words; None where nothing does."""
+    if journal.preserve is not Preserve.SNAPSHOT:
+        return None
+    answer = _lvs(lvm.ask_snapshot(journal.target))
+    if answer is None or not lvm.is_sound(answer):
+        return f"snapshot {journal.target} is lost: it has overflowed, or is not active any more"
+    filled = lvm.filled(answer)
+    if filled is not None and filled >= _FULL:
+        return f"snapshot {journal.target} is {filled:.0f} % full, and is lost when it overflows"
+    return None
 
 
 def snapshot(journal: Journal, device: str) -> None:

@@ -12,12 +12,14 @@ from pvedrbdstor.drbd.events2 import State
 @dataclass(frozen=True, slots=True)
 class Seal:
     """boot: its id. device: the number of its folder in sysfs, another one for every device that DRBD makes; None while it is
-    down. written: KiB that DRBD has written to its disk since it made the device, None where it does not tell.
+    down. written: KiB that DRBD has written to its disk since it made the device, None where it does not tell. requests: writes
+    and discards that it was asked for here, so that what is less than a KiB counts, too.
     """
 
     boot: str
     device: int | None = None
     written: int | None = None
+    requests: int | None = None
 
 
 def holds(seal: Seal, now: Seal) -> bool:
@@ -30,7 +32,15 @@ def take(config: StorageConfig, state: State) -> Seal:
     found = next((it for it in state.devices if (it.resource, it.volume) == (config.resource, config.volume)), None)
     if found is None or found.minor is None:
         return Seal(boot_id())
-    return Seal(boot_id(), os.stat(f"/sys/block/drbd{found.minor}").st_ino, found.written)
+    folder = f"/sys/block/drbd{found.minor}"
+    return Seal(boot_id(), os.stat(folder).st_ino, found.written, _requests(folder))
+
+
+def _requests(folder: str) -> int:
+    """Completed writes and discards (Documentation/block/stat.rst: the 5th and the 12th number, of which old kernels lack one)."""
+    with open(f"{folder}/stat", encoding="ascii") as file:
+        numbers = [int(word) for word in file.read().split()]
+    return sum(numbers[at] for at in (4, 11) if at < len(numbers))
 
 
 def boot_id() -> str:

@@ -10,7 +10,7 @@ from pvedrbdstor.drbd.generation_ids import Identifiers, parse
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import BadRequest
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Side:
     could, perhaps because it has found one. since: when the copies parted. detected: when
     DRBD found it. mounted: the files were looked at. hint: the bitmap was read whole, else every file may have changed.
     blocks: ranges of the device that have, or may have, changed. digests: path -> one for each chunk of the file's changed parts. remarks: sentences.
-    resource, volume: of DRBD.
+    resource, volume: of DRBD. resolving: a resolution that discards this node's copy is open, and keeps that node's.
     """
 
     storage: str
@@ -71,6 +71,7 @@ class Side:
     remarks: tuple[str, ...] = ()
     resource: str = ""
     volume: int = 0
+    resolving: str | None = None
 
     @property
     def ids(self) -> Identifiers | None:

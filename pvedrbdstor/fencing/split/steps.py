@@ -34,8 +34,8 @@ class Step(enum.Enum):
     COMPARE = "comparing the changed blocks on both disks"
 
 
-DESTRUCTIVE = frozenset({Step.DISCARD, Step.CONNECT})
-"""What overwrites the side to lose: the first does, the second goes on with it."""
+CONNECTING = frozenset({Step.DISCARD, Step.CONNECT})
+"""After these DRBD meets the other node: the first has it overwrite this side, the second goes on with that."""
 
 PRESERVING = frozenset({Step.COPY, Step.SNAPSHOT, Step.IMAGE, Step.CHECK})
 """What is to be done again where this side was written meanwhile."""

@@ -50,7 +50,7 @@ def compare(config: StorageConfig, journal: Journal, say: Callable[[str], None])
     What a guest on the other node writes in that moment may be found different (drbdadm(8), verify): what was found is copied
     anew by a reconnect, which this Secondary can afford, and compared once more.
     """
-    if not _has_algorithm(config):
+    if not has_algorithm(config):
         say(
             "the disks were not compared: no 'verify-alg' is set in net { } of the resource. DRBD's resync alone says that they "
             "are equal."
@@ -67,8 +67,9 @@ def compare(config: StorageConfig, journal: Journal, say: Callable[[str], None])
         if found := _differing(config, journal):
             raise _failed(
                 journal,
-                f"{found} KiB differ on the two disks after the resync. What {journal.discard} had is still preserved "
-                f"({journal.target}). Look at both disks and at 'dmesg'",
+                f"{found} KiB differ on the two disks after the resync, which DRBD calls complete; guests that write on "
+                f"{journal.keep} just now may be the reason. What {journal.discard} had is still preserved ({journal.target}). Look at "
+                "both disks and at 'dmesg', and run it again; '--abandon' closes it without a comparison",
             )
 
 
@@ -83,7 +84,7 @@ def _differing(config: StorageConfig, journal: Journal) -> int:
     return drbd.peers[0].out_of_sync or 0
 
 
-def _has_algorithm(config: StorageConfig) -> bool:
+def has_algorithm(config: StorageConfig) -> bool:
     """Of the resource as it is written, its own or the common one."""
     top = blocks.parse(command.run(commands.dump(config.resource), timeout=_SECONDS).stdout)
     owners = [
