@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,13 @@ from types import SimpleNamespace
 import pytest
 
 from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import SplitRefused, SplitStepFailed
-from pvedrbdstor.fencing.split import copies, files, look, lvm, preserve
+from pvedrbdstor.fencing.split import copies, files, look, lvm, manifest, preserve
 from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.manifest import Copied
 from pvedrbdstor.fencing.split.ranges import CHUNK
-from pvedrbdstor.fencing.split.side import Side
+from pvedrbdstor.fencing.split.side import FileState, Side
 from pvedrbdstor.fencing.split.steps import Preserve
 
 MIB = 1 << 20
@@ -33,17 +35,7 @@ class Storage:
         self.read_only = True
         self.during: Callable[[str], None] = lambda path: None
         self.copied: list[str] = []
-        copy_file = copies.copy_file
-
-        def copy(root_fd: int, path: str, folder: str, progress: copies.Progress) -> copies.Copied:
-            self.copied.append(path)
-            done = copy_file(root_fd, path, folder, progress)
-            self.during(path)
-            return done
-
-        monkeypatch.setattr(copies, "copy_file", copy)
         monkeypatch.setattr(look, "look", lambda config, **_: self.side())
-        monkeypatch.setattr(preserve, "mirror", lambda config: self.opened())
         monkeypatch.setattr(preserve, "Mounted", lambda config: self.mounted())
 
     @contextmanager
@@ -57,9 +49,17 @@ class Storage:
     @contextmanager
     def mounted(self) -> Iterator[SimpleNamespace]:
         with self.opened() as opened:
-            yield SimpleNamespace(
-                read_only=self.read_only, walk=lambda sure, perhaps: files.walk(opened.root_fd, sure, perhaps)
-            )
+
+            def copy(path: str, folder: str, progress: copies.Progress) -> Copied:
+                self.copied.append(path)
+                done = copies.copy_file(opened.root_fd, path, folder, progress)
+                self.during(path)
+                return done
+
+            def walk(sure: Sequence[Range], perhaps: Sequence[Range] | None) -> Iterator[FileState]:
+                return files.walk(opened.root_fd, sure, perhaps)
+
+            yield SimpleNamespace(read_only=self.read_only, walk=walk, copy=copy)
 
     def side(self) -> Side:
         with self.opened() as opened:
@@ -107,7 +107,7 @@ def test_what_is_changed_while_files_are_copied_stops_it(
     storage.during = lambda path: change(storage.root) if path.endswith("disk-1") else None
     with pytest.raises(SplitStepFailed, match=words):
         storage.copy()
-    assert copies.read_manifest(str(storage.aside)) is None
+    assert manifest.read_manifest(str(storage.aside)) is None
 
 
 def test_a_write_whose_time_is_set_back_is_noticed(storage: Storage) -> None:
@@ -176,7 +176,7 @@ def test_every_folder_up_to_the_one_above_is_brought_to_the_disk(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: set[str] = set()
-    monkeypatch.setattr(copies, "_sync_folder", synced.add)
+    monkeypatch.setattr(manifest, "sync_folder", synced.add)
     storage.copy()
     aside = str(storage.aside)
     wanted = {
@@ -240,11 +240,11 @@ def test_a_snapshot_is_activated_and_compared_with_its_origin(tmp_path: Path, mo
 
 def test_a_file_whose_reading_was_cut_off_is_not_on_record(storage: Storage) -> None:
     storage.aside.mkdir(parents=True)
-    copied = copies.Copied(4, "digest", 1, 2, 3)
-    copies.note(str(storage.aside), "gone", copied)
-    assert copies.noted(str(storage.aside)) == {}
+    copied = Copied(4, "digest", 1, 2, 3)
+    manifest.note(str(storage.aside), "gone", copied)
+    assert manifest.noted(str(storage.aside)) == {}
     (storage.aside / "files").mkdir()
     (storage.aside / "files/gone").write_bytes(b"1234")
-    assert copies.noted(str(storage.aside)) == {"gone": copied}
-    copies.note(str(storage.aside), "gone", replace(copied, size=5))
-    assert copies.noted(str(storage.aside)) == {}
+    assert manifest.noted(str(storage.aside)) == {"gone": copied}
+    manifest.note(str(storage.aside), "gone", replace(copied, size=5))
+    assert manifest.noted(str(storage.aside)) == {}

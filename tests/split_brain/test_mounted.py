@@ -13,7 +13,7 @@ import pytest
 
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import NotAnswering, NotMounted, SystemCallFailed
-from pvedrbdstor.fencing.split import files, look, mounted
+from pvedrbdstor.fencing.split import copies, files, look, mounted
 from pvedrbdstor.fencing.split.mounted import Mounted
 from pvedrbdstor.fencing.split.ranges import CHUNK
 from pvedrbdstor.fencing.split.side import FileState
@@ -63,6 +63,29 @@ def test_digests_are_asked_for_in_small_parts_and_come_in_order(root: Path, monk
     with Mounted(CONFIG) as mount:
         assert mount.digests(wanted) == expected
     assert set(expected) == {"a", "b"} and len(expected["a"]) == 2
+
+
+def test_a_file_is_copied_a_few_chunks_at_a_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(range(256)) * 4096 * 3 + b"end"
+    (root / "disk").write_bytes(data)
+    monkeypatch.setattr(mounted, "_DIGESTS_BYTES", CHUNK)
+    told: list[int] = []
+    aside = root / "aside"
+    with Mounted(CONFIG) as mount:
+        copied = mount.copy("disk", str(aside), told.append)
+        with pytest.raises(FileNotFoundError):
+            mount.copy("gone", str(aside), told.append)
+    assert (aside / "files/disk").read_bytes() == data
+    assert copied.identity[:2] == ((root / "disk").stat().st_ino, len(data))
+    assert sum(told) == len(data) and len(told) == 4
+
+
+def test_copying_that_hangs_is_given_up_in_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "disk").write_bytes(b"x")
+    monkeypatch.setattr(mounted, "COPY_SECONDS", 0.2)
+    monkeypatch.setattr(copies, "reader", lambda *_: time.sleep(3))
+    with pytest.raises(NotAnswering), Mounted(CONFIG) as mount:
+        mount.copy("disk", str(root / "aside"), lambda _: None)
 
 
 @pytest.mark.parametrize("where", ["walk", "digests", "open"])

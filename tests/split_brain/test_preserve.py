@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pvedrbdstor import command
 from pvedrbdstor.errors import SplitStepFailed
-from pvedrbdstor.fencing.split import copies, lvm, preserve
-from pvedrbdstor.fencing.split.copies import Manifest
+from pvedrbdstor.fencing.split import copies, lvm, manifest, preserve
+from pvedrbdstor.fencing.split.manifest import Manifest
 from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.preserve import Choice, choose
 from pvedrbdstor.fencing.split.ranges import CHUNK
@@ -213,9 +213,9 @@ def test_a_copy_is_what_it_is_a_copy_of(tmp_path_factory: pytest.TempPathFactory
         copied = copies.copy_file(fd, "images/disk.raw", str(root / "aside"), lambda _: None)
     finally:
         os.close(fd)
-    copies.write_manifest(str(root / "aside"), Manifest({"images/disk.raw": copied}))
+    manifest.write_manifest(str(root / "aside"), Manifest({"images/disk.raw": copied}))
     assert (root / "aside/files/images/disk.raw").read_bytes() == (root / "images/disk.raw").read_bytes()
-    assert copies.are_there(str(root / "aside"))
+    assert manifest.are_there(str(root / "aside"))
     assert copies.wrong(str(root / "aside"), lambda _: None) is None
 
 
@@ -227,11 +227,11 @@ def test_a_copy_that_was_changed_is_told(tmp_path: Path) -> None:
     finally:
         os.close(fd)
     aside = str(tmp_path / "aside")
-    copies.write_manifest(aside, Manifest({"disk.raw": copied}))
+    manifest.write_manifest(aside, Manifest({"disk.raw": copied}))
     (tmp_path / "aside/files/disk.raw").write_bytes(b"x" * 2999 + b"y")
-    assert copies.are_there(aside) and copies.wrong(aside, lambda _: None) == "disk.raw"
+    assert manifest.are_there(aside) and copies.wrong(aside, lambda _: None) == "disk.raw"
     (tmp_path / "aside/files/disk.raw").write_bytes(b"x")
-    assert not copies.are_there(aside)
+    assert not manifest.are_there(aside)
     journal = replace(JOURNAL, preserve=Preserve.FILES, target=aside)
     with pytest.raises(SplitStepFailed, match=Step.CHECK.value):
         preserve.check(journal, lambda _: None)
@@ -243,7 +243,7 @@ def test_of_a_device_only_the_data_are_copied_and_metadata_behind_them_are_not(t
     aside = str(tmp_path / "aside")
     journal = replace(JOURNAL, preserve=Preserve.DEVICE, target=aside)
     preserve.copy_device(journal, str(device), lambda _: None, size=CHUNK + 3 * 512)
-    assert (tmp_path / "aside" / copies.DEVICE_FILE).read_bytes() == b"d" * (CHUNK + 3 * 512)
+    assert (tmp_path / "aside" / manifest.DEVICE_FILE).read_bytes() == b"d" * (CHUNK + 3 * 512)
     preserve.check(journal, lambda _: None)
     with pytest.raises(OSError, match="ends at byte"):
         preserve.copy_device(journal, str(device), lambda _: None, size=3 * CHUNK)

@@ -1,70 +1,37 @@
 """Copies of files or of a device in a folder of a local disk, sparse, with a manifest by which they are checked.
 
-FOLDER/files/PATH or FOLDER/device.img, FOLDER/MANIFEST.json once all of them are whole, and FOLDER/copied.jsonl before that.
+manifest.py has where they lie.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar, cast
 
 from pvedrbdstor import native
 from pvedrbdstor.fencing.split.direct import Reader, reader
 from pvedrbdstor.fencing.split.files import open_below
+from pvedrbdstor.fencing.split.manifest import DEVICE_FILE as DEVICE_FILE  # also named by others as ours
+from pvedrbdstor.fencing.split.manifest import Copied, Manifest, path_of, read_manifest, sync_folder
 from pvedrbdstor.fencing.split.ranges import CHUNK
 from pvedrbdstor.mirror import mountinfo
 
-MANIFEST = "MANIFEST.json"
-FILES = "files"
-DEVICE_FILE = "device.img"
-RECORD = "copied.jsonl"
 PART = "part"
+_SYNC_BYTES = 256 << 20
+"""Written between two times that they are brought to the disk, so that no single one takes long."""
 SPARE = 64 << 20
 """Bytes to be left free on the file system of the copies."""
 _ZERO = bytes(CHUNK)
+_T = TypeVar("_T")
 _ELSEWHERE = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "ocfs2", "gfs2", "9p")
 _MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 
 Progress = Callable[[int], None]
 """Told of bytes read since it was last told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """size: bytes. digest: of the content, holes and zeroes being the same. inode, modified, status_changed (ns since 1970): of
-    the file that was copied, 0 of a device."""
-
-    size: int
-    digest: str
-    inode: int = 0
-    modified: int = 0
-    status_changed: int = 0
-
-    @property
-    def identity(self) -> tuple[int, int, int, int]:
-        """As FileState has it."""
-        return (self.inode, self.size, self.modified, self.status_changed)
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a folder has copies of. files: by their paths on the storage."""
-
-    files: Mapping[str, Copied] = field(default_factory=dict)
-    device: Copied | None = None
-
-    def places(self, folder: str) -> Iterator[tuple[str, str, Copied]]:
-        """(what it is a copy of, where it lies, what it should be)."""
-        if self.device is not None:
-            yield DEVICE_FILE, os.path.join(folder, DEVICE_FILE), self.device
-        for path, copied in self.files.items():
-            yield path, path_of(folder, path), copied
 
 
 def unfit(folder: str) -> str | None:
@@ -91,24 +58,25 @@ def room(folder: str) -> int:
     return max(0, found.f_bavail * found.f_frsize - SPARE)
 
 
-def path_of(folder: str, path: str) -> str:
-    """Where the copy of a file of the storage lies: below a folder of its own, so that no name can be that of something of ours."""
-    return os.path.join(folder, FILES, path)
-
-
-def copy_file(root_fd: int, path: str, folder: str, progress: Progress) -> Copied:
-    """Copy a file of the storage below ``folder``; under its name only once it is whole and on the disk. Raises OSError."""
+def copying(root_fd: int, path: str, folder: str) -> Generator[int, None, Copied]:
+    """Copy a file of the storage below ``folder``, a chunk with each turn, which says how many bytes were read; under its name only
+    once it is whole and on the disk. Raises OSError."""
     source = open_below(root_fd, path)
     try:
         status = os.fstat(source)
         target = path_of(folder, path)
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         extents = native.data_extents(source, status.st_size, path)
-        digest = _copy(source, status.st_size, extents, folder, target, progress)
+        digest = yield from _copying(source, status.st_size, extents, folder, target)
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
         return Copied(status.st_size, digest, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
     finally:
         os.close(source)
+
+
+def copy_file(root_fd: int, path: str, folder: str, progress: Progress) -> Copied:
+    """As copying(), all at once. Raises OSError."""
+    return _driven(copying(root_fd, path, folder), progress)
 
 
 def copy_device(device: str, size: int, folder: str, progress: Progress) -> Copied:
@@ -119,7 +87,8 @@ def copy_device(device: str, size: int, folder: str, progress: Progress) -> Copi
     source = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        return Copied(size, _copy(source, size, [(0, size)], folder, os.path.join(folder, DEVICE_FILE), progress))
+        turns = _copying(source, size, [(0, size)], folder, os.path.join(folder, DEVICE_FILE))
+        return Copied(size, _driven(turns, progress))
     finally:
         os.close(source)
 
@@ -157,86 +126,6 @@ def prepare(folder: str) -> None:
         os.unlink(os.path.join(folder, PART))
 
 
-def keep(folder: str) -> None:
-    """Every folder's entries on the disk, those above the folder of the copies, which may be new, as well. Raises OSError."""
-    for inner, _, _ in os.walk(folder, topdown=False):
-        _sync_folder(inner)
-    _sync_folder(os.path.dirname(os.path.abspath(folder)))
-
-
-def write_manifest(folder: str, manifest: Manifest) -> None:
-    """After everything that it names is on the disk with its name. Raises OSError."""
-    keep(folder)
-    document = {
-        "device": asdict(manifest.device) if manifest.device is not None else None,
-        "files": {path: asdict(found) for path, found in sorted(manifest.files.items())},
-    }
-    with open(f"{folder}/{MANIFEST}.new", "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(f"{folder}/{MANIFEST}.new", f"{folder}/{MANIFEST}")
-    _sync_folder(folder)
-
-
-def read_manifest(folder: str) -> Manifest | None:
-    """None where there is none, or none of ours."""
-    try:
-        with open(f"{folder}/{MANIFEST}", encoding="utf-8") as file:
-            document = json.load(file)
-        device = document["device"]
-        return Manifest(
-            files={str(path): _copied(found) for path, found in document["files"].items()},
-            device=_copied(device) if device is not None else None,
-        )
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
-        return None
-
-
-def note(folder: str, path: str, copied: Copied | None) -> None:
-    """Write down a copy that is whole, so that another try need not make it again; None: it is not. Raises OSError."""
-    line = json.dumps({"path": path, "copied": asdict(copied) if copied is not None else None})
-    fd = os.open(os.path.join(folder, RECORD), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        _write(fd, f"\n{line}\n".encode(), 0)  # appended; the first newline ends what a crash may have cut off
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def noted(folder: str) -> dict[str, Copied]:
-    """The copies that are on record and there, by size. What a crash has cut off in the record is passed over."""
-    found: dict[str, Copied] = {}
-    try:
-        with open(os.path.join(folder, RECORD), encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return {}
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            path, copied = str(entry["path"]), entry["copied"]
-            found.pop(path, None)
-            if copied is not None:
-                found[path] = _copied(copied)
-        except (KeyError, TypeError, ValueError):
-            continue
-    return {path: copied for path, copied in found.items() if _has_size(path_of(folder, path), copied.size)}
-
-
-def forget(folder: str, path: str) -> None:
-    """A copy that is not what it should be: the next try makes it again. Raises OSError."""
-    note(folder, path, None)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(folder, MANIFEST))
-
-
-def are_there(folder: str) -> bool:
-    """Whether all that the manifest names is there, by size."""
-    manifest = read_manifest(folder)
-    return manifest is not None and all(_has_size(place, found.size) for _, place, found in manifest.places(folder))
-
-
 def wrong(folder: str, progress: Progress) -> str | None:
     """The first copy whose content, read from the disk, is not what was copied; None when all are right. Raises OSError."""
     manifest = read_manifest(folder) or Manifest()
@@ -244,23 +133,6 @@ def wrong(folder: str, progress: Progress) -> str | None:
         if os.stat(place).st_size != expected.size or digest_of(place, expected.size, progress) != expected.digest:
             return path
     return None
-
-
-def _has_size(place: str, size: int) -> bool:
-    try:
-        return os.stat(place).st_size == size
-    except OSError:
-        return False
-
-
-def _copied(found: Mapping[str, Any]) -> Copied:
-    return Copied(
-        size=int(found["size"]),
-        digest=str(found["digest"]),
-        inode=int(found["inode"]),
-        modified=int(found["modified"]),
-        status_changed=int(found["status_changed"]),
-    )
 
 
 class _Digest:
@@ -281,31 +153,39 @@ class _Digest:
         return self._sha.hexdigest()
 
 
-def _copy(source: int, size: int, extents: list[tuple[int, int]], folder: str, target: str, progress: Progress) -> str:
+def _driven(turns: Generator[int, None, _T], progress: Progress) -> _T:
+    try:
+        while True:
+            progress(next(turns))
+    except StopIteration as end:
+        return cast(_T, end.value)
+
+
+def _copying(
+    source: int, size: int, extents: list[tuple[int, int]], folder: str, target: str
+) -> Generator[int, None, str]:
     """The digest. What is half copied has one name for all, which no file of the storage can have."""
     digest = _Digest()
     part = os.path.join(folder, PART)
     fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(fd, size)
+        written = 0
         with reader(source, target) as opened:
-            for at, chunk in _chunks(opened, size, extents, progress):
+            for at, chunk in _chunks(opened, size, extents):
                 if digest.add(at, chunk):
                     _write(fd, chunk, at)
+                    written += len(chunk)
+                if written >= _SYNC_BYTES:
+                    os.fdatasync(fd)
+                    written = 0
+                yield len(chunk)
         os.fsync(fd)
     finally:
         os.close(fd)
     os.rename(part, target)
-    _sync_folder(os.path.dirname(target))
+    sync_folder(os.path.dirname(target))
     return digest.text()
-
-
-def _sync_folder(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _write(fd: int, data: bytes, at: int) -> None:
@@ -317,19 +197,17 @@ def _write(fd: int, data: bytes, at: int) -> None:
 def _digest(fd: int, path: str, size: int, extents: list[tuple[int, int]], progress: Progress) -> str:
     digest = _Digest()
     with reader(fd, path) as opened:
-        for at, chunk in _chunks(opened, size, extents, progress):
+        for at, chunk in _chunks(opened, size, extents):
             digest.add(at, chunk)
+            progress(len(chunk))
     return digest.text()
 
 
-def _chunks(
-    source: Reader, size: int, extents: list[tuple[int, int]], progress: Progress
-) -> Iterator[tuple[int, bytes]]:
+def _chunks(source: Reader, size: int, extents: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
     """Every chunk that has data, whole, once."""
     done = 0
     for start, length in extents:
         for at in range(max(done, start // CHUNK * CHUNK), start + length, CHUNK):
             chunk = source.read(at, min(CHUNK, size - at))
-            progress(len(chunk))
             yield at, chunk
             done = at + CHUNK

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,8 @@ from pvedrbdstor import errors
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import Error, NotAnswering, SystemCallFailed
-from pvedrbdstor.fencing.split import files
+from pvedrbdstor.fencing.split import copies, files
+from pvedrbdstor.fencing.split.manifest import Copied, copied_from
 from pvedrbdstor.fencing.split.ranges import CHUNK, batched
 from pvedrbdstor.fencing.split.side import FileState, file_from_json
 from pvedrbdstor.mirror.helper import Helper
@@ -23,6 +24,8 @@ from pvedrbdstor.mirror.mount import open_mirror
 
 SILENT_SECONDS = 10.0
 """After so long without an answer to one question the file system is said to hang."""
+COPY_SECONDS = 120.0
+"""The same of copying, which has to bring to the disk what it has written."""
 _CLOSE_SECONDS = 1.0
 _FILES, _FILES_SECONDS = 256, 1.0
 """An answer has at most so many files, and begins no other after so long."""
@@ -71,12 +74,22 @@ class Mounted:
                 gone.update(() if path in answer else (path,))
         return {path: tuple(values) for path, values in found.items() if path not in gone}
 
-    def _ask(self, question: object) -> Any:
+    def copy(self, path: str, folder: str, progress: copies.Progress) -> Copied:
+        """As copies.copy_file() does."""
+        answer = self._ask({"ask": "copy", "path": path, "folder": folder}, COPY_SECONDS)
+        while answer["copied"] is None:
+            progress(answer["read"])
+            answer = self._ask({"ask": "copy on"}, COPY_SECONDS)
+        progress(answer["read"])
+        return copied_from(answer["copied"])
+
+    def _ask(self, question: object, seconds: float | None = None) -> Any:
         if not self._helper.ask(question):
             raise self._failed("there is no process to ask it")
-        answer = self._helper.wait(self._seconds)
+        seconds = self._seconds if seconds is None else seconds
+        answer = self._helper.wait(seconds)
         if answer is None and self._helper.busy is not None:
-            raise NotAnswering(storage=self._config.id, path=self._config.path, seconds=round(self._seconds))
+            raise NotAnswering(storage=self._config.id, path=self._config.path, seconds=round(seconds))
         if answer is None or "error" in answer:
             raise self._failed(answer["error"] if answer is not None else "the process that asked it has ended")
         if "raised" in answer:
@@ -99,6 +112,7 @@ class _Work:
         self._config = config
         self._root = -1
         self._files: Iterator[FileState] = iter(())
+        self._copying: Generator[int, None, Copied] | None = None
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, object]:
         try:
@@ -122,9 +136,25 @@ class _Work:
                 return self._more()
             case "more":
                 return self._more()
+            case "copy":
+                self._copying = copies.copying(self._root, question["path"], question["folder"])
+                return self._copy_on()
+            case "copy on":
+                return self._copy_on()
             case _:
                 return files.digests(self._root, {path: _ranges(parts) for path, parts in question["wanted"].items()})
         return None
+
+    def _copy_on(self) -> dict[str, object]:
+        """copied: None until the file is whole. read: bytes since the last answer."""
+        assert self._copying is not None
+        read = 0
+        try:
+            while read < _DIGESTS_BYTES:
+                read += next(self._copying)
+        except StopIteration as end:
+            return {"read": read, "copied": asdict(end.value)}
+        return {"read": read, "copied": None}
 
     def _more(self) -> list[dict[str, Any]]:
         """Empty at the end."""

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, SplitRefused, SplitStepFailed
-from pvedrbdstor.fencing.split import copies, look, lvm
+from pvedrbdstor.fencing.split import copies, look, lvm, manifest
 from pvedrbdstor.fencing.split.compare import shown
 from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.manifest import Manifest
 from pvedrbdstor.fencing.split.mounted import Mounted
 from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.side import FileState, Side
 from pvedrbdstor.fencing.split.steps import Preserve, Step
-from pvedrbdstor.mirror.mount import mirror
 
 _LVM_SECONDS = 120.0
 DEVICES = "/dev"
@@ -126,7 +126,7 @@ def _lvs(line: list[str]) -> str | None:
 def is_there(journal: Journal) -> bool:
     """Whether what was preserved can still be had."""
     if journal.preserve is not Preserve.SNAPSHOT:
-        return copies.are_there(journal.target)
+        return manifest.are_there(journal.target)
     answer = _lvs(lvm.ask_snapshot(journal.target))
     return answer is not None and lvm.is_sound(answer)
 
@@ -175,20 +175,20 @@ def copy_files(journal: Journal, config: StorageConfig, progress: copies.Progres
     copies.prepare(journal.target)
     copied = {
         path: found
-        for path, found in copies.noted(journal.target).items()
+        for path, found in manifest.noted(journal.target).items()
         if path in present and found.identity == present[path].identity
     }
     _check_room(journal, sum(present[path].used for path in wanted if path not in copied))
-    with mirror(config) as opened:
+    with Mounted(config) as mount:
         for path in wanted:
             if path not in copied:
-                copied[path] = copies.copy_file(opened.root_fd, path, journal.target, progress)
-                copies.note(journal.target, path, copied[path])
+                copied[path] = mount.copy(path, journal.target, progress)
+                manifest.note(journal.target, path, copied[path])
     if (changed := _changed_meanwhile(config, present)) is not None:
         raise _failed(
             journal, Step.COPY, f"{changed} while files were copied. Find out what writes to {config.path} here"
         )
-    copies.write_manifest(journal.target, copies.Manifest({path: copied[path] for path in wanted}))
+    manifest.write_manifest(journal.target, Manifest({path: copied[path] for path in wanted}))
     return replace(journal, files=tuple(wanted))
 
 
@@ -217,7 +217,7 @@ def copy_device(journal: Journal, device: str, progress: copies.Progress, *, siz
     copies.prepare(journal.target)
     _check_room(journal, size)
     copied = copies.copy_device(device, size, journal.target, progress)
-    copies.write_manifest(journal.target, copies.Manifest(device=copied))
+    manifest.write_manifest(journal.target, Manifest(device=copied))
     return replace(journal, preserve=Preserve.DEVICE)
 
 
@@ -229,7 +229,7 @@ def check(journal: Journal, progress: copies.Progress) -> None:
     if journal.preserve is Preserve.SNAPSHOT:
         return
     if (path := copies.wrong(journal.target, progress)) is not None:
-        copies.forget(journal.target, path)
+        manifest.forget(journal.target, path)
         detail = f"the copy of {path} in {journal.target} does not read as it was written. Look at 'dmesg'"
         raise _failed(journal, Step.CHECK, detail)
     if (missing := _not_copied(journal)) is not None:
@@ -238,10 +238,10 @@ def check(journal: Journal, progress: copies.Progress) -> None:
 
 def _not_copied(journal: Journal) -> str | None:
     """The first of what was to be preserved that the manifest does not name."""
-    manifest = copies.read_manifest(journal.target) or copies.Manifest()
+    found = manifest.read_manifest(journal.target) or Manifest()
     if journal.preserve is Preserve.DEVICE:
-        return None if manifest.device is not None else copies.DEVICE_FILE
-    return next((path for path in journal.files if path not in manifest.files), None)
+        return None if found.device is not None else manifest.DEVICE_FILE
+    return next((path for path in journal.files if path not in found.files), None)
 
 
 def differs_from_device(journal: Journal, device: str, size: int, progress: copies.Progress) -> str | None:
@@ -257,12 +257,12 @@ def differs_from_device(journal: Journal, device: str, size: int, progress: copi
                 return f"{journal.target} is not there, or not whole"
             return _snapshot_differs(journal.target, device, size, progress)
         case _:
-            manifest = copies.read_manifest(journal.target)
-            if manifest is None or manifest.device is None:
+            found = manifest.read_manifest(journal.target)
+            if found is None or found.device is None:
                 return f"{journal.target} has no image on record"
-            if manifest.device.size != size:
-                return f"the image in {journal.target} has {manifest.device.size} bytes, and the device has {size}"
-            if copies.digest_of(device, size, progress) != manifest.device.digest:
+            if found.device.size != size:
+                return f"the image in {journal.target} has {found.device.size} bytes, and the device has {size}"
+            if copies.digest_of(device, size, progress) != found.device.digest:
                 return f"{device} has other data than when it was copied to {journal.target}"
             return None
 
