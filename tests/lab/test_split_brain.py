@@ -115,6 +115,36 @@ def test_a_split_brain_is_told_on_both_nodes_shown_and_resolved(
     assert again.rc == 75 and "no split brain" in again.out
 
 
+COMPARE = f"""
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.fencing.split import look, verify
+from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.steps import Preserve
+config = StorageConfig({STORAGE!r}, {MOUNT_POINT!r}, {RESOURCE!r})
+size = look.data_size(config)
+at = size // 2 // 4096 * 4096
+with open("DEVICE", "r+b", buffering=0) as lower:
+    lower.seek(at)
+    lower.write(bytes(range(256)) * 16)
+    __import__("os").fsync(lower.fileno())
+verify.compare(config, Journal({STORAGE!r}, "nodea", "nodeb", 0.0, Preserve.FILES, "/aside", ranges=((at, 4096),)), print)
+"""
+
+
+def test_a_difference_is_copied_anew_by_a_resync_that_drbds_own_events_show(volumes: Cluster) -> None:
+    """A block of the Secondary's disk is changed behind DRBD's back."""
+    b = volumes.b
+    b.run(f"pvedrbdstor mirror down {STORAGE}", 60)
+    try:
+        device = b.run(f"drbdadm sh-ll-dev {RESOURCE}").strip()
+        program = shlex.quote(COMPARE.replace("DEVICE", device))
+        said = b.run(f"cd {REPOSITORY} && PYTHONPYCACHEPREFIX=/run/pycache /usr/bin/python3 -c {program}", 120)
+        assert "found different" in said and "compared again" in said, said
+    finally:
+        b.run(f"pvedrbdstor mirror up {STORAGE}", 120)
+    whole(volumes)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("step", ["COPY", "DOWN", "SEAL", "CHECK", "DISCARD", "KEEPER", "COMPARE"])
 def test_a_resolution_that_was_killed_goes_on_where_it_was(parted: tuple[Cluster, list[str]], step: str) -> None:

@@ -125,7 +125,9 @@ def _other(config: StorageConfig, own: Side, path: str | None) -> tuple[str | No
     except Error as error:
         return names[0], None, remote.why_not(error)
     against = not_its_word(own, side, names[0], time.time(), ANSWER_SECONDS)
-    return names[0], side if against is None else None, against
+    if against is not None:
+        return names[0], None, f"its answer will not do, as {against}"
+    return names[0], side, None
 
 
 def not_its_word(own: Side, side: Side, name: str, now: float, oldest: float) -> str | None:
