@@ -345,7 +345,7 @@ class SplitStepFailed(Error):
 
 
 class SplitJournalBroken(Error):
-    """The record of a split brain's resolution of storage '{storage}', {path}, cannot be read: {detail}. Look at it, move it away, and begin with 'pvedrbdstor split-brain show {storage}'."""
+    """The record of a split brain's resolution of storage '{storage}', {path}, cannot be read: {detail}. Look at it; 'pvedrbdstor split-brain resolve {storage} --abandon' puts it away and takes back what DRBD was told."""
 
     code = 51
     exit_status = 65

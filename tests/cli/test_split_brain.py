@@ -12,12 +12,13 @@ import pytest
 from pvedrbdstor import command
 from pvedrbdstor.cli import split_resolve
 from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd.events2 import parse_now
 from pvedrbdstor.errors import BringUpRefused, CommandFailed, SplitRefused
-from pvedrbdstor.fencing.split import abandon, begin, hands, investigate, journal, look, remote
+from pvedrbdstor.fencing.split import abandon, begin, hands, investigate, journal, look, preserve, remote
 from pvedrbdstor.fencing.split.compare import Change, Fate, Written
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.judge import Case, Judgement
-from pvedrbdstor.fencing.split.plan import Situation
+from pvedrbdstor.fencing.split.plan import Refusal, Situation
 from pvedrbdstor.fencing.split.report import Report
 from pvedrbdstor.fencing.split.seal import Seal
 from pvedrbdstor.fencing.split.side import FileState, Side, as_json, from_json
@@ -41,7 +42,7 @@ def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(paths, "RESOLUTIONS", str(tmp_path / "split"))
     monkeypatch.setattr(down, "release", lambda storage: None)
     monkeypatch.setattr(investigate, "investigate", lambda config, other_file=None, **_: SPLIT)
-    monkeypatch.setattr(investigate, "discarding_policies", lambda config: ())
+    monkeypatch.setattr(investigate, "not_to_connect", lambda config: None)
     monkeypatch.setattr(investigate, "peers", lambda config: ("b",))
     return tmp_path / "split"
 
@@ -86,10 +87,10 @@ class Hands(hands.NodeHands):
     taken: list[Step] = []  # noqa: RUF012 - one list for the test, emptied by it
 
     def look(self, journal: Journal) -> Situation:
-        joined = Step.DISCARD in journal.done
+        joined = journal.told
         return Situation(
-            boot="1",
             mounted=Step.DOWN not in journal.done,
+            mount=1,
             read_only=Step.QUIESCE in journal.done,
             role="Secondary" if Step.DOWN in journal.done else "Primary",
             disk="UpToDate",
@@ -104,7 +105,7 @@ class Hands(hands.NodeHands):
 
     def act(self, step: Step, journal: Journal) -> Journal:
         self.taken.append(step)
-        return replace(journal, seal=Seal("1", 1, 1)) if step is Step.SEAL else journal
+        return replace(journal, seal=Seal("1", 1, 1)) if step is Step.DOWN else journal
 
 
 @pytest.fixture
@@ -114,6 +115,7 @@ def works(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     monkeypatch.setattr(hands, "NodeHands", Hands)
     monkeypatch.setattr(begin, "begin", lambda config, **_: begin.Begun(PLANNED, SPLIT, 4096))
     monkeypatch.setattr(join, "join", lambda *_: ENDED)
+    monkeypatch.setattr(preserve, "is_there", lambda journal: True)
     return Hands.taken
 
 
@@ -136,7 +138,7 @@ def test_the_name_of_the_node_to_lose_must_be_typed(
 def test_it_tells_its_steps_and_keeps_the_record(cli: CommandLine, works: list[Step], node: Path) -> None:
     result = cli("split-brain", "resolve", "ha", "--discard-here", "--yes")
     assert result.exit_code == 0, result.stderr
-    assert works == [Step.QUIESCE, Step.COPY, Step.DOWN, Step.SEAL, Step.CHECK, Step.DISCARD, Step.COMPARE]
+    assert works == [Step.QUIESCE, Step.COPY, Step.DOWN, Step.CHECK, Step.DISCARD, Step.COMPARE]
     assert "What a had is preserved: /aside/ha-split-T (files)" in result.stdout
     assert not (node / "ha.json").exists() and list(node.glob("ha.*.done"))
 
@@ -157,7 +159,7 @@ def test_an_interrupted_one_goes_on_but_asks_again_before_anything_is_discarded(
 
 
 def test_one_that_has_discarded_already_goes_on_unasked(cli: CommandLine, works: list[Step]) -> None:
-    journal.write(replace(HALF, done=HALF.done | {Step.DISCARD}))
+    journal.write(replace(HALF, told=True))
     assert cli("split-brain", "resolve", "ha").exit_code == 0
     assert works == [Step.COMPARE]
 
@@ -194,7 +196,10 @@ def test_abandon_lets_the_storage_be_used_again(cli: CommandLine, works: list[St
     assert cli("split-brain", "resolve", "ha", "--abandon").exit_code == 75
 
 
-def test_abandon_puts_a_record_away_that_cannot_be_read(cli: CommandLine, node: Path) -> None:
+def test_abandon_puts_a_record_away_that_cannot_be_read(
+    cli: CommandLine, node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "drbd_state", lambda resource: parse_now(""))
     node.mkdir()
     (node / "ha.json").write_text("torn")
     assert cli("split-brain", "resolve", "ha", "--yes").exit_code == 65
@@ -203,9 +208,40 @@ def test_abandon_puts_a_record_away_that_cannot_be_read(cli: CommandLine, node: 
 
 
 def test_a_copy_that_is_half_overwritten_is_not_given_up(cli: CommandLine, works: list[Step]) -> None:
-    refusal = abandon.refuse(HALF, replace(Hands.look(hands.NodeHands.__new__(Hands), HALF), disk="Inconsistent"))
-    assert refusal is not None and "nothing left here to go back to" in refusal.cause
-    assert abandon.refuse(HALF, Hands.look(hands.NodeHands.__new__(Hands), HALF)) is None
+    now = Hands.look(hands.NodeHands.__new__(Hands), HALF)
+    for replication in ("SyncTarget", "WFBitMapT", "PausedSyncT"):
+        joined = replace(now, connection="Connected", replication=replication, disk="Outdated")
+        refusal = abandon.refuse(HALF, joined)
+        assert refusal is not None and "just being overwritten" in refusal.cause
+    assert abandon.refuse(HALF, now) is None
+
+
+def test_what_giving_up_leaves_is_told_as_it_is(cli: CommandLine) -> None:
+    now = Hands.look(hands.NodeHands.__new__(Hands), HALF)
+    config = StorageConfig(id="ha", path="/mnt/pve/ha", resource="r0")
+    assert "as it was, and not mounted" in abandon.left(config, HALF, now)
+    assert "as it was, and mounted" in abandon.left(config, HALF, replace(now, mounted=True))
+    gone = abandon.left(config, replace(HALF, told=True, given_up=("/aside/x",)), replace(now, current=99))
+    assert "to the end or in part" in gone and "/aside/x, /aside/ha-split-T" in gone
+
+
+@pytest.mark.parametrize(("state", "down"), [("Connecting", True), ("StandAlone", True), ("Connected", False)])
+def test_giving_up_takes_back_what_drbd_was_told(
+    cli: CommandLine, works: list[Step], monkeypatch: pytest.MonkeyPatch, state: str, down: bool
+) -> None:
+    """By taking it down: DRBD 9 does not forget it otherwise."""
+    lines: list[list[str]] = []
+    peer = f"exists peer-device name:r0 peer-node-id:1 conn-name:b volume:0 replication:{'Established' if not down else 'Off'}"
+    text = (
+        "exists resource name:r0 role:Secondary suspended:no\n"
+        f"exists connection name:r0 peer-node-id:1 conn-name:b connection:{state} role:Unknown\n"
+        f"exists device name:r0 volume:0 minor:0 disk:UpToDate\n{peer} peer-disk:DUnknown\nexists -\n"
+    )
+    monkeypatch.setattr(look, "drbd_state", lambda resource: parse_now(text))
+    monkeypatch.setattr(command, "run", lambda argv, **_: lines.append(argv))
+    journal.write(replace(HALF, told=True))
+    assert cli("split-brain", "resolve", "ha", "--abandon").exit_code == 0
+    assert (["drbdadm", "down", "r0"] in lines) == down
 
 
 def test_a_storage_that_does_not_come_up_again_is_told_after_the_success(
@@ -259,7 +295,7 @@ def test_the_node_to_keep_must_have_drbd_up(cli: CommandLine, monkeypatch: pytes
 def test_the_node_to_keep_does_not_connect_where_drbd_would_choose(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(investigate, "discarding_policies", lambda config: ("after-sb-1pri discard-secondary",))
+    monkeypatch.setattr(investigate, "not_to_connect", lambda config: Refusal("after-sb-1pri discard-secondary", "x"))
     result = cli("split-brain", "resolve", "ha", "--keep", "a", "--yes")
     assert result.exit_code == 75 and "discard-secondary" in result.stderr
 

@@ -31,7 +31,7 @@ class Storage:
         self.root, self.aside = root / "storage", root / "aside" / "ha-split-T"
         (self.root / "images" / "100").mkdir(parents=True)
         self.config = StorageConfig("ha", str(self.root), "r0")
-        self.journal = Journal("ha", "pve1", "pve2", 0.0, Preserve.FILES, str(self.aside))
+        self.journal = Journal("ha", "pve1", "pve2", 0.0, 2, 4, None, Preserve.FILES, str(self.aside))
         self.read_only = True
         self.during: Callable[[str], None] = lambda path: None
         self.copied: list[str] = []
@@ -200,7 +200,7 @@ def test_copies_of_files_say_nothing_of_a_device(storage: Storage) -> None:
 def test_an_image_is_the_device_as_long_as_nobody_writes_its_data(tmp_path: Path) -> None:
     device, size = tmp_path / "device", 2 * MIB + 512
     device.write_bytes(b"d" * size + b"metadata")
-    journal = Journal("ha", "pve1", "pve2", 0.0, Preserve.DEVICE, str(tmp_path / "aside"))
+    journal = Journal("ha", "pve1", "pve2", 0.0, 2, 4, None, Preserve.DEVICE, str(tmp_path / "aside"))
     assert "no image" in (preserve.differs_from_device(journal, str(device), size, lambda _: None) or "")
     preserve.copy_device(journal, str(device), lambda _: None, size=size)
     with device.open("r+b") as file:
@@ -217,7 +217,7 @@ def test_an_image_is_the_device_as_long_as_nobody_writes_its_data(tmp_path: Path
 def test_a_snapshot_is_activated_and_compared_with_its_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device, snapshot, size = tmp_path / "device", tmp_path / "pve" / "r0-split-T", 2 * CHUNK + 512
     device.write_bytes(b"d" * size + b"metadata")
-    journal = Journal("ha", "pve1", "pve2", 0.0, Preserve.SNAPSHOT, "pve/r0-split-T")
+    journal = Journal("ha", "pve1", "pve2", 0.0, 2, 4, None, Preserve.SNAPSHOT, "pve/r0-split-T")
     sound = "  Vwi---tz-k;r0;;\n"
 
     def lvm_(argv: list[str], **_: object) -> object:

@@ -158,3 +158,20 @@ def test_where_this_nodes_file_system_hangs_nothing_was_compared(monkeypatch: py
 def test_policies_that_discard(monkeypatch: pytest.MonkeyPatch, own: str, common: str, found: tuple[str, ...]) -> None:
     dump(monkeypatch, own, common)
     assert investigate.discarding_policies(CONFIG) == found
+
+
+@pytest.mark.parametrize(
+    ("volumes", "policy", "said"),
+    [
+        ("", "disconnect", None),
+        ("", "discard-remote", "after-sb-1pri"),
+        ("volume 0 { } volume 1 { }", "disconnect", "2 volumes"),
+    ],
+)
+def test_the_nodes_do_not_meet_where_more_would_be_lost_than_was_preserved(
+    monkeypatch: pytest.MonkeyPatch, volumes: str, policy: str, said: str | None
+) -> None:
+    dump = f"resource r0 {{ net {{ after-sb-1pri {policy}; }} {volumes} on a {{ }} on b {{ }} }}\n"
+    monkeypatch.setattr(command, "run", lambda line, **_: command.Result(0, dump, ""))
+    found = investigate.not_to_connect(CONFIG)
+    assert (found is None) == (said is None) and (said is None or (found is not None and said in found.cause))

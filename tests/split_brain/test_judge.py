@@ -11,6 +11,7 @@ from pvedrbdstor.fencing.split import report
 from pvedrbdstor.fencing.split.begin import refuse
 from pvedrbdstor.fencing.split.compare import Change, Fate, Written
 from pvedrbdstor.fencing.split.judge import Case, judge, who_was_last
+from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.report import Report
 from pvedrbdstor.fencing.split.side import Side
 
@@ -60,7 +61,7 @@ def test_cases(own: Side, other: Side | None, case: Case) -> None:
     found = judge(own, other)
     assert found.case is case and all(sentence.endswith(".") for sentence in found.sentences)
     told = Report(own, other, "b", None, found)
-    refusal = refuse(told, keep="b", policies=(), users=())
+    refusal = refuse(told, keep="b", against=None, compares=True, users=())
     assert (refusal is None) == (case is Case.SPLIT)
     assert own.node in report.text(told, CONFIG) and report.document(told)["case"] == case.value
     said = f"{report.text(told, CONFIG)} {report.document(told)} {refusal}"
@@ -100,18 +101,32 @@ def test_who_was_last_from_both() -> None:
     assert "newest" in " ".join(who_was_last(alone, replace(OTHER, identifiers=line(COMMON))))
 
 
+BY_ITSELF = Refusal("after-sb-0pri is odd", "Set it")
+
+
 def test_what_else_is_refused() -> None:
     split = Report(APART, OTHER, "b", None, judge(APART, OTHER))
-    diskless = refuse(replace(split, other=replace(OTHER, disk="Diskless")), keep="b", policies=(), users=())
+    diskless = refuse(
+        replace(split, other=replace(OTHER, disk="Diskless")), keep="b", against=None, compares=True, users=()
+    )
     assert diskless is not None and "no whole copy" in diskless.cause
-    running = refuse(split, keep="b", policies=(), users=("VM 100 (kvm, process 7)",))
+    running = refuse(split, keep="b", against=None, compares=True, users=("VM 100 (kvm, process 7)",))
     assert running is not None and "VM 100" in running.cause and "qm shutdown" in running.remedy
-    by_itself = refuse(split, keep="b", policies=("after-sb-0pri discard-zero-changes",), users=())
-    assert by_itself is not None and "after-sb-0pri" in by_itself.cause
-    stranger = refuse(split, keep="c", policies=(), users=())
+    by_itself = refuse(split, keep="b", against=BY_ITSELF, compares=True, users=())
+    assert by_itself is BY_ITSELF
+    stranger = refuse(split, keep="c", against=None, compares=True, users=())
     assert stranger is not None and "'c' is neither" in stranger.cause
-    many = refuse(replace(split, other_name=None), keep="b", policies=(), users=())
+    many = refuse(replace(split, other_name=None), keep="b", against=None, compares=True, users=())
     assert many is not None and "exactly one" in many.cause
+    both = refuse(replace(split, other=replace(OTHER, resolving="a")), keep="b", against=None, compares=True, users=())
+    assert both is not None and "b has a resolution of its own open, which keeps a's copy" in both.cause
+
+
+def test_without_a_common_moment_of_both_bitmaps_only_a_comparison_proves_the_resync() -> None:
+    met = Report(replace(APART, met=True), None, "b", "no route to host", judge(replace(APART, met=True), None))
+    refused = refuse(met, keep="b", against=None, compares=False, users=())
+    assert refused is not None and "verify-alg" in refused.cause
+    assert refuse(met, keep="b", against=None, compares=True, users=()) is None
 
 
 def test_the_text_names_both_ways_and_what_each_side_loses() -> None:

@@ -217,7 +217,7 @@ TOGETHER = replace(
     ("journal", "current", "known", "said"),
     [
         (PRESERVED, MINE, {MINE, THEIRS}, "with pve2's data, not with pve1's"),
-        (PRESERVED, 0x77, {0x77}, "do not say that it is the copy that pve1 had"),
+        (PRESERVED, 0x77, {0x77}, "nothing says that it is with pve1's data"),
         (PRESERVED, None, set(), "cannot be read"),
         (JOURNAL, THEIRS, {THEIRS}, "resolved meanwhile by somebody else"),
     ],
@@ -230,6 +230,27 @@ def test_two_equal_copies_are_a_success_only_if_it_is_the_kept_one(
     good = replace(TOGETHER, known=frozenset({THEIRS}))
     assert next_step(PRESERVED, good) == Action(Step.COMPARE)
     assert next_step(replace(PRESERVED, keeper=None), good) == Action(Step.COMPARE)
+    seen = replace(PRESERVED, done=PRESERVED.done | {Step.RESYNC})
+    assert next_step(seen, replace(TOGETHER, known=frozenset({0x99}))) == Action(Step.COMPARE)
+
+
+def test_a_record_that_was_not_put_away_says_nothing_of_a_later_split() -> None:
+    ended = replace(PRESERVED, done=PRESERVED.done | {Step.COMPARE})
+    assert next_step(ended, TOGETHER) == Done()
+    for now in (QUIET, replace(TOGETHER, current=MINE), replace(TOGETHER, current=None)):
+        answer = next_step(ended, now)
+        assert isinstance(answer, Refusal) and "--abandon" in answer.remedy
+
+
+def test_a_keeper_without_a_disk_is_told() -> None:
+    answer = next_step(PRESERVED, replace(TOGETHER, disk="Outdated", peer_disk="Diskless"))
+    assert isinstance(answer, Refusal) and "pve1, the node to keep, has no disk" in answer.cause
+
+
+def test_a_side_that_is_written_again_and_again_is_not_preserved_for_ever() -> None:
+    for journal in (SEALED, PRESERVED):
+        answer = next_step(journal, replace(QUIET, sealed=False, anew=3))
+        assert isinstance(answer, Refusal) and "again and again" in answer.cause
 
 
 def test_drbd_that_gives_up_again_and_again_is_told() -> None:

@@ -251,3 +251,23 @@ def test_of_a_device_only_the_data_are_copied_and_metadata_behind_them_are_not(t
 
 def test_memory_is_no_place_for_copies() -> None:
     assert "memory" in (copies.unfit("/dev/shm") or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("swi-a-s---;r0;12.5;", None),
+        ("swi-a-s---;r0;80.00;", "80 % full"),
+        ("swi-a-s---;r0;100.00;", "is lost"),
+        ("swi-I-s---;r0;;", "is lost"),
+        ("Vwi-a-tz-k;r0;99.0;", None),
+        (None, "is lost"),
+    ],
+)
+def test_a_snapshot_that_fills_during_the_resync_is_noticed_before_it_overflows(
+    monkeypatch: pytest.MonkeyPatch, answer: str | None, said: str | None
+) -> None:
+    monkeypatch.setattr(preserve, "_lvs", lambda line: answer)
+    found = preserve.danger(JOURNAL)
+    assert (found is None) == (said is None) and (said is None or said in str(found))
+    assert preserve.danger(replace(JOURNAL, preserve=Preserve.FILES)) is None
