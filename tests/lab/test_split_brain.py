@@ -127,7 +127,7 @@ with open("DEVICE", "r+b", buffering=0) as lower:
     lower.seek(at)
     lower.write(bytes(range(256)) * 16)
     __import__("os").fsync(lower.fileno())
-verify.compare(config, Journal({STORAGE!r}, "nodea", "nodeb", 0.0, Preserve.FILES, "/aside", ranges=((at, 4096),)), print)
+verify.compare(config, Journal({STORAGE!r}, "nodea", "nodeb", 0.0, 2, 4, None, Preserve.FILES, "/aside", ranges=((at, 4096),)), print)
 """
 
 

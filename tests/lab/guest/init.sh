@@ -36,6 +36,7 @@ host / /ro hostroot ro loose
 mount -t tmpfs tmpfs /rw
 mkdir /rw/upper /rw/work
 mount -t overlay -o lowerdir=/ro,upperdir=/rw/upper,workdir=/rw/work overlay /newroot
+rm -rf /newroot/var/lib/pvedrbdstor # records of the host's are none of this node
 mkdir -p "/newroot/lib/modules/$(uname -r)" /newroot/etc/pve /newroot/mnt
 mount --bind "/ro$LAB_MODULES" "/newroot/lib/modules/$(uname -r)"
 for folder in tmp run mnt var/tmp; do
