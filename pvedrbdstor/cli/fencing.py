@@ -18,7 +18,7 @@ from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.config import FENCED
 from pvedrbdstor.fencing import status as guard_status
-from pvedrbdstor.fencing.arbiter import Flag, Problem, problems
+from pvedrbdstor.fencing.arbiter import Flag, Problem, misnamed, pending, problems
 from pvedrbdstor.fencing.configured import HANDLER, inputs_of, unknown
 from pvedrbdstor.fencing.constants import LOOKBACK_SECONDS
 from pvedrbdstor.fencing.timeline import Race, Timeline
@@ -67,10 +67,8 @@ def timeline(session: Session, storage: str) -> None:
     settings = _settings()
     inputs = _inputs(settings, config)
     line = timeline_of(inputs)
-    own = settings.own_handler(config.resource)
-    session.answer(
-        _timeline_json(config, own, inputs, line), "\n".join(_timeline_text(config, own, inputs, line)) + "\n"
-    )
+    document = _timeline_json(config, settings, inputs, line)
+    session.answer(document, "\n".join(_timeline_text(config, settings, inputs, line)) + "\n")
     if not line.fits:
         raise click.exceptions.Exit(1)
 
@@ -95,9 +93,10 @@ def status(session: Session, storage: str | None) -> None:
         "works": works,
         "guard": _guard_json(settings),
         "problems": [asdict(problem) for problem in found],
+        "pending": None if (waits := _pending(settings)) is None else asdict(waits),
         "storage": None if config is None else {"id": config.id, "against": [cause for cause, _ in against]},
     }
-    lines = [*_guard_text(settings), *_problem_text(found, settings.guard is not None)]
+    lines = [*_guard_text(settings), *_problem_text(found, settings.guard is not None), *_pending_text(settings)]
     for cause, remedy in against:
         lines += [f"{storage}: {cause}.", f"  {remedy}."]
     if config is not None and not against:
@@ -115,13 +114,19 @@ def _settings() -> Settings:
 
 def _inputs(settings: Settings, config: StorageConfig) -> Inputs:
     in_force = (settings.resources or {}).get(config.resource)
-    return inputs_of(in_force, settings.corosync, settings.timeouts)
+    timing = settings.guard.timing if settings.guard is not None else None
+    return inputs_of(in_force, settings.corosync, settings.timeouts, timing)
+
+
+def _pending(settings: Settings) -> Problem | None:
+    """It decides nothing now: what is in force is what the times are computed from."""
+    return pending(settings.corosync, settings.guard.timing if settings.guard is not None else None)
 
 
 # --- timeline ------------------------------------------------------------------------------------------------------
 
 
-def _timeline_text(config: StorageConfig, own: bool, inputs: Inputs, line: Timeline) -> Iterator[str]:
+def _timeline_text(config: StorageConfig, settings: Settings, inputs: Inputs, line: Timeline) -> Iterator[str]:
     yield f"What happens after the link of '{config.id}' (DRBD resource {config.resource}) is cut:"
     yield ""
     columns = [Column("from", True), Column("to", True), Column("seconds after the cut"), Column("because")]
@@ -138,7 +143,8 @@ def _timeline_text(config: StorageConfig, own: bool, inputs: Inputs, line: Timel
             f"  Is DRBD connected ('drbdsetup show {config.resource}'), the storage up ('pvedrbdstor mirror status {config.id}'), "
             "and is there an /etc/corosync/corosync.conf?"
         )
-    if not own:
+    yield from _pending_text(settings)
+    if not settings.own_handler(config.resource):
         yield f"DRBD's fence-peer handler is not {HANDLER}: this is what would happen if it were."
     if line.fits:
         yield "All times fit."
@@ -165,11 +171,12 @@ def _time(seconds: float | None) -> str:
     return _UNKNOWN if seconds is None else f"{seconds:.1f}"
 
 
-def _timeline_json(config: StorageConfig, own: bool, inputs: Inputs, line: Timeline) -> dict[str, object]:
+def _timeline_json(config: StorageConfig, settings: Settings, inputs: Inputs, line: Timeline) -> dict[str, object]:
     return {
         "storage": config.id,
         "fits": line.fits,
-        "own_handler": own,
+        "own_handler": settings.own_handler(config.resource),
+        "pending": None if (waits := _pending(settings)) is None else asdict(waits),
         "inputs": asdict(inputs),
         "unknown": list(unknown(inputs)),
         "events": [
@@ -215,6 +222,10 @@ def _against(settings: Settings, config: StorageConfig) -> Iterator[tuple[str, s
     elif in_force.fencing(config.volume) != FENCED:
         remedy = f"Set 'fencing {FENCED}' in drbd.conf and run 'drbdadm adjust {resource}'"
         yield f"DRBD does not fence: its policy is '{in_force.fencing(config.volume) or 'not known'}'", remedy
+    votes = settings.guard.votes if settings.guard is not None else None
+    if votes is not None:
+        for problem in misnamed(settings.corosync, votes.node_id, settings.other_hosts(resource)):
+            yield problem.cause, problem.remedy
     unfit = [race.code for race in timeline_of(_inputs(settings, config)).races if race.fits is not True]
     if unfit:
         yield (
@@ -269,6 +280,13 @@ def _problem_text(found: tuple[Problem, ...], heard: bool) -> Iterator[str]:
         yield "corosync.conf lets quorum decide which node goes on; whether corosync does, only the guard would know."
 
 
+def _pending_text(settings: Settings) -> Iterator[str]:
+    problem = _pending(settings)
+    if problem is not None:
+        yield f"Note: {problem.cause}."
+        yield f"  {problem.remedy}."
+
+
 def _guard_json(settings: Settings) -> dict[str, object] | None:
     guard = settings.guard
     if guard is None:
@@ -281,6 +299,7 @@ def _guard_json(settings: Settings) -> dict[str, object] | None:
         "age": guard.age,
         "quorum": ring,
         "votes": None if votes is None else asdict(votes),
+        "timing": None if guard.timing is None else asdict(guard.timing),
         "handicap": guard.handicap,
         "outages": [asdict(outage) for outage in guard.outages],
     }

@@ -117,6 +117,17 @@ def fence_peer_handler(dump: str, resource: str) -> str | None:
     return None
 
 
+def hosts(dump: str, resource: str) -> tuple[str, ...]:
+    """The nodes that `drbdadm dump` has for a resource, by the names that `uname -n` gives them; none of floating ones."""
+    return tuple(
+        host
+        for block in blocks.parse(dump).named("resource")
+        if block.words[1:2] == (resource,)
+        for section in block.named("on")
+        for host in section.words[1:]
+    )
+
+
 def _resource(block: Block) -> ResourceConfig:
     options = _section(block, "options")
     hosts = list(block.named("_this_host"))

@@ -6,10 +6,10 @@ Sources: votequorum.h, votequorum(5), corosync-qdevice(8), and qnetd's algorithm
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pvedrbdstor.fencing.corosync_conf import PROVIDER, CorosyncConf, Device
+from pvedrbdstor.fencing.corosync_conf import PROVIDER, CorosyncConf, Device, Timing
 
 _CONF = "/etc/pve/corosync.conf"
 _APPLY = "raise its config_version, and restart corosync on one node after the other ('systemctl restart corosync')"
@@ -88,6 +88,42 @@ def node_id_of(conf: CorosyncConf, hostname: str) -> int | None:
     )
     found = next((nodes for nodes in tests if nodes), [])
     return found[0].node_id if hostname and len(found) == 1 else None
+
+
+def peer_of(conf: CorosyncConf, me: int | None, hosts: Sequence[str]) -> int | None:
+    """The other node's id, None where it cannot be told: by the one host name that DRBD gives it, else as there is only one other."""
+    others = [node.node_id for node in conf.nodes if node.node_id != me]
+    named = node_id_of(conf, hosts[0]) if len(hosts) == 1 else None
+    if named is not None and named in others:
+        return named
+    return others[0] if len(others) == 1 else None
+
+
+def misnamed(conf: CorosyncConf | None, me: int | None, hosts: Iterable[str]) -> Iterator[Problem]:
+    """Hosts of DRBD, beside this one, that corosync does not know by that name: only of its nodes does it say that they are gone."""
+    if conf is None or not conf.nodes:
+        return
+    for host in hosts:
+        if (found := node_id_of(conf, host)) is not None and found != me:
+            continue
+        names = ", ".join(f"'{node.name or node.node_id}'" for node in conf.nodes if node.node_id != me)
+        known = peer_of(conf, me, (host,)) is not None
+        if known:
+            why = f"the only other node there, {names}, is taken for it"
+        else:
+            why = f"nobody knows whether it has left the cluster, and after a cut link no node goes on (the others there: {names})"
+        cause = f"DRBD's host '{host}' is no other node of corosync's nodelist: {why}"
+        remedy = f"Make 'on {host}' in the DRBD resource and the node's 'name' in {_CONF} one name; the former has to be what 'uname -n' says"
+        yield Problem("host-unknown", cause, remedy, fatal=not known)
+
+
+def pending(conf: CorosyncConf | None, in_force: Timing | None) -> Problem | None:
+    """That corosync waits other times than its file has: the next restart or reload puts those into force."""
+    if conf is None or conf.problems or in_force is None or in_force.like(conf.timing):
+        return None
+    cause = f"corosync has {in_force} in force where corosync.conf comes to {conf.timing}"
+    remedy = "Run 'corosync-cfgtool -R' on one node: all nodes then read their corosync.conf anew"
+    return Problem("times-not-in-force", cause, remedy, fatal=False)
 
 
 def _broken(conf: CorosyncConf) -> Iterator[Problem]:

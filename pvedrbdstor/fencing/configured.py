@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pvedrbdstor.drbd.config import ResourceConfig
 from pvedrbdstor.fencing import paths
-from pvedrbdstor.fencing.corosync_conf import CorosyncConf
+from pvedrbdstor.fencing.corosync_conf import CorosyncConf, Timing
 from pvedrbdstor.fencing.times import Inputs
 from pvedrbdstor.ocfs2.o2cb import Timeouts
 
@@ -18,16 +18,22 @@ def is_ours(handler: str | None) -> bool:
     return handler is not None and handler.split()[:1] == [HANDLER]
 
 
-def inputs_of(config: ResourceConfig | None, conf: CorosyncConf | None, timeouts: Timeouts | None) -> Inputs:
-    """The times in force, with None for what is not known: 8.4 forgets DRBD's in StandAlone."""
+def inputs_of(
+    config: ResourceConfig | None, conf: CorosyncConf | None, timeouts: Timeouts | None, in_force: Timing | None = None
+) -> Inputs:
+    """The times in force, with None for what is not known: 8.4 forgets DRBD's in StandAlone.
+
+    in_force: what a running corosync waits; else it is what corosync.conf would have it wait.
+    """
+    timing = in_force or (conf.timing if conf is not None else None)
     nets = config.nets if config is not None else ()
     device = conf.quorum.device if conf is not None else None
     return Inputs(
         ping_int=_longest([net.ping_interval for net in nets]),
         ping_timeout=_longest([net.ping_timeout for net in nets]),
         connect_int=_longest([net.connect_interval for net in nets]),
-        token=conf.token_seconds if conf is not None else None,
-        consensus=conf.consensus_seconds if conf is not None else None,
+        token=timing.token if timing is not None else None,
+        consensus=timing.consensus if timing is not None else None,
         qdevice=device is not None if conf is not None else None,
         qdevice_timeout=device.timeout_ms / 1000 if device is not None else None,
         qdevice_sync_timeout=device.sync_timeout_ms / 1000 if device is not None else None,

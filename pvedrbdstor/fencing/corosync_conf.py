@@ -41,6 +41,26 @@ class Totem:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. token: until a silent node is missed. consensus: from there until the others are a membership without it."""
+
+    token: float
+    consensus: float
+
+    @property
+    def leave(self) -> float:
+        """Until a node that is gone has left the membership."""
+        return self.token + self.consensus
+
+    def __str__(self) -> str:
+        return f"token {self.token:g} s and consensus {self.consensus:g} s"
+
+    def like(self, other: Timing) -> bool:
+        """The same but for a millisecond: corosync counts in whole ones."""
+        return abs(self.token - other.token) < 0.0015 and abs(self.consensus - other.consensus) < 0.0015
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """quorum.device. votes: None where it is left to corosync. timeout_ms: without an answer, outside of a membership
     change; sync_timeout_ms: during one. host: None where not written, which corosync-qdevice refuses."""
@@ -82,17 +102,12 @@ class CorosyncConf:
     problems: tuple[str, ...] = ()
 
     @property
-    def token_seconds(self) -> float:
-        """Until a silent node is missed. The coefficient counts from the third node on."""
+    def timing(self) -> Timing:
+        """The token's coefficient counts from the third node on; the consensus is 1.2 times the token unless written."""
         beyond_two = max(0, len(self.nodes) - 2)
-        return (self.totem.token_ms + beyond_two * self.totem.token_coefficient_ms) / 1000
-
-    @property
-    def consensus_seconds(self) -> float:
-        """From there until the others have agreed to be a membership without it; 1.2 times the token unless written."""
-        if self.totem.consensus_ms is None:
-            return self.token_seconds * 1.2
-        return self.totem.consensus_ms / 1000
+        token_ms = self.totem.token_ms + beyond_two * self.totem.token_coefficient_ms
+        consensus_ms = token_ms * 1.2 if self.totem.consensus_ms is None else self.totem.consensus_ms
+        return Timing(token_ms / 1000, consensus_ms / 1000)
 
     @property
     def device_votes(self) -> int:

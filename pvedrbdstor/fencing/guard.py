@@ -22,6 +22,7 @@ from pvedrbdstor.fencing.arbiter import Flag, Votes
 from pvedrbdstor.fencing.calls import Call, Calls, Request
 from pvedrbdstor.fencing.constants import DEADLINE_SECONDS, LEAVE_SECONDS
 from pvedrbdstor.fencing.core import Asked, Core
+from pvedrbdstor.fencing.corosync_conf import Timing
 from pvedrbdstor.fencing.journal import Log, Notifier
 from pvedrbdstor.fencing.libquorum import Confirmed, Connected, Lost, Word, boot_clock
 from pvedrbdstor.fencing.mirrors import Mirrors
@@ -68,6 +69,7 @@ class Guard:
         self._activity = residence.Activity()
         self._conf: corosync_conf.CorosyncConf | None = None
         self._votes: Votes | None = None
+        self._timing: Timing | None = None
         self._heard_at = now
         self._corosync_ran = False
         self._written: object = None
@@ -158,11 +160,13 @@ class Guard:
                     self._core.confirmed(word.asked_at, word.quorate, self._is_cast(word.votes))
                 case Lost():
                     self._core.gap(word.at, word.why)
-                    self._votes = None
+                    self._votes = self._timing = None
                     self._log.say(f"corosync: {word.why}", journal.WARNING)
                 case Connected():
                     self._core.me = word.me
                     self._activity.of(word.pid)
+                case Timing():
+                    self._timing = word
                 case corosync_conf.CorosyncConf() | None:
                     self._conf = word
 
@@ -181,7 +185,8 @@ class Guard:
             if not problems:
                 self._log.say("corosync's quorum is fit to decide")
         fatal = arbiter.fatal(problems)
-        leave = LEAVE_SECONDS if self._conf is None else self._conf.token_seconds + self._conf.consensus_seconds
+        timing = self._timing or (self._conf.timing if self._conf is not None else None)
+        leave = LEAVE_SECONDS if timing is None else timing.leave
         self._core.judged(now, fatal.cause if fatal is not None else None, leave)
 
     def _keep_house(self) -> None:
@@ -251,15 +256,8 @@ class Guard:
             call.answer(FROZEN)
 
     def _peer(self, request: Request) -> int | None:
-        """The other node's id in corosync: by the name that DRBD gives it, or as there is only one other."""
-        conf, me = self._conf, self._core.me
-        if conf is None:
-            return None
-        named = [arbiter.node_id_of(conf, name) for name in request.peers]
-        others = [node.node_id for node in conf.nodes if node.node_id != me]
-        if len(named) == 1 and named[0] is not None:
-            return named[0]
-        return others[0] if len(others) == 1 else None
+        """The other node's id in corosync."""
+        return arbiter.peer_of(self._conf, self._core.me, request.peers) if self._conf is not None else None
 
     # --- what others read ---
 
@@ -301,6 +299,7 @@ class Guard:
                 "quorum": votes.quorum,
                 "flags": int(votes.flags),
             },
+            "timing": self._timing and {"token": self._timing.token, "consensus": self._timing.consensus},
             "problems": [problem.code for problem in self._problems],
             "handicap": self._core.handicap(now),
             "outages": {

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pvedrbdstor.fencing.arbiter import Flag, Votes
+from pvedrbdstor.fencing.corosync_conf import Timing
 from pvedrbdstor.fencing.rules import Ring
 
 _OK, _TRY_AGAIN = 1, 6
@@ -24,6 +25,7 @@ _TRACK_CURRENT_AND_CHANGES = 1 | 2
 _NAME = 255
 _ASK_SECONDS = 0.25
 """A QDevice that has lost its vote reconnects after up to 4.5 s, at random (qdevice-model-net.c): that must be seen."""
+_TIMING_SECONDS = 5.0
 
 _Notify = ctypes.CFUNCTYPE(
     None, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32)
@@ -82,7 +84,7 @@ class Connected:
     pid: int | None
 
 
-Word = Ring | Confirmed | Lost | Connected
+Word = Ring | Confirmed | Lost | Connected | Timing
 
 
 def boot_clock() -> float:
@@ -117,10 +119,19 @@ class _Connection:
         self._say = say
         self._quorum = ctypes.CDLL("libquorum.so.5")
         self._votequorum = ctypes.CDLL("libvotequorum.so.8")
-        self.me = _this_node()
+        self._handle, self._votes = ctypes.c_uint64(), ctypes.c_uint64()
+        self._cmap = _Cmap()
+        try:
+            self.me = self._cmap.this_node()
+            self._open()
+        except ConnectionLost:
+            self.close()
+            raise
+
+    def _open(self) -> None:
         self._callback = _Notify(self._notified)
         self._callbacks = _QuorumCallbacks(self._callback)
-        self._handle, kind = ctypes.c_uint64(), ctypes.c_uint32()
+        kind = ctypes.c_uint32()
         self._must(
             self._quorum.quorum_initialize(
                 ctypes.byref(self._handle), ctypes.byref(self._callbacks), ctypes.byref(kind)
@@ -130,7 +141,7 @@ class _Connection:
         fd = ctypes.c_int()
         self._must(self._quorum.quorum_fd_get(self._handle, ctypes.byref(fd)), "quorum_fd_get")
         self._fd = fd.value
-        self._votes, none = ctypes.c_uint64(), _VotequorumCallbacks()
+        none = _VotequorumCallbacks()
         self._must(
             self._votequorum.votequorum_initialize(ctypes.byref(self._votes), ctypes.byref(none)),
             "votequorum_initialize",
@@ -142,7 +153,11 @@ class _Connection:
         self._must(self._quorum.quorum_trackstart(self._handle, _TRACK_CURRENT_AND_CHANGES), "quorum_trackstart")
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
+        due = 0.0
         while not stopped():
+            if boot_clock() >= due:
+                due = boot_clock() + _TIMING_SECONDS  # a reload changes it
+                self._tell_timing()
             poll.poll(_ASK_SECONDS * 1000)
             self._dispatch()
             asked_at, quorate = boot_clock(), ctypes.c_int()
@@ -154,7 +169,13 @@ class _Connection:
             self._must(answer, "quorum_getquorate")
             self._say(Confirmed(asked_at, bool(quorate.value), votes))
 
+    def _tell_timing(self) -> None:
+        timing = self._cmap.timing()
+        if timing is not None:
+            self._say(timing)
+
     def close(self) -> None:
+        self._cmap.close()
         self._quorum.quorum_finalize(self._handle)
         self._votequorum.votequorum_finalize(self._votes)
 
@@ -187,19 +208,37 @@ class _Connection:
             raise ConnectionLost(f"corosync does not run ({call}: {answer})")
 
 
-def _this_node() -> int:
-    """This node's id. Raises ConnectionLost, OSError without the library."""
-    cmap = ctypes.CDLL("libcmap.so.4")
-    handle, value = ctypes.c_uint64(), ctypes.c_uint32()
-    if (answer := cmap.cmap_initialize(ctypes.byref(handle))) != _OK:
-        raise ConnectionLost(f"corosync does not run (cmap_initialize: {answer})")
-    try:
-        answer = cmap.cmap_get_uint32(handle, b"runtime.votequorum.this_node_id", ctypes.byref(value))
+class _Cmap:
+    """Corosync's map of what is configured and what is in force."""
+
+    def __init__(self) -> None:
+        """Raises ConnectionLost, OSError without the library."""
+        self._library = ctypes.CDLL("libcmap.so.4")
+        self._handle = ctypes.c_uint64()
+        if (answer := self._library.cmap_initialize(ctypes.byref(self._handle))) != _OK:
+            raise ConnectionLost(f"corosync does not run (cmap_initialize: {answer})")
+
+    def this_node(self) -> int:
+        """Its id. Raises ConnectionLost."""
+        answer, value = self._number(b"runtime.votequorum.this_node_id")
         if answer != _OK:
             raise ConnectionLost(f"corosync does not tell this node's id ({answer}): is its provider votequorum?")
-        return value.value
-    finally:
-        cmap.cmap_finalize(handle)
+        return value
+
+    def timing(self) -> Timing | None:
+        """What is in force, whatever the file has by now; None where it is not told."""
+        found = [self._number(key) for key in (b"runtime.config.totem.token", b"runtime.config.totem.consensus")]
+        if any(answer != _OK for answer, _ in found):
+            return None
+        token, consensus = (value for _, value in found)
+        return Timing(token / 1000, consensus / 1000)
+
+    def close(self) -> None:
+        self._library.cmap_finalize(self._handle)
+
+    def _number(self, key: bytes) -> tuple[int, int]:
+        value = ctypes.c_uint32()
+        return self._library.cmap_get_uint32(self._handle, key, ctypes.byref(value)), value.value
 
 
 def _pid_of_peer(fd: int) -> int | None:

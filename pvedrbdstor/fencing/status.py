@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pvedrbdstor.fencing import paths
 from pvedrbdstor.fencing.arbiter import Flag, Votes
+from pvedrbdstor.fencing.corosync_conf import Timing
 
 PATH = paths.STATUS
 STALE_SECONDS = 10.0
@@ -36,7 +37,7 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Of a guard that runs. age: seconds since it wrote. quorum, votes: None where corosync does not tell it.
+    """Of a guard that runs. age: seconds since it wrote. quorum, votes, timing: None where corosync does not tell it.
 
     version: of the program that runs. handicap: why this node could not win an outage that began now.
     """
@@ -48,6 +49,7 @@ class Status:
     version: str | None = None
     handicap: str | None = None
     outages: tuple[Frozen, ...] = ()
+    timing: Timing | None = None
 
 
 def parse(text: str | None, now: float) -> Status | None:
@@ -67,6 +69,7 @@ def parse(text: str | None, now: float) -> Status | None:
             version=_text(found.get("version")),
             handicap=_text(found.get("handicap")),
             outages=tuple(_frozen(now, minor, outage) for minor, outage in (found.get("outages") or {}).items()),
+            timing=_timing(found.get("timing")),
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
@@ -87,6 +90,12 @@ def _ring(values: object) -> Ring | None:
     if not isinstance(values, Mapping):
         return None
     return Ring(values["quorate"] is True, int(values["ring"]), frozenset(int(member) for member in values["members"]))
+
+
+def _timing(values: object) -> Timing | None:
+    if not isinstance(values, Mapping):
+        return None
+    return Timing(float(values["token"]), float(values["consensus"]))
 
 
 def _votes(values: object) -> Votes | None:

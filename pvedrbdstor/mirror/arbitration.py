@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pvedrbdstor.fencing import status
-from pvedrbdstor.fencing.arbiter import Problem, problems
+from pvedrbdstor.fencing.arbiter import Problem, misnamed, pending, problems
 from pvedrbdstor.fencing.configured import inputs_of, unknown
 from pvedrbdstor.fencing.timeline import timeline
 from pvedrbdstor.mirror.facts import Facts
@@ -29,13 +29,18 @@ def arbitration(facts: Facts) -> Iterator[Finding]:
 
 def arbiter_problems(facts: Facts) -> tuple[Problem, ...]:
     """Without a guard nobody has asked corosync: that it does not run would be a guess."""
-    votes = facts.guard.votes if facts.guard is not None else None
-    found = problems(facts.corosync, votes)
-    return tuple(problem for problem in found if facts.guard is not None or problem.code != "no-corosync")
+    guard, conf = facts.guard, facts.corosync
+    votes = guard.votes if guard is not None else None
+    found = [problem for problem in problems(conf, votes) if guard is not None or problem.code != "no-corosync"]
+    if guard is not None and votes is not None:
+        found += misnamed(conf, votes.node_id, facts.other_hosts)
+    waits = pending(conf, guard.timing if guard is not None else None)
+    return (*found, waits) if waits is not None else tuple(found)
 
 
 def _times(facts: Facts) -> Iterator[Finding]:
-    inputs = inputs_of(facts.config, facts.corosync, facts.o2cb)
+    in_force = facts.guard.timing if facts.guard is not None else None
+    inputs = inputs_of(facts.config, facts.corosync, facts.o2cb, in_force)
     for race in timeline(inputs).races:
         if race.fits is False:
             cause = f"The time-outs do not fit ({race.code}): {race.misfit}"

@@ -134,7 +134,8 @@ class Facts:
     drbd: None when the view is good and this node does not have the volume: the resource is down. config: the options
     in force, None when they are not known. fence_handler: a fence-peer handler is configured; None when not known.
     o2cb: the timeouts in the kernel, None when the cluster is not registered. own_handler: the handler is the package's,
-    which asks the guard. corosync: None where there is no corosync.conf. guard: None when it does not run.
+    which asks the guard. corosync: None where there is no corosync.conf. guard: None when it does not run. other_hosts: of the
+    resource as drbd.conf names them.
     """
 
     storage: str
@@ -150,6 +151,7 @@ class Facts:
     own_handler: bool = False
     corosync: CorosyncConf | None = None
     guard: Status | None = None
+    other_hosts: tuple[str, ...] = ()
 
 
 def drbd_facts(

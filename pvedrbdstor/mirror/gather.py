@@ -40,7 +40,8 @@ class Settings:
     """What an administrator has set. resources: in force; None where DRBD's tools did not tell.
 
     dump: the configuration as written, None where it cannot be read. timeouts: o2cb's, None where not registered.
-    corosync: None where there is no corosync.conf. guard: what it tells of itself, None where it does not run.
+    corosync: None where there is no corosync.conf. guard: what it tells of itself, None where it does not run. node: this
+    one's name, by which DRBD's configuration knows it.
     """
 
     resources: Mapping[str, ResourceConfig] | None = None
@@ -48,6 +49,11 @@ class Settings:
     timeouts: Timeouts | None = None
     corosync: CorosyncConf | None = None
     guard: status.Status | None = None
+    node: str = ""
+
+    def other_hosts(self, resource: str) -> tuple[str, ...]:
+        hosts = () if self.dump is None else config.hosts(self.dump, resource)
+        return tuple(host for host in hosts if host != self.node)
 
     def own_handler(self, resource: str) -> bool:
         return self.dump is not None and is_ours(config.fence_peer_handler(self.dump, resource))
@@ -91,6 +97,7 @@ def ask_settings(_question: object = None) -> dict[str, object]:
         "corosync": _text(corosync_conf.PATH),
         "guard": _text(status.PATH),
         "boot": time.clock_gettime(time.CLOCK_BOOTTIME),
+        "node": os.uname().nodename,
     }
 
 
@@ -115,13 +122,14 @@ def ask_mount(storage: Mapping[str, object]) -> dict[str, object]:
 
 def settings_of(answer: Mapping[str, object]) -> Settings:
     show, dump, registered = (answer.get(key) for key in ("show", "dump", "o2cb"))
-    corosync, guard, boot = (answer.get(key) for key in ("corosync", "guard", "boot"))
+    corosync, guard, boot, node = (answer.get(key) for key in ("corosync", "guard", "boot", "node"))
     return Settings(
         resources=config.parse_show(show) if isinstance(show, str) else None,
         dump=dump if isinstance(dump, str) else None,
         timeouts=o2cb.parse_registered(registered).timeouts if isinstance(registered, dict) else None,
         corosync=corosync_conf.parse(corosync) if isinstance(corosync, str) else None,
         guard=status.parse(guard, boot) if isinstance(guard, str) and isinstance(boot, float) else None,
+        node=node if isinstance(node, str) else "",
     )
 
 
@@ -193,6 +201,7 @@ def facts_of(
         own_handler=settings.own_handler(resource),
         corosync=settings.corosync,
         guard=settings.guard,
+        other_hosts=settings.other_hosts(resource),
     )
 
 

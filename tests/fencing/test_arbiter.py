@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pvedrbdstor.fencing.arbiter import Flag, Votes, fatal, node_id_of, problems
-from pvedrbdstor.fencing.corosync_conf import CorosyncConf, Device, Node, Quorum, parse
+from pvedrbdstor.fencing.arbiter import Flag, Votes, fatal, misnamed, node_id_of, peer_of, pending, problems
+from pvedrbdstor.fencing.corosync_conf import CorosyncConf, Device, Node, Quorum, Timing, parse
 from tests.fencing.test_corosync_conf import PROXMOX
 
 CONF = parse(PROXMOX)
@@ -132,6 +132,63 @@ def test_a_name_that_two_nodes_could_have_is_nobodys() -> None:
     conf = CorosyncConf(nodes=(Node(1, "a.x", ()), Node(2, "a.y", ())))
     assert node_id_of(conf, "a") is None
     assert node_id_of(conf, "a.y") == 2
+
+
+NAMED = CorosyncConf(nodes=tuple(Node(number, name, ()) for number, name in ((1, "a"), (2, "b"), (3, "c"))))
+PAIR = CorosyncConf(nodes=NAMED.nodes[:2])
+
+
+@pytest.mark.parametrize(
+    ("conf", "me", "hosts", "peer"),
+    [
+        (NAMED, 1, ("b",), 2),
+        (NAMED, 1, ("b.example",), 2),
+        (NAMED, 1, ("B",), None),
+        (NAMED, 1, ("a",), None),  # the own name
+        (NAMED, 1, ("b", "c"), None),
+        (NAMED, 1, (), None),
+        (PAIR, 1, ("other",), 2),
+        (PAIR, 1, ("a",), 2),
+        (PAIR, 2, (), 1),
+        (PAIR, None, ("b",), 2),
+        (PAIR, None, ("other",), None),
+    ],
+)
+def test_who_the_other_node_is(conf: CorosyncConf, me: int | None, hosts: tuple[str, ...], peer: int | None) -> None:
+    assert peer_of(conf, me, hosts) == peer
+
+
+def test_a_host_that_corosync_knows_is_no_problem() -> None:
+    assert list(misnamed(NAMED, 1, ("b", "c.example"))) == []
+    assert list(misnamed(None, 1, ("b",))) == []
+
+
+@pytest.mark.parametrize("host", ["B", "a"])
+def test_a_host_that_corosync_does_not_know_among_three_nodes_lets_nobody_go_on(host: str) -> None:
+    (problem,) = misnamed(NAMED, 1, (host,))
+    assert (problem.code, problem.fatal) == ("host-unknown", True)
+    assert f"DRBD's host '{host}' is no other node of corosync's nodelist" in problem.cause
+    assert "no node goes on (the others there: 'b', 'c')" in problem.cause
+    assert f"'on {host}'" in problem.remedy
+
+
+def test_a_host_that_corosync_does_not_know_where_there_is_one_other_node_is_a_warning() -> None:
+    (problem,) = misnamed(PAIR, 1, ("drbd-b",))
+    assert (problem.code, problem.fatal) == ("host-unknown", False)
+    assert "the only other node there, 'b', is taken for it" in problem.cause
+
+
+def test_times_that_are_in_force_are_told_where_the_file_has_others() -> None:
+    written = CONF.timing
+    assert pending(CONF, written) is None
+    assert pending(CONF, Timing(written.token, written.consensus + 0.001)) is None  # whole milliseconds
+    assert pending(CONF, None) is None
+    assert pending(None, written) is None
+    problem = pending(CONF, Timing(10.0, 12.0))
+    assert problem is not None
+    assert not problem.fatal
+    assert "token 10 s and consensus 12 s in force where corosync.conf comes to token 3 s" in problem.cause
+    assert "corosync-cfgtool -R" in problem.remedy
 
 
 CONFS = st.builds(

@@ -22,7 +22,13 @@ resource r0 {
     connection { _peer_node_id 1; net { ping-int %s; ping-timeout 10; connect-int 3; allow-two-primaries yes; fencing %s; _name "b"; } }
 }
 """
-OWN = 'resource r0 { handlers { fence-peer "/usr/lib/pvedrbdstor/fence-peer"; } }\n'
+OWN = """\
+resource r0 {
+    on pve1 { address ipv4 10.0.0.1:7789; }
+    on pve2 { address ipv4 10.0.0.2:7789; }
+    handlers { fence-peer "/usr/lib/pvedrbdstor/fence-peer"; }
+}
+"""
 
 
 @dataclass
@@ -45,6 +51,7 @@ class Node:
             "corosync": self.corosync,
             "guard": None if self.guard is None else json.dumps({**self.guard, "at": now}),
             "boot": now,
+            "node": "pve1",
         }
 
 
@@ -154,6 +161,8 @@ def test_a_silent_qdevice_is_a_warning(cli: CommandLine, node: Node) -> None:
         ({"policy": "dont-care"}, "its policy is 'dont-care'"),
         ({"ping_int": "5"}, "Times do not fit, or are not known (detection)"),
         ({"up": False}, "DRBD does not tell its settings"),
+        ({"dump": OWN.replace("on pve2", "on b")}, "DRBD's host 'b' is no other node of corosync's nodelist"),
+        ({"guard": {**DOCUMENT, "timing": {"token": 1.0, "consensus": 1.2}}}, "Times do not fit"),
     ],
 )
 def test_a_storage_that_does_not_use_what_works(
@@ -173,6 +182,7 @@ def test_the_status_as_json(cli: CommandLine, node: Node) -> None:
     assert document["guard"]["quorum"] == {"quorate": True, "ring": 12, "members": [1, 2]}
     assert document["guard"]["votes"]["flags"] == 2 | 64 | 128
     assert document["problems"] == []
+    assert document["pending"] is None
     assert document["storage"] == {"id": "ha", "against": []}
 
 
@@ -187,6 +197,23 @@ def test_a_status_tells_what_holds_for_the_moment_alone(cli: CommandLine, node: 
     assert "Were the other node lost now, this one could not go on: corosync was not quorate.\n" in told
     assert "forgiven after 30 s" in told
     assert "The guard is that of version 0.0.1, as no upgrade restarts it" in told
+
+
+def test_what_corosync_has_in_force_counts_and_a_file_that_differs_is_told(cli: CommandLine, node: Node) -> None:
+    assert node.guard is not None
+    node.guard |= {"timing": {"token": 3.0, "consensus": 3.6}}
+    node.corosync = PROXMOX.replace("version: 2", "token: 1000")
+    told = "Note: corosync has token 3 s and consensus 3.6 s in force where corosync.conf comes to token 1 s"
+    for line in ("status", "timeline"):
+        result = cli("fencing", line, "ha")
+        assert result.exit_code == 0, result.output
+        assert told in result.stdout
+        assert "corosync-cfgtool -R" in result.stdout
+        assert json.loads(cli("fencing", line, "ha", "--json").stdout)["pending"]["code"] == "times-not-in-force"
+    document = json.loads(cli("fencing", "timeline", "ha", "--json").stdout)
+    assert document["inputs"]["token"] == 3.0
+    node.guard = None  # nobody asks corosync: the file is all there is
+    assert json.loads(cli("fencing", "timeline", "ha", "--json").stdout)["inputs"]["token"] == 1.0
 
 
 def test_a_status_tells_of_an_outage(cli: CommandLine, node: Node) -> None:

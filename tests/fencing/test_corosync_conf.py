@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pvedrbdstor.fencing.corosync_conf import CorosyncConf, Device, Node, Quorum, Totem, parse
+from pvedrbdstor.fencing.corosync_conf import CorosyncConf, Device, Node, Quorum, Timing, Totem, parse
 
 PROXMOX = """\
 logging {
@@ -65,7 +65,7 @@ def test_what_proxmox_writes_for_two_nodes_and_a_qdevice() -> None:
         totem=Totem(3000, 650, None),
         quorum=Quorum("corosync_votequorum", device=Device("net", 1, 10000, 30000, "ffsplit", "10.0.0.9", "on")),
     )
-    assert (conf.token_seconds, conf.consensus_seconds) == (3.0, pytest.approx(3.6))
+    assert (conf.timing.token, conf.timing.consensus) == (3.0, pytest.approx(3.6))
     assert (conf.node_votes, conf.device_votes, conf.all_votes) == (2, 1, 3)
 
 
@@ -77,13 +77,13 @@ def nodes(count: int, more: str = "") -> CorosyncConf:
 @pytest.mark.parametrize(("count", "token"), [(0, 3.0), (1, 3.0), (2, 3.0), (3, 3.65), (5, 4.95)])
 def test_the_token_grows_from_the_third_node_on(count: int, token: float) -> None:
     conf = nodes(count)
-    assert conf.token_seconds == pytest.approx(token)
-    assert conf.consensus_seconds == pytest.approx(token * 1.2)
+    assert conf.timing.token == pytest.approx(token)
+    assert conf.timing.consensus == pytest.approx(token * 1.2)
 
 
 def test_times_that_are_written_count() -> None:
     conf = nodes(4, "totem {\ntoken: 5000\ntoken_coefficient: 0\nconsensus: 9000\n}\n")
-    assert (conf.token_seconds, conf.consensus_seconds) == (5.0, 9.0)
+    assert conf.timing == Timing(5.0, 9.0)
 
 
 def test_a_qdevice_without_votes_has_one_less_than_the_nodes() -> None:
@@ -156,8 +156,8 @@ LINES = st.sampled_from(
 @given(st.lists(LINES | st.text(max_size=12), max_size=30).map("\n".join))
 def test_arbitrary_text_gives_values(text: str) -> None:
     conf = parse(text)
-    assert conf.token_seconds >= 0
-    assert conf.consensus_seconds >= 0
+    assert conf.timing.token >= 0
+    assert conf.timing.consensus >= 0
     assert conf.all_votes >= 0
 
 

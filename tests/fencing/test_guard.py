@@ -16,6 +16,7 @@ from pvedrbdstor import __version__
 from pvedrbdstor.fencing import corosync_conf, journal, status
 from pvedrbdstor.fencing import guard as guards
 from pvedrbdstor.fencing.arbiter import Flag, Votes
+from pvedrbdstor.fencing.corosync_conf import Timing
 from pvedrbdstor.fencing.guard import Guard, World
 from pvedrbdstor.fencing.journal import Log
 from pvedrbdstor.fencing.libquorum import Confirmed, Connected, Lost, Word
@@ -343,6 +344,24 @@ def test_whatever_fails_in_following_corosync_is_a_gap(bench: Bench) -> None:
     bench.guard._follow()
     bench.tick(3)
     assert bench.status()["handicap"] == "following it failed: RuntimeError: surprise"
+
+
+def test_what_corosync_has_in_force_is_told_and_counts(bench: Bench) -> None:
+    """A node that cannot win leaves once it would be gone from the membership: by the times in force, not by the file's."""
+    bench.hear(Timing(10.0, 12.0))
+    bench.votes = replace(VOTES, flags=VOTES.flags & ~Flag.QDEVICE_CAST_VOTE)
+    bench.tick(3)
+    assert bench.status()["timing"] == {"token": 10.0, "consensus": 12.0}
+    bench.mirrors.now = {"0": FROZEN}
+    client = bench.call()
+    bench.tick(25)
+    assert bench.resets == 0
+    bench.tick(2)
+    assert bench.resets > 0
+    client.close()
+    bench.hear(Lost(bench.now, "it broke"))
+    bench.tick(3)
+    assert bench.status()["timing"] is None
 
 
 def test_a_vote_that_was_lost_while_it_was_not_needed_is_remembered(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvedrbdstor.fencing.arbiter import Flag, Votes
+from pvedrbdstor.fencing.corosync_conf import Timing
 from pvedrbdstor.fencing.status import Ring, Status, parse
 
 DOCUMENT = {
@@ -24,6 +25,12 @@ TEXT = json.dumps(DOCUMENT)
 def test_what_a_running_guard_tells() -> None:
     flags = Flag.QUORATE | Flag.QDEVICE_REGISTERED | Flag.QDEVICE_ALIVE
     assert parse(TEXT, 101.5) == Status(1.5, 7, Ring(True, 12, frozenset({1, 2})), Votes(1, 3, 3, 3, 2, flags))
+
+
+def test_what_corosync_has_in_force() -> None:
+    found = parse(json.dumps({**DOCUMENT, "timing": {"token": 5.0, "consensus": 6}}), 100.0)
+    assert found is not None
+    assert found.timing == Timing(5.0, 6.0)
 
 
 def test_a_guard_without_corosync_runs_all_the_same() -> None:
@@ -45,11 +52,16 @@ def test_a_file_cut_off_is_no_guard() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*DOCUMENT, "ring", "members"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*DOCUMENT, "ring", "members", "token", "consensus"]), inner)
+    ),
 )
 
 
-@given(st.fixed_dictionaries({"at": JSON, "pid": JSON}, optional={"quorum": JSON, "votes": JSON}) | JSON)
+@given(
+    st.fixed_dictionaries({"at": JSON, "pid": JSON}, optional={"quorum": JSON, "votes": JSON, "timing": JSON}) | JSON
+)
 def test_an_arbitrary_document_is_a_guard_or_none(document: object) -> None:
     found = parse(json.dumps(document), 0.0)
     assert found is None or found.age >= 0

@@ -38,8 +38,9 @@ echo $! >{_GUARD_PID}"""
         )
 
     def ready(self, node: Node) -> bool:
-        """Whether the node could go on alone, were the other lost now: a guard that has just begun has not seen enough."""
-        result = node.sh(f"grep -q '\"handicap\": null' {_STATUS}", 10)
+        """Whether the node could go on alone, were the other lost now, and knows the times that corosync has in force: a guard that
+        has just begun has not seen enough."""
+        result = node.sh(f'grep -q \'"timing": {{.*"handicap": null\' {_STATUS}', 10)
         return result.rc == 0
 
     def kill(self, node: Node) -> None:

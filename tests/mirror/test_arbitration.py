@@ -8,7 +8,7 @@ import pytest
 
 from pvedrbdstor.fencing.arbiter import Flag, Votes
 from pvedrbdstor.fencing.configured import inputs_of, is_ours
-from pvedrbdstor.fencing.corosync_conf import CorosyncConf, Quorum, parse
+from pvedrbdstor.fencing.corosync_conf import CorosyncConf, Node, Quorum, Timing, parse
 from pvedrbdstor.fencing.status import Ring, Status
 from pvedrbdstor.mirror.facts import Facts, Mount
 from pvedrbdstor.mirror.finding import Kind, Severity
@@ -54,6 +54,20 @@ UNPROTECTED = [
     ),
     ("corosync silent", replace(OWN, guard=replace(GUARD, votes=None)), "corosync does not run"),
     ("expected 1", replace(OWN, guard=replace(GUARD, votes=replace(VOTES, expected=1))), "expects 1 votes"),
+    (
+        "host unknown to three nodes",
+        replace(
+            OWN,
+            corosync=replace(CONF, nodes=(*CONF.nodes, Node(3, "pve3", ())), quorum=Quorum("corosync_votequorum")),
+            other_hosts=("pve-2",),
+        ),
+        "DRBD's host 'pve-2' is no other node of corosync's nodelist",
+    ),
+    (
+        "a token in force that is too short",
+        replace(OWN, guard=replace(GUARD, timing=Timing(1.0, 1.2))),
+        "(pause): the longest pause that is not counted as one (4.0 s) must be less than",
+    ),
     ("ping-int 5", with_net(OWN, ping_interval=5.0), "(detection)"),
     ("dead time", replace(OWN, o2cb=Timeouts(7, 30000)), "(ordinary-win)"),
     (
@@ -88,6 +102,32 @@ def test_a_silent_qdevice_is_a_warning_and_no_split() -> None:
     assert (verdict.kind, verdict.severity) == (Kind.DEGRADED, Severity.WARNING)
     assert "no vote to win" in verdict.cause
     assert verdict.admits
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        (replace(OWN, other_hosts=("pve-2",)), "host-unknown"),
+        (replace(OWN, guard=replace(GUARD, timing=Timing(3.1, 3.6))), "times-not-in-force"),
+    ],
+)
+def test_what_may_go_wrong_at_the_next_change_is_a_warning(facts: Facts, what: str) -> None:
+    verdict = verdict_of(facts)
+    assert (verdict.kind, verdict.severity) == (Kind.DEGRADED, Severity.WARNING)
+    assert verdict.what == f"fencing {what}"
+    assert verdict.admits
+
+
+def test_the_times_in_force_count_and_not_those_of_the_file() -> None:
+    in_force = replace(OWN, corosync=parse(PROXMOX.replace("version: 2", "token: 1000")), guard=GUARD)
+    assert verdict_of(in_force).kind is Kind.UNPROTECTED
+    in_force = replace(in_force, guard=replace(GUARD, timing=Timing(3.0, 3.6)))
+    assert verdict_of(in_force).what == "fencing times-not-in-force"
+
+
+def test_a_host_by_its_name_in_corosync_is_well() -> None:
+    known = replace(OWN, other_hosts=("pve2",), guard=replace(GUARD, timing=CONF.timing))
+    assert verdict_of(known).kind is Kind.HEALTHY
 
 
 def test_a_handler_of_others_is_not_judged_by_our_guard() -> None:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from pvedrbdstor import command
-from pvedrbdstor.drbd import blocks
+from pvedrbdstor.drbd import config
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error
 from pvedrbdstor.fencing.split.ranges import CHUNK, batched, total
@@ -28,14 +28,7 @@ _RANGE_WORDS = 45
 
 def other_nodes(dump: str, resource: str, own: str) -> tuple[str, ...]:
     """The hosts that `drbdadm dump` has for a resource beside this one, by Proxmox's names of nodes, which have no domain."""
-    hosts = [
-        word
-        for block in blocks.parse(dump).named("resource")
-        if block.words[1:2] == (resource,)
-        for host in block.named("on")
-        for word in host.words[1:]
-    ]
-    short = [host.partition(".")[0] for host in hosts]
+    short = [host.partition(".")[0] for host in config.hosts(dump, resource)]
     return tuple(host for host in short if host != own.partition(".")[0])
 
 
