@@ -108,12 +108,23 @@ def _series(series: Series) -> dict[str, Any]:
 
 def replace_between(text: str, name: str, content: str) -> str:
     """Put ``content`` between the markers `<!-- NAME -->` and `<!-- /NAME -->`. Raises ValueError without them."""
+    before, _, after = _parts(text, name)
+    return f"{before}{content}\n{after}"
+
+
+def between(text: str, name: str) -> str:
+    """What replace_between() has put there. Raises ValueError without the markers."""
+    return _parts(text, name)[1].removesuffix("\n")
+
+
+def _parts(text: str, name: str) -> tuple[str, str, str]:
+    """Up to the first marker, with it; what follows; and the rest, from the second marker on."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, found, rest = text.partition(begin)
-    _, found_end, after = rest.partition(end)
+    content, found_end, after = rest.partition(end)
     if not found or not found_end:
         raise ValueError(f"the markers {begin.strip()} and {end} are missing")
-    return before + begin + content + "\n" + end + after
+    return before + begin, content, end + after
 
 
 def write(report: Report, folder: Path, name: str, picture: str) -> None:

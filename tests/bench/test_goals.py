@@ -9,7 +9,7 @@ import pytest
 
 from bench.goals import Comparison, Faster, Goal, NoGoal, Series, Timing, Within, percentile
 from bench.picture import svg
-from bench.report import Report, as_json, markdown, replace_between, table
+from bench.report import Report, as_json, between, markdown, replace_between, table
 
 
 def series(*own: float, sync: float = 0.0) -> Series:
@@ -77,6 +77,7 @@ def test_the_picture_is_well_formed() -> None:
 
 def test_the_table_in_the_docs_replaces_the_one_between_the_markers() -> None:
     page = "before\n<!-- x -->\nold\n<!-- /x -->\nafter\n"
+    assert between(page, "x") == "old"
     assert replace_between(page, "x", "new") == "before\n<!-- x -->\nnew\n<!-- /x -->\nafter\n"
     with pytest.raises(ValueError, match="markers"):
         replace_between("no markers", "x", "new")

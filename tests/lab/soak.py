@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import facts
-from bench.report import replace_between
+from bench.report import between, replace_between
 from tests.lab import results
 from tests.lab.assets import REPOSITORY
 from tests.lab.errors import LabError
+from tests.lab.results import Table
 
 PAGE = REPOSITORY / "docs" / "lab-results.md"
 LOGS = REPOSITORY / "artifacts" / "soak"
@@ -135,15 +137,27 @@ def ended_with(running: Running) -> Iterator[None]:
         running.end()
 
 
-def page(text: str, tables: str, command: str, minutes: float) -> str:
+def page(text: str, tables: Mapping[str, Table], command: str, minutes: float) -> str:
     """The page ``text`` with new tables between its markers."""
+    return replace_between(text, "lab", f"{_made(command, minutes)}\n\n{results.markdown(tables)}")
+
+
+def page_in_part(text: str, tables: Mapping[str, Table], command: str, minutes: float) -> str:
+    """The page ``text`` with its tables where they were, but for what was measured anew, and the command that did."""
+    old = between(text, "lab")
+    head, _, _ = old.partition("\n## ")
+    kept = [line for line in head.splitlines() if line and not line.startswith(f"In part made by `{command}` ")]
+    head = "\n\n".join([*kept, f"In part m{_made(command, minutes)[1:]}"])
+    return replace_between(text, "lab", f"{head}\n\n{results.markdown(results.merged(results.parse(old), tables))}")
+
+
+def _made(command: str, minutes: float) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in facts().items())
-    made = f"Made by `{command}` in {minutes:.0f} min; {machine}."
-    return replace_between(text, "lab", f"{made}\n\n{tables}")
+    return f"Made by `{command}` in {minutes:.0f} min; {machine}."
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 0 when everything passed; only then, and when nothing was left out, the page is written."""
+    """Exit status 0 when everything passed; only then the page is written: where only a part was chosen, its rows alone."""
     started = time.monotonic()
     try:
         shared = batches(collect("soak and not alone", arguments))
@@ -167,15 +181,15 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; the nodes are gone", file=sys.stderr)
         return 130
-    tables = results.markdown([batch.rows for batch in shared + alone])
-    print(f"\n{tables}\n")
+    tables = results.read([batch.rows for batch in shared + alone])
+    print(f"\n{results.markdown(tables)}\n")
     if not all(passed):
         print(f"{passed.count(False)} of {len(passed)} batches failed; {PAGE.name} stays as it was", file=sys.stderr)
         return 1
-    if not arguments:
-        minutes = (time.monotonic() - started) / 60
-        PAGE.write_text(page(PAGE.read_text(), tables, "./dev soak", minutes))
-        print(f"written: {PAGE.relative_to(REPOSITORY)}")
+    minutes = (time.monotonic() - started) / 60
+    write = page_in_part if arguments else page
+    PAGE.write_text(write(PAGE.read_text(), tables, shlex.join(["./dev", "soak", *arguments]), minutes))
+    print(f"written: {PAGE.relative_to(REPOSITORY)}")
     return 0
 
 

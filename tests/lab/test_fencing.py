@@ -65,6 +65,7 @@ def row(results: Results, outcome: Outcome) -> None:
     resets = [f"{name} at {when:.0f}" for name, times in outcome.resets.items() for when in times]
     results.row(
         TABLE,
+        key=("scenario",),
         kind=outcome.scenario.kind,
         scenario=outcome.scenario.name,
         goes_on=" and ".join(survivors) or "nobody",

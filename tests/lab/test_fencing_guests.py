@@ -87,6 +87,7 @@ def outage(trial: Trial, case: Case, stays: Guest, moves: Guest, results: Result
     wait_until(trial.in_sync, "both nodes are in sync again", BACK)
     results.row(
         TABLE,
+        key=("outage",),
         outage=case.name,
         guest_on_the_survivor_stood_still=f"{silence:.1f} s",
         other_node_gone_after=f"{gone:.1f} s",

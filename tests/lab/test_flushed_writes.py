@@ -73,6 +73,7 @@ def test_flushed_writes_after_the_death_of_their_node(
     missing = ops(b, "numbers_missing", path, last, timeout=RECOVERY_SECONDS, program=INSIDE)
     results.row(
         "Flushed writes after the death of their node",
+        key=("written", "disk"),
         written="with O_DIRECT" if direct else "through the page cache",
         disk=disk.__name__,
         acknowledged=last,

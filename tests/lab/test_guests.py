@@ -51,6 +51,7 @@ def test_guest_migrates_back_and_forth_without_losing_a_write(
         silence = longest_silence(counting.acknowledged.said(), begun)
         results.row(
             "Live migration of a guest that writes",
+            key=("cache", "trip"),
             cache=counting.cache,
             trip=trip,
             to=target.name,

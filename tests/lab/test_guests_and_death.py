@@ -64,6 +64,7 @@ def test_guest_of_a_killed_node_goes_on_from_its_last_write_on_the_survivor(
         stood_still = time.monotonic() - killed
         results.row(
             "A guest's node killed, the guest started on the other",
+            key=("cache",),
             cache=cache,
             disk="written before" if written_before else "new",
             last_acknowledged_number=acknowledged,

@@ -194,6 +194,7 @@ def test_peer_goes_on_and_puts_right_what_the_dead_node_left(
     assert b.boots == boots, "the survivor went on without a fence"
     results.row(
         TABLE,
+        key=("operation", "killed at"),
         operation=kind.name,
         killed_at=kind.point,
         outcome="done" if found == after else "undone",

@@ -46,7 +46,7 @@ def test_rows_of_all_batches_become_tables_in_order(tmp_path: Path, monkeypatch:
     table.row("Other", value=3)
     monkeypatch.setenv(results.FILE, str(first))
     table.row("Stalls", operation="alloc", stall="0.5 s")
-    assert results.markdown([first, second, tmp_path / "none"]) == (
+    assert results.markdown(results.read([first, second, tmp_path / "none"])) == (
         "## Stalls\n\n"
         "| operation | stall | after the kill |\n| --- | --- | --- |\n| alloc | 0.5 s |  |\n| clone |  | 1.0 s |\n\n"
         "## Other\n\n| value |\n| --- |\n| 3 |"
@@ -54,10 +54,43 @@ def test_rows_of_all_batches_become_tables_in_order(tmp_path: Path, monkeypatch:
 
 
 def test_page_names_the_command_and_keeps_the_rest() -> None:
-    text = soak.page("before\n<!-- lab -->\nold\n<!-- /lab -->\nafter\n", "new", "./dev soak", 12.4)
+    new = {"T": results.Table([{"x": "1"}])}
+    text = soak.page("before\n<!-- lab -->\nold\n<!-- /lab -->\nafter\n", new, "./dev soak", 12.4)
     assert text.startswith("before\n<!-- lab -->\nMade by `./dev soak` in 12 min; cores ")
-    assert text.endswith("\n\nnew\n<!-- /lab -->\nafter\n")
+    assert text.endswith("\n\n## T\n\n| x |\n| --- |\n| 1 |\n<!-- /lab -->\nafter\n")
     assert "old" not in text
+
+
+def table(key: tuple[str, ...], *rows: str) -> results.Table:
+    """Rows of two columns: the name and what was measured."""
+    return results.Table([dict(zip(("name", "found"), row.split(), strict=True)) for row in rows], key)
+
+
+def test_a_part_measured_anew_replaces_its_rows_and_no_others() -> None:
+    old = {"One": table((), "a 1", "b 2"), "Two": table((), "a 3", "b 4")}
+    found = results.merged(results.parse(f"head\n\n{results.markdown(old)}"), {"Two": table(("name",), "b 5", "c 6")})
+    assert results.markdown(found) == results.markdown(
+        {"One": table((), "a 1", "b 2"), "Two": table((), "a 3", "b 5", "c 6")}
+    )
+
+
+def test_a_table_whose_rows_have_no_names_is_replaced_whole_and_a_new_one_comes_last() -> None:
+    old = {"One": table((), "a 1"), "Two": table((), "a 3", "b 4")}
+    found = results.merged(old, {"Three": table(("name",), "x 1"), "Two": table((), "c 5")})
+    assert {title: each.rows for title, each in found.items()} == {
+        "One": [{"name": "a", "found": "1"}],
+        "Two": [{"name": "c", "found": "5"}],
+        "Three": [{"name": "x", "found": "1"}],
+    }
+
+
+def test_the_page_of_a_part_names_both_commands_each_once() -> None:
+    page = soak.page("<!-- lab -->\n<!-- /lab -->\n", {"T": table((), "a 1", "b 2")}, "./dev soak", 28)
+    for number in "34":
+        page = soak.page_in_part(page, {"T": table(("name",), f"b {number}")}, "./dev soak -k b", 3)
+    assert page.count("Made by `./dev soak` in 28 min;") == 1
+    assert page.count("In part made by `./dev soak -k b` in 3 min;") == 1
+    assert page.endswith("\n\n## T\n\n| name | found |\n| --- | --- |\n| a | 1 |\n| b | 4 |\n<!-- /lab -->\n")
 
 
 def test_failed_batch_fails_the_soak_and_leaves_the_page(

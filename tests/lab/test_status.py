@@ -61,7 +61,7 @@ def sighted(node: Node, shown: str, word: str, results: Results | None = None, f
     sighting.seconds, sighting.active = answer["seconds"], answer["active"]
     assert sighting.seconds < LIMIT, f"{word}: {sighting.seconds:.1f} s"
     if results is not None:
-        results.row(TABLE, state=word, seconds=f"{sighting.seconds:.2f}")
+        results.row(TABLE, key=("state",), state=word, seconds=f"{sighting.seconds:.2f}")
 
 
 def kinds(node: Node) -> list[str]:
