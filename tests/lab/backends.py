@@ -104,7 +104,7 @@ class UserModeLinux:
             f"initrd={self.assets.initramfs}",
             *("con=null", "con0=null,fd:1", "con1=null"),
             f"ssl0=fd:{machine.serial},fd:{machine.serial}",
-            f"ubd0={machine.disk}",
+            f"ubd0c={machine.disk}",  # c: without a lock, which a process left over by UML's own reboot may hold for ever
             f"vec0:transport=fd,fd={machine.ethernet},mac={machine.mac}",
             *(f"uml_dir={machine.folder}", "umid=uml", "panic=-1"),
             *boot_arguments(self.kind, self.assets, machine),
