@@ -17,6 +17,8 @@ _DISK = 64 << 20  # bytes of the image that is snapshotted
 _VMID = 100
 _VOLUME = f"{STORAGE}:{_VMID}/vm-{_VMID}-disk-0.raw"
 _TO_RESYNC = 48  # MiB
+PRESSURE = "pressure"
+"""What spawn() is told of the process that eats memory."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,6 @@ def use_storage() -> Action:
 
 
 def memory_pressure(name: str) -> Action:
-    """A process eats the node's memory and dirties its page cache until the node ends."""
+    """A process eats the node's memory and dirties its page cache until the node, or the outage, ends."""
     module = f"tests.lab.guest.pressure {MOUNT_POINT}/pressure.node{name}"
-    return Action(f"memory pressure on {name}", lambda trial: trial.spawn(trial.node(name), "pressure", module))
+    return Action(f"memory pressure on {name}", lambda trial: trial.spawn(trial.node(name), PRESSURE, module))

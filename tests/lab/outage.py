@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.lab import records
-from tests.lab.actions import Action, Event
+from tests.lab.actions import PRESSURE, Action, Event
 from tests.lab.assets import REPOSITORY
 from tests.lab.corosync import Witness
 from tests.lab.errors import LabError
@@ -204,6 +204,7 @@ class _Run:
             trial.corosync.start(trial.cluster.c)
         for node in self.nodes:
             node.sh("for pid in /run/lab-corosync*.pid; do kill -CONT $(cat $pid); done", 10)
+            trial.end_spawned(node, PRESSURE)
             if node.name in trial.served:
                 trial.corosync.start(node)
                 trial.protection.start(node)
@@ -249,9 +250,6 @@ class _Run:
             return
         (node.share / "dmesg.txt").write_text(node.sh("dmesg", 20).out)
         self.trial.stop_writers(node)
-        if node.sh("pid=$(cat /run/lab-pressure.pid) && kill -9 $pid && sleep 1; sync", 60).rc == 124:
-            self.outcome.unclean.append(node.name)
-            return
         done = node.sh(f"! mountpoint -q {MOUNT_POINT} || umount {MOUNT_POINT}", 90)
         if done.rc != 0:
             self.trial.note(f"node {node.name} was not unmounted: {done.out[-300:]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -106,10 +107,7 @@ class Trial:
 
     def stop_writers(self, node: Node) -> None:
         for kind in KINDS:
-            node.sh(
-                f"pid=$(cat /run/lab-writer-{kind}.pid) || exit 0; kill $pid; while [ -e /proc/$pid ]; do sleep 0.05; done",
-                60,
-            )
+            self.end_spawned(node, f"writer-{kind}", signal.SIGTERM)
 
     def spawn(self, node: Node, name: str, module: str) -> None:
         """Run a module of guest/, unless it runs, until the node ends; what it complains of is in the shared folder."""
@@ -119,6 +117,12 @@ cd {REPOSITORY} || exit 1
 setsid /usr/bin/python3 -m {module} </dev/null >>{GUEST_SHARE}/{name}.out 2>&1 &
 echo $! >/run/lab-{name}.pid"""
         )
+
+    def end_spawned(self, node: Node, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End what spawn() has started, where it runs, with its children, and wait until all are gone: their files keep the mount
+        busy."""
+        end = f"kill -{int(number)} -- -$pid; while kill -0 -- -$pid; do sleep 0.05; done"
+        node.sh(f"pid=$(cat /run/lab-{name}.pid) || exit 0; {end}", 60)
 
     def take_down(self, node: Node) -> None:
         """Take the storage down in good order. It comes back when ``away`` no longer names the node."""
