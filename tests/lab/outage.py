@@ -43,8 +43,9 @@ class Scenario:
 
     survivors: whom the observation must find writing at its end without a reset: "a", "b", "ab", "" for none, "a|b" for any one.
     not_served: nodes that must not have been brought back by then. spared: nodes that nothing may have reset. winners: nodes that
-    must have been told to go on at some time. observed: seconds until everything is made whole again. in_sync: both nodes are expected to be back
-    afterwards without an administrator. eager: see Trial.
+    must have been told to go on at some time. observed: seconds until everything is made whole again; not 60 s after a node was last
+    heard, nor when it mounts again, as OCFS2's recovery then holds up the other's writes for some seconds. in_sync: both nodes are
+    expected to be back afterwards without an administrator. eager: see Trial.
     """
 
     name: str

@@ -21,12 +21,19 @@ QUICK = (
     "b-isolated",
     "drbd-port-cut",
     "one-way-ba",
+    "slow-lossy",
+    "flap-12",
+    "both-killed",
     "b-stopped-40",
     "no-qnetd-cut",
+    "full-third-node",
+    "cut-during-resync",
     "no-guard-a",
+    "corosync-killed-b",
     "flip",
 )
-"""Those that every `./dev test` runs, with the control; the rest are for `./dev soak`."""
+QUICK_CONTROLS = ("control-flip",)
+"""One of each kind, which every `./dev test` runs; the rest are for `./dev soak`."""
 _CLUSTERS = 4
 _MEMORY_OF_A_CLUSTER = 3 << 29  # bytes; three nodes, and disks of which little is written
 
@@ -40,6 +47,11 @@ def parameters(wanted: tuple[Scenario, ...], quick: tuple[str, ...]) -> list[obj
     ]
 
 
+def test_every_run_has_one_outage_of_each_kind() -> None:
+    quick = [scenario.kind for scenario in scenarios.ALL if scenario.name in (*QUICK, *QUICK_CONTROLS)]
+    assert sorted(quick) == sorted({scenario.kind for scenario in scenarios.ALL})
+
+
 def side_by_side() -> int:
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(_CLUSTERS, 2 * (os.cpu_count() or 1), free // _MEMORY_OF_A_CLUSTER))
@@ -49,11 +61,13 @@ def side_by_side() -> int:
 def outcomes(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Outcome]]]:
     """What comes of the scenarios that were chosen; they are under way already."""
     mine = [item for item in request.session.items if getattr(item, "module", None) is request.module]
-    chosen = {item.callspec.params["scenario"].name: item.callspec.params["scenario"] for item in mine}  # type: ignore[attr-defined]
+    wanted = [item.callspec.params["scenario"] for item in mine if hasattr(item, "callspec")]
+    chosen = {scenario.name: scenario for scenario in wanted}
     cancelled = threading.Event()
     with ThreadPoolExecutor(side_by_side(), thread_name_prefix="lab-scenario") as pool:
         try:
-            yield {name: pool.submit(outage.run, scenario, cancelled) for name, scenario in chosen.items()}
+            longest_first = sorted(chosen.values(), key=lambda scenario: scenario.observed, reverse=True)
+            yield {scenario.name: pool.submit(outage.run, scenario, cancelled) for scenario in longest_first}
         finally:
             cancelled.set()
             pool.shutdown(cancel_futures=True)
@@ -87,7 +101,7 @@ def test_outage_never_leaves_two_sides_writing(
     assert outcome.problems() == [], outcome.report()
 
 
-@pytest.mark.parametrize("scenario", parameters(scenarios.CONTROLS, ("control-flip",)))
+@pytest.mark.parametrize("scenario", parameters(scenarios.CONTROLS, QUICK_CONTROLS))
 def test_obvious_rule_leaves_two_sides_writing(
     scenario: Scenario, outcomes: Mapping[str, Future[Outcome]], results: Results
 ) -> None:
