@@ -123,7 +123,7 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
     ]
     if not fast:
         stages += [
-            Stage("lab", pytest(report, "tests/lab"), 3300, count_junit),
+            Stage("lab", pytest(report, "tests/lab"), 3900, count_junit),
             Stage("packaging", pytest(report, "tests/packaging"), 900, count_junit),
         ]
     return stages

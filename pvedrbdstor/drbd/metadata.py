@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 EXTENT_BYTES = 4 << 20  # AL_EXTENT_SIZE, drbd_int.h
@@ -84,6 +84,11 @@ def extent_ranges(extents: frozenset[int], size: int) -> tuple[Range, ...]:
     """The bytes of extents, cut at the end of the device."""
     starts = (extent * EXTENT_BYTES for extent in sorted(extents))
     return merged([(at, min(EXTENT_BYTES, size - at)) for at in starts if at < size])
+
+
+def within(ranges: Iterable[Range], size: int) -> tuple[Range, ...]:
+    """The ranges cut at the end of the data. Behind it the bitmap has bits that mean nothing, all set by `drbdadm create-md`."""
+    return tuple((start, min(length, size - start)) for start, length in ranges if start < size)
 
 
 def merged(ranges: list[Range]) -> tuple[Range, ...]:

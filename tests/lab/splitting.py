@@ -87,9 +87,10 @@ def resolve(node: Node, *options: str, storage: str = STORAGE, timeout: float = 
 def resolve_killed_at(node: Node, step: str, *options: str, storage: str = STORAGE) -> None:
     """Run it and kill the process once its journal says that it has begun a step."""
     node.run(
-        f"""pvedrbdstor split-brain resolve {storage} {shlex.join(options)} >/run/resolve.log 2>&1 &
+        f"""before=$(stat -c %i {JOURNAL}/{storage}.json 2>/dev/null)
+pvedrbdstor split-brain resolve {storage} {shlex.join(options)} >/run/resolve.log 2>&1 &
 for try in $(seq 3000); do
-    grep -q '"doing": "{step}"' {JOURNAL}/{storage}.json 2>/dev/null && break
+    [ "$(stat -c %i {JOURNAL}/{storage}.json 2>/dev/null)" != "$before" ] && grep -q '"doing": "{step}"' {JOURNAL}/{storage}.json && break
     kill -0 $! 2>/dev/null || {{ cat /run/resolve.log; exit 1; }}
     sleep 0.02
 done

@@ -8,6 +8,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pvedrbdstor.drbd import metadata
 from pvedrbdstor.drbd.metadata import BLOCK, EXTENT_BYTES, active_extents, extent_ranges, merged, parse_dump
 
 DUMP = """# DRBD meta data dump
@@ -108,3 +109,7 @@ def test_merged_ranges_cover_the_same_and_do_not_touch(ranges: list[tuple[int, i
     covered = {at for start, length in ranges for at in range(start, start + length)}
     assert {at for start, length in joined for at in range(start, start + length)} == covered
     assert all(sum(one) < other[0] for one, other in itertools.pairwise(joined))
+
+
+def test_bits_behind_the_end_of_the_data_mean_nothing() -> None:
+    assert metadata.within(((0, 8), (90, 20), (100, 4)), 100) == ((0, 8), (90, 10))

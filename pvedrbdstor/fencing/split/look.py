@@ -101,7 +101,10 @@ def blocks(config: StorageConfig) -> tuple[tuple[metadata.Range, ...], tuple[met
     dump = _dump(config)
     if dump is None:
         return (), None
-    return dump.changed, _active(config, dump.log) if dump.complete else None
+    active = _active(config, dump.log) if dump.complete else None
+    if dump.size is None:
+        return dump.changed, active
+    return metadata.within(dump.changed, dump.size), None if active is None else metadata.within(active, dump.size)
 
 
 def data_size(config: StorageConfig) -> int | None:
