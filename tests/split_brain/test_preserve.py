@@ -268,6 +268,9 @@ def test_a_snapshot_that_fills_during_the_resync_is_noticed_before_it_overflows(
     monkeypatch: pytest.MonkeyPatch, answer: str | None, said: str | None
 ) -> None:
     monkeypatch.setattr(preserve, "_lvs", lambda line: answer)
-    found = preserve.danger(JOURNAL)
+    small, origin = replace(JOURNAL, size=LV.full_snapshot - 1), LV.size
+    found = preserve.danger(small, origin)
     assert (found is None) == (said is None) and (said is None or said in str(found))
-    assert preserve.danger(replace(JOURNAL, preserve=Preserve.FILES)) is None
+    assert preserve.danger(replace(small, preserve=Preserve.FILES), origin) is None
+    whole = preserve.danger(JOURNAL, origin)  # as large as its origin: it may fill up
+    assert whole is None or "is lost" in whole

@@ -90,7 +90,10 @@ class NodeHands:
 
     def _guard_what_is_preserved(self, journal: Journal) -> None:
         """A snapshot grows with each block that the resync overwrites; it is stopped before that is too much."""
-        if (danger := preserve.danger(journal)) is not None:
+        if journal.preserve is not Preserve.SNAPSHOT:
+            return
+        origin = preserve.device_size(lower_device(self._config))
+        if (danger := preserve.danger(journal, origin)) is not None:
             command.run(commands.pause_sync(self._config.resource), timeout=_SECONDS, check=False)
             remedy = (
                 f"The resync is paused: give it room ('lvextend'), then 'drbdadm resume-sync {self._config.resource}'"

@@ -53,8 +53,14 @@ class Volume:
 
     @property
     def full_snapshot(self) -> int:
-        """A plain snapshot of this size never overflows, whatever is written to its origin. Whole MiB: LVM wants sectors."""
-        return (-(-(self.size + self.size // 100) // MIB) + 64) * MIB
+        """Bytes of a plain snapshot that never overflows."""
+        return full_snapshot(self.size)
+
+
+def full_snapshot(size: int) -> int:
+    """Bytes of a plain snapshot that never overflows, whatever is written to its origin of so many bytes. Whole MiB: LVM wants
+    sectors."""
+    return (-(-(size + size // 100) // MIB) + 64) * MIB
 
 
 def ask(device: str) -> list[str]:

@@ -131,15 +131,18 @@ def is_there(journal: Journal) -> bool:
     return answer is not None and lvm.is_sound(answer)
 
 
-def danger(journal: Journal) -> str | None:
-    """What threatens, or has spoilt, what is preserved while the resync overwrites this side, in words; None where nothing does."""
+def danger(journal: Journal, origin: int) -> str | None:
+    """What threatens, or has spoilt, what is preserved while the resync overwrites this side, in words; None where nothing does.
+
+    origin: bytes of the lower device: a plain snapshot that is as large may fill up, and never overflows.
+    """
     if journal.preserve is not Preserve.SNAPSHOT:
         return None
     answer = _lvs(lvm.ask_snapshot(journal.target))
     if answer is None or not lvm.is_sound(answer):
         return f"snapshot {journal.target} is lost: it has overflowed, or is not active any more"
     filled = lvm.filled(answer)
-    if filled is not None and filled >= _FULL:
+    if filled is not None and filled >= _FULL and journal.size < lvm.full_snapshot(origin):
         return f"snapshot {journal.target} is {filled:.0f} % full, and is lost when it overflows"
     return None
 
