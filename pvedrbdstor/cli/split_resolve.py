@@ -96,11 +96,7 @@ def _ask(planned: Journal) -> None:
     if not options.asks():
         output.say("nothing was done. Say --yes to carry this plan out.")
         raise click.exceptions.Exit(1)
-    _type_the_name(planned, "discarded")
-
-
-def _type_the_name(planned: Journal, what: str) -> None:
-    question = f"Type the name of the node whose copy is to be {what} ({planned.discard}) to go on"
+    question = f"Type the name of the node whose copy is to be discarded ({planned.discard}) to go on"
     if click.prompt(question, err=True, default="", show_default=False).strip() != planned.discard:
         output.say("nothing was done.")
         raise click.exceptions.Exit(1)

@@ -221,6 +221,10 @@ def test_what_giving_up_leaves_is_told_as_it_is(cli: CommandLine) -> None:
     config = StorageConfig(id="ha", path="/mnt/pve/ha", resource="r0")
     assert "as it was, and not mounted" in abandon.left(config, HALF, now)
     assert "as it was, and mounted" in abandon.left(config, HALF, replace(now, mounted=True))
+    joined = replace(now, connection="Connected", replication="Established", current=99)
+    assert "are connected" in abandon.left(config, HALF, joined)
+    assert "another one than this was begun with" in abandon.left(config, HALF, replace(now, current=99))
+    assert "cannot be read" in abandon.left(config, HALF, replace(now, current=None))
     gone = abandon.left(config, replace(HALF, told=True, given_up=("/aside/x",)), replace(now, current=99))
     assert "to the end or in part" in gone and "/aside/x, /aside/ha-split-T" in gone
 

@@ -61,7 +61,16 @@ def left(config: StorageConfig, current: Journal, now: Situation) -> str:
     """What is so after giving up, and what can be done; pure."""
     places = ", ".join((*current.given_up, current.target))
     preserved = f"What was preserved, if it came so far, stays: {places}."
-    if now.current is not None and now.current != current.current and current.told:
+    if now.connected:
+        return f"The two nodes are connected: 'pvedrbdstor mirror up {config.id}' brings the storage up. {preserved}"
+    if now.current is None:
+        return f"DRBD's identifiers of {current.discard}'s copy cannot be read: look at 'dmesg'. {preserved}"
+    if now.current != current.current and not current.told:
+        return (
+            f"{current.discard}'s copy is another one than this was begun with, and nothing of it was discarded. Look anew: "
+            f"'pvedrbdstor split-brain show {config.id}'. {preserved}"
+        )
+    if now.current != current.current:
         return (
             f"{current.discard}'s copy is not what it was: it was overwritten with {current.keep}'s, to the end or in part. "
             f"'pvedrbdstor mirror up {config.id}' goes on with that. {preserved} How it is put back: docs/split-brain.md."

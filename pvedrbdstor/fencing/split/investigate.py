@@ -96,7 +96,7 @@ def decided_otherwise(storage: str, node: str, keeps: str) -> tuple[str, str]:
     """Cause and remedy where the other node is in the middle of a resolution of its own."""
     return (
         f"{node} has a resolution of its own open, which keeps {keeps}'s copy and discards its own",
-        f"Decide for one. There: 'pvedrbdstor split-brain resolve {storage}' goes on with it, '--abandon' gives it up",
+        f"Decide for one: on {node} 'pvedrbdstor split-brain resolve {storage}' goes on with that, '--abandon' gives it up",
     )
 
 
