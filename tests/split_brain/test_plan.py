@@ -275,5 +275,5 @@ def test_a_keeper_that_never_comes_ends_with_the_command_for_it() -> None:
 def test_a_resync_that_stands_still_is_not_waited_for_for_ever() -> None:
     world = World(iter(()), True)
     world.wait = lambda step, journal, now: World.wait(world, step, journal, now) if step is Step.KEEPER else None  # type: ignore[method-assign]
-    with pytest.raises(SplitStepFailed, match="nothing was copied for 180 s"):
+    with pytest.raises(SplitStepFailed, match="nothing was copied for 120 s"):
         resolve(world.stored, world)

@@ -10,12 +10,11 @@ from pvedrbdstor.errors import Error, SplitRefused, SplitStepFailed
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Action, Done, Refusal, Situation, next_step
+from pvedrbdstor.fencing.split.resync import STALL_SECONDS, Stall
 from pvedrbdstor.fencing.split.steps import CONNECTING, Step
 
 KEEPER_SECONDS = 600.0
 """For so long the node to keep is waited for: somebody may have to run the command there."""
-STALL_SECONDS = 180.0
-"""Without a KiB less to resync: DRBD itself gives up a connection that does not answer after some 10 s."""
 _PAUSE = 0.5
 _REPEATS = 5
 _T = TypeVar("_T")
@@ -56,7 +55,7 @@ def resolve(journal: Journal, hands: Hands, report: Callable[[Step], None] = lam
 
 class _Run:
     """One run of the command: what only it knows, as the journal must not (Situation). since: when the present step was first
-    taken, or last got on. repeats: of the same step, one after the other. mount: the one that the files were copied from."""
+    taken. repeats: of the same step, one after the other. mount: the one that the files were copied from."""
 
     def __init__(self, journal: Journal, hands: Hands, report: Callable[[Step], None]) -> None:
         self.journal = journal
@@ -65,7 +64,7 @@ class _Run:
         self._mount: int | None = None
         self._last: Step | None = None
         self._since = hands.clock()
-        self._left: int | None = None
+        self._stall = Stall()
 
     def advance(self) -> bool:
         """Take the next step; True when there is none left."""
@@ -83,7 +82,7 @@ class _Run:
 
     def _go(self, step: Step, now: Situation) -> None:
         if step is not self._last:
-            self._last, self._since, self._repeats, self._left = step, self._hands.clock(), 0, None
+            self._last, self._since, self._repeats, self._stall = step, self._hands.clock(), 0, Stall()
             self._report(step)
         if step in _WAITING:
             self._wait(step, now)
@@ -122,24 +121,24 @@ class _Run:
         if self.journal != before:
             self._hands.save(self.journal)
             reach(f"split.begun.{step.name}")
-        if step is Step.RESYNC and (now.out_of_sync != self._left or now.replication in _VERIFYING):
-            self._left, self._since = now.out_of_sync, self._hands.clock()
-        if (detail := self._too_long(step, now, self._hands.clock() - self._since)) is not None:
+        if (detail := self._too_long(step, now)) is not None:
             raise _failed(self.journal, step.value, detail)
         self._hands.wait(step, self.journal, now)
         self._hands.sleep(_PAUSE)
 
-    def _too_long(self, step: Step, now: Situation, seconds: float) -> str | None:
-        keep, storage = self.journal.keep, self.journal.storage
-        if step is Step.KEEPER and seconds > KEEPER_SECONDS:
+    def _too_long(self, step: Step, now: Situation) -> str | None:
+        """Why nothing more is waited for, in words. A verify that somebody has begun moves without anything to copy."""
+        keep, storage, clock = self.journal.keep, self.journal.storage, self._hands.clock()
+        if step is Step.KEEPER and clock - self._since > KEEPER_SECONDS:
             return (
                 f"{keep} has not connected for {KEEPER_SECONDS:.0f} s. Run there: 'pvedrbdstor split-brain resolve {storage} --keep "
                 f"{keep}'. DRBD here still waits for it, and takes over its data when it comes, also without this command; "
                 "'--abandon' takes that back"
             )
-        if step is Step.RESYNC and seconds > STALL_SECONDS:
+        moves = None if now.replication in _VERIFYING else now.out_of_sync or 0
+        if step is Step.RESYNC and self._stall.seen(moves, clock):
             paused = "it is paused ('drbdadm resume-sync')" if now.replication == "PausedSyncT" else "look at the link"
-            return f"nothing was copied for {STALL_SECONDS:.0f} s, with {self._left or 0} KiB left: {paused}. Look at 'dmesg' on both nodes"
+            return f"nothing was copied for {STALL_SECONDS:.0f} s, with {moves} KiB left: {paused}. Look at 'dmesg' on both nodes"
         return None
 
 

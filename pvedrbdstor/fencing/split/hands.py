@@ -17,6 +17,7 @@ from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Situation
 from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
 from pvedrbdstor.mirror.bringup import down, holders
+from pvedrbdstor.mirror.bringup import execute as bringup
 from pvedrbdstor.mirror.facts import drbd_facts
 from pvedrbdstor.mirror.gather import mounted_at
 
@@ -123,11 +124,9 @@ class NodeHands:
     # --- the steps ---
 
     def _drbd_up(self, journal: Journal) -> None:
-        """`adjust` where a part of the resource is there, which `up` would fail on. Both connect."""
+        """Which connects it as well."""
         self._may_connect()
-        known = any(found.name == self._config.resource for found in self._state().resources)
-        line = commands.adjust(self._config.resource) if known else commands.up(self._config.resource)
-        command.run(line, timeout=_SECONDS)
+        bringup.drbd_up(self._config.resource)
 
     def _disconnect(self, journal: Journal) -> None:
         command.run(commands.disconnect(self._config.resource), timeout=_SECONDS)
@@ -247,10 +246,12 @@ class NodeHands:
         return look.drbd_state(self._config.resource)
 
     def _size(self) -> int:
-        """Of DRBD's data in bytes, without its metadata."""
-        minor = self._state().minor_of(self._config.resource, self._config.volume)
-        with open(f"/sys/block/drbd{minor}/size", encoding="ascii") as file:
-            return int(file.read()) * 512
+        """Of DRBD's data in bytes, without its metadata. Raises CommandFailed where nobody can tell."""
+        if (size := look.data_size(self._config)) is None:
+            raise CommandFailed(
+                command="drbdmeta dump-md", status="no exit status", output="it tells no size of the data"
+            )
+        return size
 
 
 _ACTIONS: dict[Step, Callable[[NodeHands, Journal], Journal | None]] = {

@@ -13,6 +13,7 @@ from typing import Any
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import SplitJournalBroken
 from pvedrbdstor.fencing.split.evidence import Evidence
+from pvedrbdstor.fencing.split.manifest import sync_folder
 from pvedrbdstor.fencing.split.seal import Seal
 from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
 from pvedrbdstor.mirror.bringup import paths
@@ -84,7 +85,7 @@ def write(journal: Journal) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(f"{path}.new", path)
-    _sync_folder(paths.RESOLUTIONS)
+    sync_folder(paths.RESOLUTIONS)
 
 
 def read(storage: str) -> Journal | None:
@@ -110,7 +111,7 @@ def put_away(journal: Journal) -> str:
 def move(storage: str, kept: str) -> None:
     """Raises OSError."""
     os.rename(paths.resolution(storage), kept)
-    _sync_folder(paths.RESOLUTIONS)
+    sync_folder(paths.RESOLUTIONS)
 
 
 def _as_json(journal: Journal) -> dict[str, Any]:
@@ -146,11 +147,3 @@ def _evidence(data: Mapping[str, Any] | None) -> Evidence | None:
 
 def _ranges(data: Iterable[Iterable[int]]) -> tuple[Range, ...]:
     return tuple((int(start), int(length)) for start, length in data)
-
-
-def _sync_folder(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

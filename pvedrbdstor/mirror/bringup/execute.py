@@ -35,11 +35,17 @@ def _load_modules(now: Situation, config: StorageConfig) -> None:
         command.run(["modprobe", module], timeout=_SECONDS)
 
 
+def drbd_up(resource: str) -> None:
+    """Attach and connect: by `adjust` where a part of the resource is there, which `up` would fail on.
+
+    Raises CommandFailed, CommandTimeout.
+    """
+    known = any(found.name == resource for found in gather.drbd_state(resource).resources)
+    command.run(commands.adjust(resource) if known else commands.up(resource), timeout=_UP_SECONDS)
+
+
 def _up(now: Situation, config: StorageConfig) -> None:
-    """`adjust` where a part of the resource is there, which `up` would fail on."""
-    known = any(resource.name == config.resource for resource in gather.drbd_state(config.resource).resources)
-    line = commands.adjust(config.resource) if known else commands.up(config.resource)
-    command.run(line, timeout=_UP_SECONDS)
+    drbd_up(config.resource)
 
 
 def _connect(now: Situation, config: StorageConfig) -> None:
