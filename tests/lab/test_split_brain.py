@@ -166,16 +166,27 @@ def test_a_resolution_that_was_killed_goes_on_where_it_was(parted: tuple[Cluster
     whole(cluster)
 
 
+def killed_while_it_waits(parted: tuple[Cluster, list[str]]) -> str:
+    """A resolution on b that has told DRBD to discard b's copy, and died; the other node cannot come until the link is healed.
+
+    The digest of what b has written.
+    """
+    cluster, (by_a, by_b, _) = parted
+    write(cluster.a, by_a, 256)
+    write(cluster.b, by_b, 512)
+    lost = digest(cluster.b, by_b)
+    splitting.meet(cluster)
+    cluster.network.drop(DRBD_PORT)
+    splitting.resolve_killed_at(cluster.b, "KEEPER", "--keep", "nodea", "--preserve-to", ASIDE, "--yes")
+    return lost
+
+
 @pytest.mark.soak
 def test_what_somebody_writes_after_preserving_is_preserved_as_well(parted: tuple[Cluster, list[str]]) -> None:
     """Nothing of ours brings the storage up meanwhile; what is done by hand is noticed before it would be lost."""
-    cluster, (by_a, by_b, _) = parted
-    a, b = cluster.nodes
-    write(a, by_a, 256)
-    write(b, by_b, 512)
-    splitting.meet(cluster)
-    cluster.network.drop(DRBD_PORT)  # the other node does not come until we let it
-    splitting.resolve_killed_at(b, "KEEPER", "--keep", "nodea", "--preserve-to", ASIDE, "--yes")
+    cluster, _ = parted
+    b = cluster.b
+    killed_while_it_waits(parted)
     refused = b.sh(f"pvedrbdstor mirror up {STORAGE}", 60)
     assert refused.rc != 0 and "its split brain is being resolved" in refused.out, refused.out
     splitting.intrude(b, "written-after-preserving")
@@ -190,14 +201,9 @@ def test_what_somebody_writes_after_preserving_is_preserved_as_well(parted: tupl
 
 @pytest.mark.soak
 def test_a_resolution_that_is_given_up_leaves_both_sides_as_they_were(parted: tuple[Cluster, list[str]]) -> None:
-    cluster, (by_a, by_b, _) = parted
-    a, b = cluster.nodes
-    write(a, by_a, 256)
-    write(b, by_b, 512)
-    lost = digest(b, by_b)
-    splitting.meet(cluster)
-    cluster.network.drop(DRBD_PORT)
-    splitting.resolve_killed_at(b, "KEEPER", "--keep", "nodea", "--preserve-to", ASIDE, "--yes")
+    cluster, (_, by_b, _) = parted
+    b = cluster.b
+    lost = killed_while_it_waits(parted)
     b.run(f"pvedrbdstor split-brain resolve {STORAGE} --abandon")
     assert "cs:" not in b.run("cat /proc/drbd"), "it still waits for the other node, to discard this copy"
     cluster.network.heal()
