@@ -88,7 +88,7 @@ def show(session: Session, storage: str, local: bool, other_file: str | None, qu
     help="As with show, where the other node cannot be asked.",
 )
 @click.option("--start-over", is_flag=True, help="Give up an interrupted resolution and begin anew.")
-@click.option("--abandon", is_flag=True, help="Give up an interrupted resolution: this node's copy can be used again.")
+@click.option("--abandon", is_flag=True, help="Give up an interrupted resolution: nothing more is discarded.")
 @yes_option
 @json_option
 @pass_session
