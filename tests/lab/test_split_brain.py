@@ -285,8 +285,10 @@ def test_of_one_node_alone_after_both_died_it_says_who_was_last_and_how_to_force
         a.run(f"echo before >{MOUNT_POINT}/file && sync -f {MOUNT_POINT}")
         b.kill()
         a.run("until grep -q cs:WFConnection /proc/drbd; do sleep 0.1; done")
+        # It may wait for the dead node's locks, which no signal ends: nobody waits for it.
         a.run(
-            f"timeout 20 dd if=/dev/urandom of={MOUNT_POINT}/file bs=4k count=1 oflag=direct conv=notrunc status=none; true"
+            f"dd if=/dev/urandom of={MOUNT_POINT}/file bs=4k count=1 oflag=direct conv=notrunc status=none </dev/null >/dev/null 2>&1 & "
+            "sleep 20"
         )
         a.kill()
         _boot_fenced(a, cluster)
