@@ -18,9 +18,9 @@ from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
-from pvedrbdstor.errors import SplitJournalBroken, SplitRefused
-from pvedrbdstor.fencing.split import abandon, begin, execute, investigate, journal, preserve
-from pvedrbdstor.fencing.split.hands import NodeHands
+from pvedrbdstor.errors import Error, SplitJournalBroken, SplitRefused
+from pvedrbdstor.fencing.split import abandon, begin, execute, investigate, journal, plan, preserve, snapshot
+from pvedrbdstor.fencing.split.hands import NodeHands, lower_device
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.steps import Preserve, Step
 from pvedrbdstor.mirror.bringup import down, join, paths
@@ -46,9 +46,9 @@ def resolve(session: Session, storage: str, asked: Asked) -> None:
     """Raises SplitRefused, SplitStepFailed, BadRequest, OSError."""
     config = session.storage(storage).config
     own = socket.gethostname().partition(".")[0]
-    if asked.keep is not None and asked.keep.partition(".")[0] == own:
-        if asked.discard_here:
-            raise click.UsageError(f"--keep {own} and --discard-here, on {own}, contradict one another")
+    if (wrong := contradiction(asked, own)) is not None:
+        raise click.UsageError(wrong)
+    if _keeps(asked, own):
         _keep_this_one(session, config, own)
         return
     with _only_one(storage):
@@ -61,8 +61,32 @@ def resolve(session: Session, storage: str, asked: Asked) -> None:
         if current is None:
             current = _begin(session, config, asked)
         else:
-            _go_on(current, asked)
+            _go_on(config, current, asked)
         _work(session, config, current)
+
+
+def contradiction(asked: Asked, own: str) -> str | None:
+    """What cannot be meant, in words. A command line that is typed on the wrong node must not do the opposite of what it says."""
+    others = {
+        "--discard-here": asked.discard_here,
+        "--preserve-to": asked.folder is not None,
+        "--other": asked.other_file is not None,
+        "--start-over": asked.start_over,
+        "--abandon": asked.abandon,
+    }
+    given = [option for option, is_given in others.items() if is_given]
+    if _keeps(asked, own) and given:
+        return (
+            f"{own}, where this is typed, is the node to keep, and {' and '.join(given)} would be of the other node's copy. Run it there, "
+            f"or leave {'it' if len(given) == 1 else 'them'} away"
+        )
+    if asked.abandon and (asked.keep is not None or len(given) > 1):
+        return "--abandon gives up what was begun here, and goes with no other option"
+    return None
+
+
+def _keeps(asked: Asked, own: str) -> bool:
+    return asked.keep is not None and asked.keep.partition(".")[0] == own
 
 
 def _begin(session: Session, config: StorageConfig, asked: Asked) -> Journal:
@@ -102,12 +126,16 @@ def _ask(planned: Journal) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _go_on(current: Journal, asked: Asked) -> None:
+def _go_on(config: StorageConfig, current: Journal, asked: Asked) -> None:
     """With what was decided before a crash, by the same decision: other options are not passed over in silence."""
     _check_the_same(current, asked)
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(current.began))
     state = f"preserved: {current.target}" if current.preserved else "nothing is preserved yet"
     output.say(f"going on with the resolution of {began} that keeps {current.keep}'s copy ({state}).")
+    if plan.takes_all(current, NodeHands(config).look(current)):
+        output.say(
+            f"{config.path} is not mounted any more, so its files cannot be copied: all of DRBD's data are copied to {current.target} instead."
+        )
     if not current.told and not asked.yes:
         _ask(current)
 
@@ -154,8 +182,9 @@ def _work(session: Session, config: StorageConfig, current: Journal) -> None:
         if there
         else f"was preserved, but is NOT WHOLE any more: {ended.target}"
     )
+    outlook = _outlook(config, ended) if there and ended.preserve is Preserve.SNAPSHOT else ""
     text = (
-        f"{config.id}: both nodes have {ended.keep}'s copy again. What {ended.discard} had {preserved}. The record of this "
+        f"{config.id}: both nodes have {ended.keep}'s copy again. What {ended.discard} had {preserved}.{outlook} The record of this "
         f"resolution: {kept}\n"
     )
     if ended.given_up:
@@ -169,12 +198,21 @@ def _work(session: Session, config: StorageConfig, current: Journal) -> None:
             "target": ended.target,
             "whole": there,
             "given_up": list(ended.given_up),
+            "outlook": outlook.strip(),
         },
-        "compared_bytes": sum(length for _, length in ended.ranges),
+        "compared_bytes": ended.compared,
         "record": kept,
     }
     session.answer(document, text)
     _bring_up(config)
+
+
+def _outlook(config: StorageConfig, ended: Journal) -> str:
+    """Nothing where it cannot be told: all was done by now, and that must be said."""
+    try:
+        return f" {snapshot.outlook(ended, preserve.device_size(lower_device(config)))}"
+    except (Error, OSError):
+        return ""
 
 
 def _bring_up(config: StorageConfig) -> None:
@@ -214,13 +252,16 @@ def _only_one(storage: str) -> Iterator[None]:
     os.makedirs(paths.RESOLUTIONS, mode=0o700, exist_ok=True)
     fd = os.open(f"{paths.RESOLUTIONS}/{storage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.pread(fd, 20, 0).decode("ascii", "replace")
+            cause = f"another 'split-brain resolve' works on it, or waits for an answer (process {pid})"
+            raise SplitRefused(
+                storage=storage, cause=cause, remedy=f"Look for its terminal: 'ps -f -p {pid}'"
+            ) from error
         os.ftruncate(fd, 0)
         os.write(fd, str(os.getpid()).encode())
         yield
-    except BlockingIOError as error:
-        pid = os.pread(fd, 20, 0).decode("ascii", "replace")
-        cause = f"another 'split-brain resolve' works on it, or waits for an answer (process {pid})"
-        raise SplitRefused(storage=storage, cause=cause, remedy=f"Look for its terminal: 'ps -f -p {pid}'") from error
     finally:
         os.close(fd)

@@ -14,6 +14,8 @@ from pvedrbdstor.drbd import blocks
 from pvedrbdstor.drbd.blocks import Block
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_SPLIT_OPTIONS = ("after-sb-0pri", "after-sb-1pri", "after-sb-2pri", "rr-conflict")
+_DISCARD_NOTHING = ("disconnect", "retry-connect")
 FENCED = "resource-and-stonith"
 """The one fencing policy that freezes I/O until the peer is known not to write."""
 _FENCING_STRENGTH = ("dont-care", "resource-only", FENCED)
@@ -59,6 +61,11 @@ class NetConfig:
         }
         return tuple((option, policy) for option, policy in policies.items() if policy != "disconnect")
 
+    @property
+    def discarding(self) -> tuple[tuple[str, str], ...]:
+        """Those of them with which DRBD would choose the copy to lose."""
+        return tuple(found for found in self.undisconnected if found[1] not in _DISCARD_NOTHING)
+
 
 @dataclass(frozen=True, slots=True)
 class ResourceConfig:
@@ -101,6 +108,26 @@ def parse_show(text: str) -> dict[str, ResourceConfig]:
             config = _resource(block)
             resources[config.name] = config
     return resources
+
+
+def discarding(dump: str, resource: str) -> tuple[tuple[str, str], ...]:
+    """What `drbdadm dump` has of a resource, with which DRBD would choose the copy to lose: option and value.
+
+    A connection's own net { } (9) comes before the resource's, and that before the common one.
+    """
+    top = blocks.parse(dump)
+    common = [net for owner in top.named("common") for net in owner.named("net")]
+    found = []
+    for owner in top.named("resource"):
+        if owner.words[1:2] != (resource,):
+            continue
+        inherited = [*owner.named("net"), *common]
+        for chain in (inherited, *([*each.named("net"), *inherited] for each in owner.named("connection"))):
+            for option in _SPLIT_OPTIONS:
+                value = next((net.value(option) for net in chain if option in net.options), None)
+                if value is not None and value not in _DISCARD_NOTHING:
+                    found.append((option, value))
+    return tuple(dict.fromkeys(found))
 
 
 def fence_peer_handler(dump: str, resource: str) -> str | None:

@@ -278,6 +278,31 @@ def test_a_refusal_is_its_error(cli: CommandLine, monkeypatch: pytest.MonkeyPatc
     assert result.stderr == "pvedrbdstor: The split brain of storage 'ha' is not resolved: VM 100 runs. Stop it.\n"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--keep", "a", "--abandon"),
+        ("--keep", "a", "--start-over", "--yes"),
+        ("--keep", "a", "--preserve-to", "/var/tmp", "--yes"),
+        ("--keep", "a", "--discard-here", "--yes"),
+        ("--abandon", "--keep", "b"),
+        ("--abandon", "--start-over"),
+        ("--abandon", "--discard-here"),
+    ],
+)
+def test_a_line_typed_on_the_wrong_node_does_not_do_the_opposite_of_what_it_says(
+    cli: CommandLine, works: list[Step], monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """The other node may be waiting with the order to discard: to connect now would carry it out."""
+
+    def run(line: list[str], **_: object) -> command.Result:
+        raise AssertionError(line)
+
+    monkeypatch.setattr(command, "run", run)
+    result = cli("split-brain", "resolve", "ha", *options)
+    assert result.exit_code == 2 and works == []
+
+
 @pytest.mark.parametrize(("state", "connects"), [("StandAlone", True), ("Connecting", False), ("Connected", False)])
 def test_the_node_to_keep_only_connects(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch, state: str, connects: bool

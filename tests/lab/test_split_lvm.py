@@ -18,16 +18,16 @@ from tests.lab.splitting import digest, resolve, write
 DEVICE, MOUNT = "/dev/vg/r0", "/mnt/lower"
 TARGET, INSIDE = "vg/r0-split-T", "/mnt/preserved"
 PRESERVE = f"""
-from pvedrbdstor.fencing.split import lvm, preserve
+from pvedrbdstor.fencing.split import lvm, preserve, snapshot
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.steps import Preserve
-volume = preserve.volume_of({DEVICE!r})
+volume = snapshot.volume_of({DEVICE!r})
 size = lvm.snapshot_size(volume, 1 << 20, hints=True)
 journal = Journal("ha", "nodea", "nodeb", 0.0, 2, 4, None, Preserve.SNAPSHOT, {TARGET!r}, size)
 assert volume.group == "vg" and volume.name == "r0" and size >= volume.full_snapshot, volume
-assert preserve.volume_of("/dev/loop0") is None and not preserve.is_there(journal)
+assert snapshot.volume_of("/dev/loop0") is None and not preserve.is_there(journal)
 for _ in range(2):
-    preserve.snapshot(journal, {DEVICE!r})
+    snapshot.make(journal, {DEVICE!r})
     preserve.check(journal, lambda _: None)
 assert preserve.differs_from_device(journal, {DEVICE!r}, volume.size, lambda _: None) is None
 """

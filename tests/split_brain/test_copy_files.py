@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import SplitRefused, SplitStepFailed
-from pvedrbdstor.fencing.split import copies, files, look, lvm, manifest, preserve
+from pvedrbdstor.fencing.split import copies, files, look, lvm, manifest, preserve, snapshot
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.manifest import Copied
 from pvedrbdstor.fencing.split.ranges import CHUNK
@@ -149,6 +150,34 @@ def test_a_second_try_copies_only_what_is_not_there_or_was_changed_since(storage
     assert storage.copied == []
 
 
+def test_what_was_removed_since_the_plan_was_made_is_no_reason_to_stop_for_ever(storage: Storage) -> None:
+    storage.journal = replace(storage.journal, files=("images/100/disk-0", "dump/old.zst"))
+    journal = storage.copy()
+    assert "dump/old.zst" not in journal.files and "images/100/disk-0" in journal.files
+    preserve.check(journal, lambda _: None)
+
+
+HOUR_NS = 3600 * 10**9
+
+
+def side_of(*files_: FileState, since: float | None, hint: bool = True) -> Side:
+    return Side("ha", "pve2", 7200.0, since=since, mounted=True, hint=hint, files=files_)
+
+
+def test_where_nobody_knows_when_the_copies_parted_times_of_the_other_side_or_nothing_tell_what_is_old() -> None:
+    """A clone or a rollback lies on old blocks, of which no bitmap has a bit."""
+    old = FileState("images/100/disk-0", 4096, 4096, HOUR_NS, inode=1)
+    clone = FileState("images/101/disk-0", 4096, 4096, HOUR_NS, inode=2)
+    unknown = side_of(old, clone, since=None)
+    assert preserve.to_copy(unknown, None) == (old, clone)
+    assert preserve.to_copy(unknown, side_of(old, since=None)) == (clone,)
+    rolled_back = replace(clone, modified=HOUR_NS // 2, inode=3)
+    assert preserve.to_copy(unknown, side_of(old, rolled_back, since=None)) == (clone,)
+    assert preserve.to_copy(side_of(old, clone, since=5000.0), None) == ()
+    assert preserve.to_copy(side_of(old, clone, since=3600.0), None) == (old, clone)
+    assert preserve.to_copy(side_of(old, clone, since=5000.0, hint=False), None) == (old, clone)
+
+
 def test_room_is_wanted_only_for_what_is_still_to_be_copied(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.copy()
     storage.write("images/100/disk-3", b"x" * 5000)
@@ -189,6 +218,17 @@ def test_every_folder_up_to_the_one_above_is_brought_to_the_disk(
     assert wanted <= synced
 
 
+def test_a_device_that_does_not_fit_where_files_would_have_says_how_files_can_be_copied(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "room", lambda folder: 5)
+    with pytest.raises(SplitRefused, match="--abandon"):
+        preserve.copy_device(storage.journal, "/dev/null", lambda _: None, size=6)
+    with pytest.raises(SplitRefused, match="again") as refused:
+        preserve.copy_device(replace(storage.journal, preserve=Preserve.DEVICE), "/dev/null", lambda _: None, size=6)
+    assert "--abandon" not in str(refused.value)
+
+
 # --- what was preserved against the device -----------------------------------------------------------------------
 
 
@@ -215,19 +255,19 @@ def test_an_image_is_the_device_as_long_as_nobody_writes_its_data(tmp_path: Path
 
 
 def test_a_snapshot_is_activated_and_compared_with_its_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device, snapshot, size = tmp_path / "device", tmp_path / "pve" / "r0-split-T", 2 * CHUNK + 512
+    device, place, size = tmp_path / "device", tmp_path / "pve" / "r0-split-T", 2 * CHUNK + 512
     device.write_bytes(b"d" * size + b"metadata")
     journal = Journal("ha", "pve1", "pve2", 0.0, 2, 4, None, Preserve.SNAPSHOT, "pve/r0-split-T")
     sound = "  Vwi---tz-k;r0;;\n"
 
     def lvm_(argv: list[str], **_: object) -> object:
         if argv == lvm.activate("pve/r0-split-T"):
-            snapshot.parent.mkdir()
-            snapshot.write_bytes(b"d" * size + b"METADATA")
+            place.parent.mkdir()
+            place.write_bytes(b"d" * size + b"METADATA")
         return SimpleNamespace(status=0, stdout=sound, stderr="")
 
-    monkeypatch.setattr(preserve.command, "run", lvm_)
-    monkeypatch.setattr(preserve, "DEVICES", str(tmp_path))
+    monkeypatch.setattr(command, "run", lvm_)
+    monkeypatch.setattr(snapshot, "DEVICES", str(tmp_path))
     assert preserve.differs_from_device(journal, str(device), size, lambda _: None) is None
     with device.open("r+b") as file:
         file.seek(CHUNK + 7)

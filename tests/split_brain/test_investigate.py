@@ -55,8 +55,13 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def dump(monkeypatch: pytest.MonkeyPatch, own: str = "", common: str = "") -> None:
-    text = DUMP.format(own=own, common=common)
-    monkeypatch.setattr(command, "run", lambda argv, **_: command.Result(0, text, ""))
+    told(monkeypatch, DUMP.format(own=own, common=common))
+
+
+def told(monkeypatch: pytest.MonkeyPatch, dump: str, show: str = "") -> None:
+    """What drbdadm has of the configuration, and drbdsetup of what is in force: nothing while DRBD is down."""
+    answers = {"dump": command.Result(0, dump, ""), "show": command.Result(0 if show else 10, show, "")}
+    monkeypatch.setattr(command, "run", lambda argv, **_: answers[argv[1]])
 
 
 def test_the_other_node_is_asked_and_digests_decide(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +101,7 @@ NOT_ITS_WORD = [
     (replace(OTHER, at=NOW - 2 * 3600), "2.0 hours old"),
     (replace(OTHER, at=NOW + 20 * 60), "20 minutes from the future"),
     (replace(OTHER, at=float("nan")), "of no known time"),
-    (replace(OTHER, at=900.0), "from before the split was found"),
+    (replace(OTHER, at=300.0), "from before the split was found"),
     (replace(OTHER, identifiers=None), "no identifiers"),
     (replace(OTHER, identifiers="1:2:3"), "no identifiers"),
 ]
@@ -124,6 +129,20 @@ def test_clocks_of_two_nodes_may_differ_a_little(tmp_path: Path) -> None:
     for at in (NOW + 500, NOW - 900):
         file.write_text(json.dumps(as_json(replace(OTHER, at=at))))
         assert investigate.investigate(CONFIG, str(file)).other is not None
+
+
+def test_a_clock_that_is_behind_makes_no_answer_of_now_one_from_before_the_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = replace(OTHER, at=NOW - 300)
+    monkeypatch.setattr(look, "look", lambda config, **_: replace(OWN, detected=NOW - 60))
+    monkeypatch.setattr(remote, "side", lambda node, storage: behind)
+    monkeypatch.setattr(remote, "digests", lambda node, storage, wanted: {})
+    assert investigate.investigate(CONFIG).other == behind
+    file = tmp_path / "b.json"
+    file.write_text(json.dumps(as_json(behind)))
+    with pytest.raises(BadRequest, match="before the split"):
+        investigate.investigate(CONFIG, str(file))
 
 
 def test_without_one_other_node_in_the_configuration_no_file_is_taken(
@@ -160,6 +179,26 @@ def test_policies_that_discard(monkeypatch: pytest.MonkeyPatch, own: str, common
     assert investigate.discarding_policies(CONFIG) == found
 
 
+def test_a_connection_s_own_policy_counts_and_one_of_the_kernel_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DRBD 9: `drbdadm up` takes the connection's options as they are written, a mere connect those in force."""
+    connection = "resource r0 { on a { } on b { } net { after-sb-1pri disconnect; } connection { net { %s } } }"
+    discards = ("after-sb-1pri discard-secondary",)
+    told(monkeypatch, connection % "after-sb-1pri discard-secondary;")
+    assert investigate.discarding_policies(CONFIG) == discards
+    told(monkeypatch, connection % "")
+    assert investigate.discarding_policies(CONFIG) == ()
+    kernel = (
+        'resource "r0" { _this_host { node-id 0; volume 0 { device minor 0; } } '
+        'connection { _peer_node_id 1; net { after-sb-1pri discard-secondary; _name "b"; } } }'
+    )
+    told(monkeypatch, connection % "", kernel)
+    assert investigate.discarding_policies(CONFIG) == discards
+    found = investigate.not_to_connect(CONFIG)
+    assert found is not None and "drbdadm net-options r0" in found.remedy
+    told(monkeypatch, connection % "", kernel.replace("discard-secondary", "retry-connect"))
+    assert investigate.discarding_policies(CONFIG) == ()
+
+
 @pytest.mark.parametrize(
     ("volumes", "policy", "said"),
     [
@@ -172,6 +211,6 @@ def test_the_nodes_do_not_meet_where_more_would_be_lost_than_was_preserved(
     monkeypatch: pytest.MonkeyPatch, volumes: str, policy: str, said: str | None
 ) -> None:
     dump = f"resource r0 {{ net {{ after-sb-1pri {policy}; }} {volumes} on a {{ }} on b {{ }} }}\n"
-    monkeypatch.setattr(command, "run", lambda line, **_: command.Result(0, dump, ""))
+    told(monkeypatch, dump)
     found = investigate.not_to_connect(CONFIG)
     assert (found is None) == (said is None) and (said is None or (found is not None and said in found.cause))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pvedrbdstor.errors import SplitRefused, SplitStepFailed
 from pvedrbdstor.fencing.split.execute import resolve
 from pvedrbdstor.fencing.split.journal import Journal
-from pvedrbdstor.fencing.split.plan import Action, Done, Refusal, Situation, next_step
+from pvedrbdstor.fencing.split.plan import Action, Done, Refusal, Situation, next_step, takes_all
 from pvedrbdstor.fencing.split.seal import Seal
 from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
 from tests.split_brain.world import APART, JOURNAL, MINE, THEIRS, World
@@ -23,7 +23,7 @@ MOUNTED = replace(APART, current=MINE, bitmap=JOURNAL.bitmap)
 QUIET = replace(MOUNTED, mounted=False, role="Secondary", sealed=True)
 
 EVENTS = ("kill", "reboot", "intrude", "meddle", "unplug")
-_events = st.lists(st.sampled_from([None, None, None, None, *EVENTS]), max_size=50)
+_events = st.lists(st.sampled_from([None, None, None, None, *EVENTS, "fail", "connect"]), max_size=50)
 
 
 def ends_well(world: World) -> None:
@@ -37,13 +37,19 @@ def ends_well(world: World) -> None:
 
 
 @settings(max_examples=1500, deadline=None)
-@given(st.sampled_from(list(Preserve)), _events, st.booleans(), st.booleans(), st.booleans())
+@given(st.sampled_from(list(Preserve)), _events, *[st.booleans()] * 5)
 def test_whatever_crashes_and_whoever_writes_meanwhile_all_that_is_discarded_was_preserved(
-    how: Preserve, events: list[str | None], auto_reconnect: bool, mounted: bool, evidence: bool
+    how: Preserve,
+    events: list[str | None],
+    auto_reconnect: bool,
+    nine: bool,
+    mounted: bool,
+    evidence: bool,
+    asked: bool,
 ) -> None:
     now = APART if mounted else replace(APART, mounted=False, mount=None, role="Secondary")
-    stored = replace(JOURNAL, preserve=how)
-    ends_well(World(iter(events), auto_reconnect, now=now, stored=stored, evidence=evidence))
+    stored = replace(JOURNAL, preserve=how, keeper=JOURNAL.keeper if asked else None)
+    ends_well(World(iter(events), auto_reconnect, nine, now=now, stored=stored, evidence=evidence))
 
 
 @pytest.mark.parametrize("auto_reconnect", [True, False])
@@ -77,6 +83,54 @@ def test_the_record_of_an_earlier_split_brain_discards_nothing(
     with pytest.raises(SplitRefused, match="--abandon"):
         world.run()
     assert world.data == "mine" and Step.DISCARD not in world.taken
+
+
+def test_an_order_to_discard_what_was_written_anew_is_taken_back_before_that_is_preserved() -> None:
+    """DRBD 9 keeps it over a disconnect: whoever had the nodes connect would lose what nobody has preserved."""
+    world = World(iter(()), True, nine=True)
+    world.keeper_comes = False
+    with pytest.raises(SplitStepFailed):
+        resolve(world.stored, world)
+    assert world.discarding and world.stored.told
+    world.counted += 1  # past the order: nobody has promoted it
+    world.written += 1
+    world.taken.clear()
+    world.keeper_comes = True
+    seen: list[bool] = []
+    act = world.act
+    world.act = lambda step, journal: (seen.append(world.discarding), act(step, journal))[1]  # type: ignore[method-assign]
+    world.run()
+    preserving = world.taken.index(Step.IMAGE)
+    assert not seen[preserving] and world.preserved[world.stored.target] == world.lost
+
+
+def test_each_step_is_on_the_disk_before_it_is_taken() -> None:
+    world = World(iter(()), True)
+    act = world.act
+
+    def look_at_the_record(step: Step, journal: Journal) -> Journal:
+        assert world.stored.doing is step and world.stored == journal
+        assert step is not Step.DISCARD or world.stored.told
+        return act(step, journal)
+
+    world.act = look_at_the_record  # type: ignore[method-assign]
+    world.run()
+
+
+@pytest.mark.parametrize("change", [{"mounted": True}, {"role": "Primary"}])
+def test_a_copy_in_use_is_not_taken_for_one_that_is_being_overwritten(change: dict[str, object]) -> None:
+    told = replace(PRESERVED, told=True)
+    now = replace(QUIET, current=0x77, disk="Inconsistent")
+    assert next_step(told, now) == Action(Step.CONNECT)
+    answer = next_step(told, replace(now, **change))  # type: ignore[arg-type]
+    assert isinstance(answer, Refusal) and "not the one" in answer.cause
+
+
+def test_files_that_cannot_be_reached_any_more_are_known_before_anybody_is_asked_to_go_on() -> None:
+    assert takes_all(JOURNAL, QUIET) and not takes_all(JOURNAL, MOUNTED)
+    assert takes_all(replace(JOURNAL, done=frozenset({Step.COPY})), QUIET)
+    assert not takes_all(replace(SEALED, done=frozenset({Step.COPY})), QUIET)
+    assert not takes_all(PRESERVED, QUIET) and not takes_all(replace(JOURNAL, preserve=Preserve.SNAPSHOT), QUIET)
 
 
 def test_the_steps_of_an_undisturbed_resolution() -> None:
@@ -133,11 +187,14 @@ _situations = st.builds(
     tries=st.integers(0, 4),
 )
 _journals = st.builds(
-    lambda how, done, doing, told: replace(JOURNAL, preserve=how, done=done, doing=doing, told=told),
+    lambda how, done, doing, told, keeper: replace(
+        JOURNAL, preserve=how, done=done, doing=doing, told=told, keeper=keeper
+    ),
     st.sampled_from(list(Preserve)),
     st.frozensets(st.sampled_from(list(Step))),
     st.sampled_from([None, *Step]),
     st.booleans(),
+    st.sampled_from([THEIRS, None]),
 )
 
 
@@ -155,7 +212,9 @@ def test_in_no_state_is_anything_discarded_that_is_not_preserved(journal: Journa
         assert (
             Step.CHECK in journal.done
             and now.current != journal.current
-            and (journal.keeper in now.known or Step.RESYNC in journal.done)
+            and (
+                journal.keeper in now.known or Step.RESYNC in journal.done or (journal.told and journal.keeper is None)
+            )
         )
 
 
@@ -229,7 +288,9 @@ def test_two_equal_copies_are_a_success_only_if_it_is_the_kept_one(
     assert isinstance(answer, Refusal) and said in answer.cause
     good = replace(TOGETHER, known=frozenset({THEIRS}))
     assert next_step(PRESERVED, good) == Action(Step.COMPARE)
-    assert next_step(replace(PRESERVED, keeper=None), good) == Action(Step.COMPARE)
+    unknown = replace(PRESERVED, keeper=None)
+    assert next_step(replace(unknown, told=True), good) == Action(Step.COMPARE)
+    assert isinstance(next_step(unknown, good), Refusal)  # somebody else's doing: by whose order, nobody knows
     seen = replace(PRESERVED, done=PRESERVED.done | {Step.RESYNC})
     assert next_step(seen, replace(TOGETHER, known=frozenset({0x99}))) == Action(Step.COMPARE)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pvedrbdstor import command
 from pvedrbdstor.errors import SplitStepFailed
-from pvedrbdstor.fencing.split import copies, lvm, manifest, preserve
+from pvedrbdstor.fencing.split import copies, lvm, manifest, preserve, snapshot
 from pvedrbdstor.fencing.split.manifest import Manifest
 from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.preserve import Choice, choose
@@ -26,7 +26,7 @@ FOUND = {
     "storage": "ha",
     "stamp": "T",
     "volume": LV,
-    "changed": GIB,
+    "marked": ((0, GIB),),
     "folder": None,
     "unfit": None,
     "room": 0,
@@ -34,7 +34,7 @@ FOUND = {
     "device": 100 * GIB,
     "hints": True,
 }
-POOL = lvm.Pool(200 * GIB, 25.0, 10.0, "")
+POOL = lvm.Pool(200 * GIB, 25.0, 10.0, "", 1 << 16)
 THIN = replace(LV, pool="data", thin=POOL)
 
 
@@ -125,12 +125,12 @@ def test_what_lvs_says_of_a_device(text: str, found: lvm.Volume | None) -> None:
 def test_of_a_thin_volume_the_pool_is_asked_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {
         "/dev/pve/r0": "  pve;r0;107374182400;214748364800;thin;data\n",
-        "pve/data": f"  {200 * GIB};25.00;10.00;\n",
+        "pve/data": f"  {200 * GIB};25.00;10.00;;65536\n",
     }
     monkeypatch.setattr(command, "run", lambda argv, **_: command.Result(0, answers[argv[-1]], ""))
-    assert preserve.volume_of("/dev/pve/r0") == THIN
-    answers["pve/data"] = f"  {200 * GIB};;;\n"
-    assert preserve.volume_of("/dev/pve/r0") == replace(THIN, thin=None)
+    assert snapshot.volume_of("/dev/pve/r0") == THIN
+    answers["pve/data"] = f"  {200 * GIB};;;;65536\n"
+    assert snapshot.volume_of("/dev/pve/r0") == replace(THIN, thin=None)
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_the_snapshot_is_made_once_and_checked(monkeypatch: pytest.MonkeyPatch) 
     fake = Lvm()
     monkeypatch.setattr(command, "run", fake)
     assert not preserve.is_there(JOURNAL)
-    preserve.snapshot(JOURNAL, "/dev/pve/r0")
-    preserve.snapshot(JOURNAL, "/dev/pve/r0")
+    snapshot.make(JOURNAL, "/dev/pve/r0")
+    snapshot.make(JOURNAL, "/dev/pve/r0")
     made = [line for line in fake.lines if line[0] == "lvcreate"]
     assert made == [
         *([["lvcreate", "--yes", "--snapshot", "--size", f"{LV.full_snapshot}b", "--name", "r0-split-T", "pve/r0"]]),
@@ -192,7 +192,7 @@ def test_the_snapshot_is_made_once_and_checked(monkeypatch: pytest.MonkeyPatch) 
     fake.snapshots["pve/r0-split-T"] = "Swi-I-s---;r0;;"
     with pytest.raises(SplitStepFailed, match="not there, or not whole"):
         preserve.check(JOURNAL, lambda _: None)
-    assert preserve.volume_of("/dev/sda") is None
+    assert snapshot.volume_of("/dev/sda") is None
 
 
 # --- copies ------------------------------------------------------------------------------------------------------
@@ -251,26 +251,3 @@ def test_of_a_device_only_the_data_are_copied_and_metadata_behind_them_are_not(t
 
 def test_memory_is_no_place_for_copies() -> None:
     assert "memory" in (copies.unfit("/dev/shm") or "")
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        ("swi-a-s---;r0;12.5;", None),
-        ("swi-a-s---;r0;80.00;", "80 % full"),
-        ("swi-a-s---;r0;100.00;", "is lost"),
-        ("swi-I-s---;r0;;", "is lost"),
-        ("Vwi-a-tz-k;r0;99.0;", None),
-        (None, "is lost"),
-    ],
-)
-def test_a_snapshot_that_fills_during_the_resync_is_noticed_before_it_overflows(
-    monkeypatch: pytest.MonkeyPatch, answer: str | None, said: str | None
-) -> None:
-    monkeypatch.setattr(preserve, "_lvs", lambda line: answer)
-    small, origin = replace(JOURNAL, size=LV.full_snapshot - 1), LV.size
-    found = preserve.danger(small, origin)
-    assert (found is None) == (said is None) and (said is None or said in str(found))
-    assert preserve.danger(replace(small, preserve=Preserve.FILES), origin) is None
-    whole = preserve.danger(JOURNAL, origin)  # as large as its origin: it may fill up
-    assert whole is None or "is lost" in whole

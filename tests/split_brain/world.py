@@ -27,12 +27,14 @@ class World:
     """data: what this side's copy is: "mine" until the resync has begun, "mixed" during it, "theirs" after it. written: how often
     this side has written, which makes another content each time. preserved: content by target. lost: what the resync overwrote.
 
-    events: drawn at each step, before or after its effect: a crash of this command or of the node, and a hand of somebody's, an
-    intruder, who brings the storage up and writes, while this command is dead or ("meddle") while it runs.
+    events: drawn at each step, before or after its effect: a crash of this command or of the node, a step that fails, and a hand of
+    somebody's: an intruder, who brings the storage up and writes, while this command is dead or ("meddle") while it runs; and one
+    who has DRBD connect on both nodes ("connect"). nine: DRBD 9, which forgets no order to discard by a disconnect.
     """
 
     events: Iterator[str | None]
     auto_reconnect: bool
+    nine: bool = False
     now: Situation = APART
     data: str = "mine"
     stored: Journal = JOURNAL
@@ -97,7 +99,8 @@ class World:
             case Step.DRBD_UP:
                 self._attach()
             case Step.DISCONNECT:
-                self.now, self.discarding = replace(now, connection="StandAlone"), False
+                self.now = replace(now, connection="StandAlone")
+                self.discarding = self.discarding and self.nine
             case Step.QUIESCE:
                 self.now = replace(now, read_only=True)
             case Step.COPY:
@@ -126,9 +129,9 @@ class World:
                     same = self.evidence and self.checked == self.content
                 else:
                     same = self.preserved[journal.target] == self.content
-                return replace(journal, seal=self._seal()) if same else journal.anew()
+                return replace(journal, seal=self._seal()) if same else self._anew(journal)
             case Step.ANEW:
-                return journal.anew()
+                return self._anew(journal)
             case Step.DISCARD:
                 assert now.connection == "StandAlone" and now.role == "Secondary" and not now.mounted
                 self._only_if(journal.seal is not None and seal.holds(journal.seal, self._seal()))
@@ -142,6 +145,12 @@ class World:
             case _:
                 assert step is Step.COMPARE and self.data == "theirs"
         return journal
+
+    def _anew(self, journal: Journal) -> Journal:
+        """An order to discard is taken back, which only taking DRBD down does on every version."""
+        if journal.told and self.now.role == "Secondary" and not self.now.connected:
+            self.now, self.discarding = Situation(), False
+        return journal.anew()
 
     def _only_if(self, so: bool) -> None:
         """What a step itself looks at once more, as somebody may have had a hand in it since the plan was made."""
@@ -184,8 +193,14 @@ class World:
             case "intrude":
                 self.intrude()
                 raise Crash
+            case "fail":
+                raise SplitStepFailed(storage="ha", step="this one", detail="it failed")
             case "meddle":
                 self.intrude()
+            case "connect" if self.now.connection == "StandAlone":
+                self.keeper_waits = True
+                self.now = replace(self.now, connection="Connecting")
+                self._meet()
             case "unplug" if self.now.connected:  # the link breaks, for as long as the keeper needs to come again
                 self.now = replace(self.now, connection="Connecting", replication="Off", peer_disk="DUnknown")
 

@@ -6,22 +6,19 @@ import time
 
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.drbd import commands
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, SplitJournalBroken, SplitRefused
-from pvedrbdstor.fencing.split import hands, journal, look
+from pvedrbdstor.fencing.split import hands, journal, replication
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Refusal, Situation
 from pvedrbdstor.fencing.split.steps import Step
 from pvedrbdstor.mirror.bringup import down, paths
-from pvedrbdstor.mirror.facts import drbd_facts
 
 _SECONDS = 30.0
-_OVERWRITING = ("SyncTarget", "PausedSyncT", "WFBitMapT", "WFSyncUUID", "StartingSyncT")
 
 
 def refuse(current: Journal, now: Situation) -> Refusal | None:
     """Pure: only while DRBD overwrites this copy, which a closed record would not stop."""
-    if not (now.connected and now.replication in _OVERWRITING):
+    if not (now.connected and now.replication in replication.OVERWRITING):
         return None
     return Refusal(
         f"{current.discard}'s copy is just being overwritten with {current.keep}'s",
@@ -38,7 +35,7 @@ def abandon(config: StorageConfig) -> tuple[str, str]:
     try:
         current = journal.read(config.id)
     except SplitJournalBroken:
-        _take_back(config)
+        hands.take_back(config)
         kept = f"{paths.RESOLUTIONS}/{config.id}.{time.strftime('%Y%m%d-%H%M%S')}.broken"
         journal.move(config.id, kept)
         down.release(config.id)
@@ -46,7 +43,7 @@ def abandon(config: StorageConfig) -> tuple[str, str]:
     if current is None:
         raise SplitRefused(storage=config.id, cause="none was begun here", remedy="There is nothing to give up")
     if current.told:
-        _take_back(config)
+        hands.take_back(config)
     now = hands.NodeHands(config).look(current)
     if (refusal := refuse(current, now)) is not None:
         raise SplitRefused(storage=config.id, cause=refusal.cause, remedy=refusal.remedy)
@@ -77,20 +74,11 @@ def left(config: StorageConfig, current: Journal, now: Situation) -> str:
         )
     if now.mounted:
         return f"{current.discard}'s copy is as it was, and mounted. {preserved}"
+    up = f"'drbdadm up {config.resource}', " if now.disk is None else ""
     return (
-        f"{current.discard}'s copy is as it was, and not mounted; while the two are apart it is mounted by hand only ('drbdadm up "
-        f"{config.resource}', 'drbdadm primary {config.resource}', 'mount -t ocfs2 DEVICE {config.path}'). {preserved}"
+        f"{current.discard}'s copy is as it was, and not mounted; while the two are apart it is mounted by hand only ({up}'drbdadm "
+        f"primary {config.resource}', 'mount -t ocfs2 DEVICE {config.path}'). {preserved}"
     )
-
-
-def _take_back(config: StorageConfig) -> None:
-    """DRBD would discard this copy as soon as the other node comes, and 9 does not forget that by a disconnect: only by being
-    taken down. Where the two have met already there is nothing to take back."""
-    state = look.drbd_state(config.resource)
-    drbd = drbd_facts(state, config.resource, config.volume)
-    waits = drbd is not None and any(not peer.connected for peer in drbd.peers)
-    if waits and drbd is not None and drbd.role == "Secondary":
-        command.run(commands.down(config.resource), timeout=_SECONDS)
 
 
 def _make_writable(config: StorageConfig) -> None:

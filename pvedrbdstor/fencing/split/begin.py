@@ -10,11 +10,11 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.generation_ids import same_base
 from pvedrbdstor.drbd.metadata import Range, merged
 from pvedrbdstor.errors import SplitRefused
-from pvedrbdstor.fencing.split import copies, hands, investigate, look, preserve, verify
+from pvedrbdstor.fencing.split import copies, hands, investigate, look, preserve, snapshot, verify
 from pvedrbdstor.fencing.split.compare import lost_here, shown
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.judge import Case
-from pvedrbdstor.fencing.split.plan import Refusal
+from pvedrbdstor.fencing.split.plan import Refusal, in_use
 from pvedrbdstor.fencing.split.report import Report
 from pvedrbdstor.fencing.split.steps import Preserve, Step
 from pvedrbdstor.mirror.facts import drbd_facts
@@ -47,8 +47,8 @@ def begin(config: StorageConfig, *, keep: str | None, folder: str | None, other_
         choice = preserve.choose(
             storage=config.id,
             stamp=preserve.stamp(began),
-            volume=None if folder is not None else preserve.volume_of(device),
-            changed=sum(length for _, length in (*own.blocks, *(report.other.blocks if report.other else ()))),
+            volume=None if folder is not None else snapshot.volume_of(device),
+            marked=merged([*own.blocks, *(report.other.blocks if report.other else ())]),
             folder=folder,
             unfit=copies.unfit(folder) if folder is not None else None,
             room=copies.room(folder) if folder is not None else 0,
@@ -136,11 +136,7 @@ def refuse(
             "Set 'verify-alg' in net { } of the resource on both nodes ('drbdadm adjust'), e.g. crc32c",
         )
     if users:
-        shown_ = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
-        return Refusal(
-            f"storage '{storage}' is in use on {own.node}, the side to lose, by {shown_}",
-            "Shut those guests down here first ('qm shutdown', 'pct shutdown'), so that they stop writing what will be discarded",
-        )
+        return in_use(storage, own.node, users)
     return None
 
 

@@ -23,8 +23,8 @@ from pvedrbdstor.mirror import mountinfo
 PART = "part"
 _SYNC_BYTES = 256 << 20
 """Written between two times that they are brought to the disk, so that no single one takes long."""
-SPARE = 64 << 20
-"""Bytes to be left free on the file system of the copies."""
+_SPARE_MOST, _SPARE_PART = 1 << 30, 20
+"""To be left free on the file system of the copies, which may be the node's own: a GiB, or a twentieth of a small one."""
 _ZERO = bytes(CHUNK)
 _T = TypeVar("_T")
 _ELSEWHERE = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "ocfs2", "gfs2", "9p")
@@ -55,7 +55,8 @@ def unfit(folder: str) -> str | None:
 def room(folder: str) -> int:
     """Bytes that copies may take there. Raises OSError."""
     found = os.statvfs(folder)
-    return max(0, found.f_bavail * found.f_frsize - SPARE)
+    spare = min(_SPARE_MOST, found.f_blocks * found.f_frsize // _SPARE_PART)
+    return max(0, found.f_bavail * found.f_frsize - spare)
 
 
 def copying(root_fd: int, path: str, folder: str) -> Generator[int, None, Copied]:

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from pvedrbdstor.errors import Error, SplitRefused, SplitStepFailed
 from pvedrbdstor.faultpoints import reach
+from pvedrbdstor.fencing.split import replication
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Action, Done, Refusal, Situation, next_step
 from pvedrbdstor.fencing.split.resync import STALL_SECONDS, Stall
@@ -19,9 +20,6 @@ _PAUSE = 0.5
 _REPEATS = 5
 _T = TypeVar("_T")
 _WAITING = (Step.KEEPER, Step.RESYNC)
-_COMING = ("SyncTarget", "PausedSyncT", "WFSyncUUID")
-"""DRBD takes over the other node's data."""
-_VERIFYING = ("VerifyS", "VerifyT")
 
 
 class Hands(Protocol):
@@ -116,7 +114,7 @@ class _Run:
         before = self.journal
         if self.journal.doing is not step:
             self.journal = self.journal.begin(step)
-        if now.replication in _COMING and Step.RESYNC not in self.journal.done:
+        if now.replication in replication.COMING and Step.RESYNC not in self.journal.done:
             self.journal = replace(self.journal, done=self.journal.done | {Step.RESYNC})
         if self.journal != before:
             self._hands.save(self.journal)
@@ -135,7 +133,7 @@ class _Run:
                 f"{keep}'. DRBD here still waits for it, and takes over its data when it comes, also without this command; "
                 "'--abandon' takes that back"
             )
-        moves = None if now.replication in _VERIFYING else now.out_of_sync or 0
+        moves = None if now.replication in replication.VERIFYING else now.out_of_sync or 0
         if step is Step.RESYNC and self._stall.seen(moves, clock):
             paused = "it is paused ('drbdadm resume-sync')" if now.replication == "PausedSyncT" else "look at the link"
             return f"nothing was copied for {STALL_SECONDS:.0f} s, with {moves} KiB left: {paused}. Look at 'dmesg' on both nodes"

@@ -12,9 +12,21 @@ from pvedrbdstor.drbd import commands, devices, metadata
 from pvedrbdstor.drbd.events2 import State
 from pvedrbdstor.drbd.generation_ids import parse
 from pvedrbdstor.errors import CommandFailed, Error, SplitRefused, SplitStepFailed
-from pvedrbdstor.fencing.split import copies, evidence, investigate, journal, look, preserve, remote, seal, verify
+from pvedrbdstor.fencing.split import (
+    copies,
+    evidence,
+    investigate,
+    journal,
+    look,
+    preserve,
+    remote,
+    seal,
+    snapshot,
+    verify,
+)
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Situation
+from pvedrbdstor.fencing.split.side import Side
 from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
 from pvedrbdstor.mirror.bringup import down, holders
 from pvedrbdstor.mirror.bringup import execute as bringup
@@ -41,7 +53,7 @@ class NodeHands:
         self._config = config
         self._say, self._copied, self._left = say, copied, left
         self._asked_at, self._looked_at = -_ASK_AGAIN_SECONDS, 0.0
-        self._told = False
+        self._told = self._lost = False
 
     def look(self, journal: Journal) -> Situation:
         config = self._config
@@ -90,11 +102,19 @@ class NodeHands:
             self._ask_keeper(journal)
 
     def _guard_what_is_preserved(self, journal: Journal) -> None:
-        """A snapshot grows with each block that the resync overwrites; it is stopped before that is too much."""
-        if journal.preserve is not Preserve.SNAPSHOT:
+        """A snapshot grows with each block that the resync overwrites; it is stopped before that is too much. Once the snapshot is
+        lost there is nothing to stop it for: the other node's copy is the only whole one."""
+        if journal.preserve is not Preserve.SNAPSHOT or self._lost:
             return
-        origin = preserve.device_size(lower_device(self._config))
-        if (danger := preserve.danger(journal, origin)) is not None:
+        if snapshot.is_lost(journal.target):
+            self._lost = True
+            self._say(
+                f"snapshot {journal.target} IS LOST: it has overflowed, or is not there any more. What was overwritten on "
+                f"{journal.discard} until then cannot be had back; the resync goes on, as only its end is a whole copy."
+            )
+            return
+        device = lower_device(self._config)
+        if (danger := snapshot.danger(journal, device, preserve.device_size(device))) is not None:
             command.run(commands.pause_sync(self._config.resource), timeout=_SECONDS, check=False)
             remedy = (
                 f"The resync is paused: give it room ('lvextend'), then 'drbdadm resume-sync {self._config.resource}'"
@@ -144,7 +164,10 @@ class NodeHands:
         command.run(["mount", "-o", "remount,ro", self._config.path], timeout=_SECONDS)
 
     def _copy(self, journal: Journal) -> Journal:
-        return preserve.copy_files(journal, self._config, self._copied)
+        copied = preserve.copy_files(journal, self._config, self._copied)
+        if gone := sorted({*journal.files} - {*copied.files}):
+            self._say(f"removed here since the plan was made, and so not copied: {', '.join(gone)}.")
+        return copied
 
     def _down(self, journal: Journal) -> Journal:
         """What was copied from the mount is sealed with the same breath: the unmount itself is the last that may write."""
@@ -164,7 +187,7 @@ class NodeHands:
         return replace(journal, seal=now)
 
     def _snapshot(self, journal: Journal) -> None:
-        preserve.snapshot(journal, lower_device(self._config))
+        snapshot.make(journal, lower_device(self._config))
 
     def _image(self, journal: Journal) -> Journal:
         return preserve.copy_device(journal, lower_device(self._config), self._copied, size=self._size())
@@ -197,7 +220,7 @@ class NodeHands:
         self._say(
             f"this node's copy may have been written since: it is preserved anew; {journal.target} stays where it is."
         )
-        return journal.anew()
+        return self._anew(journal)
 
     def _is_as_it_was(self, journal: Journal) -> bool:
         device = lower_device(self._config)
@@ -211,12 +234,20 @@ class NodeHands:
         return preserve.differs_from_device(journal, device, self._size(), self._copied) is None
 
     def _anew(self, journal: Journal) -> Journal:
+        """Until that is preserved DRBD must have no order to discard it."""
+        if journal.told:
+            take_back(self._config)
         return journal.anew()
 
     def _discard(self, journal: Journal) -> Journal:
         self._may_connect()
         down.hold(self._config.id)
-        journal = replace(journal, keeper=self._keeper(journal))
+        other = self._keeper(journal)
+        if (
+            other is not None and other.ids is not None
+        ):  # the copy to keep as it is by now: its node may have been restarted
+            journal = replace(journal, keeper=other.ids.current)
+        self._has_room(journal, other)
         if not self._sealed(journal, self._state()):
             raise SplitStepFailed(
                 storage=journal.storage, step=Step.DISCARD.value, detail="this node has just written to its copy"
@@ -224,23 +255,39 @@ class NodeHands:
         command.run(commands.connect_discarding(self._config.resource), timeout=_SECONDS)
         return journal
 
-    def _keeper(self, journal: Journal) -> int | None:
-        """The copy to keep as it is by now: its node may have been restarted since. Raises SplitRefused."""
+    def _keeper(self, journal: Journal) -> Side | None:
+        """What the node to keep says now; None where it cannot be asked. Raises SplitRefused."""
         try:
             other = remote.side(journal.keep, journal.storage)
         except Error:
-            return journal.keeper
+            return None
         if other.resolving is not None:
             cause, remedy = investigate.decided_otherwise(journal.storage, journal.keep, other.resolving)
             raise SplitRefused(storage=journal.storage, cause=cause, remedy=remedy)
-        return other.ids.current if other.ids is not None else journal.keeper
+        return other
+
+    def _has_room(self, journal: Journal, other: Side | None) -> None:
+        """A snapshot that was made hours ago may not hold any more what the other node has written until now. Raises SplitRefused."""
+        if journal.preserve is not Preserve.SNAPSHOT:
+            return
+        device = lower_device(self._config)
+        sure, perhaps = look.blocks(self._config)
+        marked = metadata.merged([*sure, *(perhaps or ()), *(other.blocks if other is not None else ())])
+        hints = perhaps is not None and (other is None or other.hint)
+        cause = snapshot.too_small(journal, device, preserve.device_size(device), marked, hints=hints)
+        if cause is not None:
+            remedy = (
+                f"Give it room ('lvextend') and run this again, or begin anew: 'pvedrbdstor split-brain resolve {journal.storage} "
+                "--start-over', with '--preserve-to DIR' where the volume group has no more"
+            )
+            raise SplitRefused(storage=journal.storage, cause=cause, remedy=remedy)
 
     def _connect(self, journal: Journal) -> None:
         self._may_connect()
         command.run(commands.connect(self._config.resource), timeout=_SECONDS)
 
-    def _compare(self, journal: Journal) -> None:
-        verify.compare(self._config, journal, self._say)
+    def _compare(self, journal: Journal) -> Journal:
+        return replace(journal, compared=verify.compare(self._config, journal, self._say))
 
     def _state(self) -> State:
         return look.drbd_state(self._config.resource)
@@ -270,6 +317,15 @@ _ACTIONS: dict[Step, Callable[[NodeHands, Journal], Journal | None]] = {
     Step.CONNECT: NodeHands._connect,
     Step.COMPARE: NodeHands._compare,
 }
+
+
+def take_back(config: StorageConfig) -> None:
+    """DRBD would discard this copy as soon as the other node comes, and 9 does not forget that by a disconnect: only by being
+    taken down. Where the two have met already there is nothing to take back. Raises CommandFailed, CommandTimeout."""
+    drbd = drbd_facts(look.drbd_state(config.resource), config.resource, config.volume)
+    waits = drbd is not None and any(not peer.connected for peer in drbd.peers)
+    if waits and drbd is not None and drbd.role == "Secondary":
+        command.run(commands.down(config.resource), timeout=_SECONDS)
 
 
 def users(path: str) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.drbd import blocks, commands
+from pvedrbdstor.drbd import commands
+from pvedrbdstor.drbd import config as drbd_config
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import BadRequest, CommandFailed, CommandTimeout, Error
 from pvedrbdstor.fencing.split import compare, look, remote
@@ -27,7 +28,6 @@ FILE_SECONDS, ANSWER_SECONDS = 3600.0, 600.0
 """The oldest word of the other node that will do: from a file, which somebody had to carry; as an answer, which may take a while."""
 AHEAD_SECONDS = 600.0
 _CLOCK_SECONDS = 10.0
-_HARMLESS = ("disconnect", "retry-connect", None)
 
 
 def investigate(config: StorageConfig, other_file: str | None = None, *, with_digests: bool = True) -> Report:
@@ -63,18 +63,18 @@ def peers(config: StorageConfig) -> tuple[str, ...]:
 
 
 def discarding_policies(config: StorageConfig) -> tuple[str, ...]:
-    """Settings with which DRBD would choose the copy to lose by itself, as they are written."""
-    top = blocks.parse(_dump(config))
-    owners = [
-        *(found for found in top.named("resource") if found.words[1:2] == (config.resource,)),
-        *top.named("common"),
-    ]
-    nets = [net for owner in owners for net in owner.named("net")]
-    return tuple(
-        f"{option} {value}"
-        for option in ("after-sb-0pri", "after-sb-1pri", "after-sb-2pri", "rr-conflict")
-        if (value := next((net.value(option) for net in nets if option in net.options), None)) not in _HARMLESS
-    )
+    """Settings with which DRBD would choose the copy to lose by itself: as they are written, which is what `drbdadm up` takes, and as
+    the kernel has them, which is what a mere connect takes on 9."""
+    written = drbd_config.discarding(_dump(config), config.resource)
+    return tuple(f"{option} {value}" for option, value in dict.fromkeys((*written, *_in_force(config))))
+
+
+def _in_force(config: StorageConfig) -> tuple[tuple[str, str], ...]:
+    answer = command.run(
+        commands.show(config.resource), timeout=_TOOL_SECONDS, check=False
+    )  # it fails while DRBD is down
+    running = drbd_config.parse_show(answer.stdout).get(config.resource)
+    return tuple(found for net in running.nets for found in net.discarding) if running is not None else ()
 
 
 def not_to_connect(config: StorageConfig) -> Refusal | None:
@@ -87,7 +87,8 @@ def not_to_connect(config: StorageConfig) -> Refusal | None:
     if policies := discarding_policies(config):
         return Refusal(
             f"DRBD is set to choose the copy to lose by itself when the two meet ({', '.join(policies)})",
-            "Set after-sb-0pri, after-sb-1pri, after-sb-2pri and rr-conflict to 'disconnect' in the resource's file on both nodes",
+            "Set after-sb-0pri, after-sb-1pri, after-sb-2pri and rr-conflict to 'disconnect' in each net { } of the resource's file that "
+            f"has them, and of the common one, on both nodes, and run 'drbdadm net-options {config.resource}' where DRBD is up",
         )
     return None
 
@@ -124,16 +125,19 @@ def _other(config: StorageConfig, own: Side, path: str | None) -> tuple[str | No
         side = remote.side(names[0], config.id)
     except Error as error:
         return names[0], None, remote.why_not(error)
-    against = not_its_word(own, side, names[0], time.time(), ANSWER_SECONDS)
+    against = not_its_word(own, side, names[0], time.time(), ANSWER_SECONDS, slack=AHEAD_SECONDS)
     if against is not None:
         return names[0], None, f"its answer will not do, as {against}"
     return names[0], side, None
 
 
-def not_its_word(own: Side, side: Side, name: str, now: float, oldest: float) -> str | None:
+def not_its_word(
+    own: Side, side: Side, name: str, now: float, oldest: float, slack: float = _CLOCK_SECONDS
+) -> str | None:
     """Why a side is not what the other node, of that name, has to say of this very split now; None where it is.
 
-    now: seconds since 1970. oldest: seconds of age up to which it will do. The clocks of the two nodes may differ.
+    now: seconds since 1970. oldest: seconds of age up to which it will do. slack: seconds by which it may seem to be from before
+    the split, as the clocks of the two nodes may differ: more for an answer to a question of now than for a file.
     """
     if side.node != name:
         return f"it is of node {side.node}, and DRBD's configuration names {name} as the other one"
@@ -144,7 +148,7 @@ def not_its_word(own: Side, side: Side, name: str, now: float, oldest: float) ->
         )
     age = now - side.at
     found = own.detected if own.detected is not None else own.since
-    if found is not None and side.at < found - _CLOCK_SECONDS:
+    if found is not None and side.at < found - slack:
         return f"it is {_aged(age)}, from before the split was found here"
     if not -AHEAD_SECONDS <= age <= oldest:
         return f"it is {_aged(age)}, by the clocks of both nodes"

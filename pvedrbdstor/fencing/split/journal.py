@@ -30,6 +30,7 @@ class Journal:
     the snapshot, in bytes. files: paths to copy. ranges: of the device, to be compared at the end. doing: the step begun last.
     done: those that have ended. seal: of this side before it was preserved. evidence: of what it was then, for when the seal is
     lost. told: DRBD was told to discard this copy, or may have been. given_up: earlier targets, which stay where they are.
+    compared: bytes that were compared on both disks in the end.
     """
 
     storage: str
@@ -50,6 +51,7 @@ class Journal:
     evidence: Evidence | None = None
     told: bool = False
     given_up: tuple[str, ...] = ()
+    compared: int = 0
 
     def begin(self, step: Step) -> Journal:
         return replace(self, doing=step, told=self.told or step is Step.DISCARD)

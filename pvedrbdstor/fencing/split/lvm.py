@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from pvedrbdstor.drbd.metadata import Range, merged
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]+)?")
 _FIELDS = "vg_name,lv_name,lv_size,vg_free,segtype,pool_lv"
-_POOL_FIELDS = "lv_size,data_percent,metadata_percent,lv_health_status"
+_POOL_FIELDS = "lv_size,data_percent,metadata_percent,lv_health_status,chunk_size"
 _SNAPSHOT_FIELDS = "lv_attr,origin,data_percent,lv_health_status"
 MIB, GIB = 1 << 20, 1 << 30
+CHUNK = 4096
+"""Bytes that a plain snapshot keeps for each place overwritten (lvcreate(8), --chunksize); a thin pool has its own, larger ones."""
+_THREATENED_FREE, _THREATENED_METADATA = GIB // 2, 90.0
 _METADATA_MAX = 45.0
 """Per cent of a pool's metadata. What a snapshot shares has one mapping for both; in the end every one may be there twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A thin pool. size: bytes. data, metadata: per cent in use. health: LVM's word, empty where nothing is wrong (lvs(8))."""
+    """A thin pool. size, chunk: bytes. data, metadata: per cent in use. health: LVM's word, empty where nothing is wrong (lvs(8))."""
 
     size: int
     data: float
     metadata: float
     health: str
+    chunk: int
 
     @property
     def free(self) -> int:
         return int(self.size * max(0.0, 100 - self.data) / 100)
+
+    @property
+    def threat(self) -> str | None:
+        """What is to be done something about at once: a pool that is full stops all its volumes, also guests' of other storages."""
+        if self.health:
+            return f"is not healthy ({self.health})"
+        if self.free < _THREATENED_FREE:
+            return f"has {self.free / GIB:.1f} GiB left"
+        if self.metadata > _THREATENED_METADATA:
+            return f"has {self.metadata:.0f} % of its metadata in use"
+        return None
 
     def unfit(self, change: int) -> str | None:
         """Why it cannot hold a snapshot of a volume of which so many bytes will be overwritten; None where it can."""
@@ -83,10 +101,11 @@ def ask_pool(volume: Volume) -> list[str]:
 
 def parse_pool(text: str) -> Pool | None:
     words = text.strip().split(";")
-    if len(words) != 4 or not _NUMBER.fullmatch(words[0]):
+    if len(words) != 5 or not _NUMBER.fullmatch(words[0]):
         return None
     try:
-        return Pool(int(words[0]), float(words[1]), float(words[2]), words[3])
+        pool = Pool(int(words[0]), float(words[1]), float(words[2]), words[3], int(words[4]))
+        return pool if pool.chunk > 0 else None
     except ValueError:
         return None
 
@@ -103,11 +122,23 @@ def snapshot_size(volume: Volume, changed: int, *, hints: bool) -> int | None:
     return room if hints and room >= 4 * changed + 4 * GIB else None
 
 
-def thin_unfit(volume: Volume, changed: int, *, hints: bool) -> str | None:
-    """Why the volume's thin pool cannot hold a snapshot of it; None where it can. A pool that runs full stops its volumes, too."""
+def thin_unfit(volume: Volume, marked: Sequence[Range], *, hints: bool) -> str | None:
+    """Why the volume's thin pool cannot hold a snapshot of it; None where it can. A pool that runs full stops its volumes, too.
+
+    marked: what will be overwritten of it, if hints: it is known whole.
+    """
     if volume.thin is None:
         return "LVM does not tell how full it is"
+    changed = in_chunks(marked, volume.thin.chunk)
     return volume.thin.unfit(min(changed, volume.size) if hints else volume.size)
+
+
+def in_chunks(ranges: Sequence[Range], chunk: int) -> int:
+    """Bytes of all the chunks that the ranges touch: a snapshot keeps nothing smaller."""
+    touched = [
+        (start // chunk * chunk, (-(-(start + length) // chunk) - start // chunk) * chunk) for start, length in ranges
+    ]
+    return sum(length for _, length in merged(touched))
 
 
 def create(volume: Volume, name: str, size: int) -> list[str]:

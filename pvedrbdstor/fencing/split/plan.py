@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pvedrbdstor.fencing.split import replication
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.steps import Preserve, Step
 
 _TRIES = 3
 _NO_DISK = ("Diskless", "Failed", "Detaching")
-_AWAY = ("SyncSource", "PausedSyncS", "WFBitMapS", "StartingSyncS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _in_step(journal: Journal, now: Situation) -> Next:
             f"{journal.discard}'s was preserved by this command",
             _close(journal),
         )
-    if Step.RESYNC in journal.done or journal.keeper is None or journal.keeper in now.known:
+    if Step.RESYNC in journal.done or (journal.told and journal.keeper is None) or journal.keeper in now.known:
         return Action(Step.COMPARE)
     return Refusal(
         f"both nodes are in sync, but nothing says that it is with {journal.keep}'s data: no resync from there was seen, and "
@@ -186,6 +186,12 @@ def _preserve(journal: Journal, now: Situation) -> Next:
     return Action(Step.CHECK)
 
 
+def takes_all(journal: Journal, now: Situation) -> bool:
+    """Whether the whole device will be copied where the plan was to copy files, which cannot be reached any more."""
+    copied = Step.COPY in journal.done and journal.seal is not None
+    return journal.preserve is Preserve.FILES and not journal.preserved and not copied and not now.mounted
+
+
 def _files_are_copied(journal: Journal, now: Situation) -> bool:
     """And nothing can have changed them since: this run has copied them, from the mount that is still there and read-only; or they
     were unmounted and sealed in one step."""
@@ -204,7 +210,7 @@ def _anew(journal: Journal, now: Situation) -> Next:
 
 
 def _while_connected(journal: Journal, now: Situation) -> Next:
-    if now.replication in _AWAY:
+    if now.replication in replication.AWAY:
         return Refusal(
             "DRBD copies this node's data to the other one, not the other way",
             f"If that is what you wanted, wait for it; else 'drbdadm disconnect' here at once. What this side had is at {_where(journal)}",
@@ -276,9 +282,14 @@ def _no_disk(journal: Journal, now: Situation) -> Refusal | None:
 
 
 def _in_use(journal: Journal, now: Situation) -> Refusal:
-    shown = ", ".join(now.users[:5]) + (f" and {len(now.users) - 5} more" if len(now.users) > 5 else "")
+    return in_use(journal.storage, journal.discard, now.users)
+
+
+def in_use(storage: str, discard: str, users: tuple[str, ...]) -> Refusal:
+    """By guests, or whatever else has it open on the node to lose."""
+    shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
     return Refusal(
-        f"storage '{journal.storage}' is in use on {journal.discard}, the side to lose, by {shown}",
+        f"storage '{storage}' is in use on {discard}, the side to lose, by {shown}",
         "Shut those guests down here first ('qm shutdown', 'pct shutdown'), so that they stop writing what will be discarded",
     )
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.errors import CommandFailed, CommandTimeout, SplitRefused, SplitStepFailed
-from pvedrbdstor.fencing.split import copies, look, lvm, manifest
+from pvedrbdstor.drbd.metadata import Range
+from pvedrbdstor.errors import SplitRefused, SplitStepFailed
+from pvedrbdstor.fencing.split import copies, look, lvm, manifest, snapshot
 from pvedrbdstor.fencing.split.compare import shown
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.manifest import Manifest
@@ -19,10 +19,6 @@ from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.side import FileState, Side
 from pvedrbdstor.fencing.split.steps import Preserve, Step
 
-_LVM_SECONDS = 120.0
-DEVICES = "/dev"
-_FULL = 80.0
-"""Per cent of a plain snapshot, from where it may overflow before anybody looks again."""
 _MARGIN_NS = 60 * 10**9
 """Clocks of two nodes, and a file whose writes were on their way when the copies parted."""
 
@@ -42,7 +38,7 @@ def choose(
     storage: str,
     stamp: str,
     volume: lvm.Volume | None,
-    changed: int,
+    marked: Sequence[Range],
     folder: str | None,
     unfit: str | None,
     room: int,
@@ -52,8 +48,8 @@ def choose(
 ) -> Choice | Refusal:
     """A snapshot unless a folder was named, and then the changed files, or all of the device where nothing is mounted.
 
-    changed: bytes that the resync will overwrite, if hints: both sides' bitmaps are known whole. unfit: what is against the folder. room: bytes free there. files: bytes of the
-    changed files, None while they cannot be read. device: bytes of the lower device.
+    marked: what the resync will overwrite, if hints: both sides' bitmaps are known whole. unfit: what is against the folder. room:
+    bytes free there. files: bytes of the changed files, None while they cannot be read. device: bytes of the lower device.
     """
     name_one = (
         f"Name a folder on a local disk: '--preserve-to DIR', with {shown(device if files is None else files)} of room"
@@ -61,7 +57,7 @@ def choose(
     if folder is None:
         if volume is None:
             return Refusal("the lower device is no logical volume, so that no snapshot can be made of it", name_one)
-        return _snapshot(volume, f"{volume.group}/{volume.name}-split-{stamp}", changed, hints, name_one)
+        return _snapshot(volume, f"{volume.group}/{volume.name}-split-{stamp}", marked, hints, name_one)
     if unfit is not None:
         return Refusal(f"what will be lost cannot be preserved in {folder}: {unfit}", name_one)
     needed = device if files is None else files
@@ -72,14 +68,14 @@ def choose(
     return Choice(how, os.path.join(os.path.abspath(folder), f"{storage}-split-{stamp}"), needed=needed)
 
 
-def _snapshot(volume: lvm.Volume, target: str, changed: int, hints: bool, else_: str) -> Choice | Refusal:
+def _snapshot(volume: lvm.Volume, target: str, marked: Sequence[Range], hints: bool, else_: str) -> Choice | Refusal:
     if volume.pool:
-        against = lvm.thin_unfit(volume, changed, hints=hints)
+        against = lvm.thin_unfit(volume, marked, hints=hints)
         if against is None:
             return Choice(Preserve.SNAPSHOT, target)
         cause = f"thin pool '{volume.group}/{volume.pool}' cannot hold a snapshot of what will be lost: {against}"
         return Refusal(cause, f"See to the pool, or preserve it elsewhere. {else_}")
-    size = lvm.snapshot_size(volume, changed, hints=hints)
+    size = lvm.snapshot_size(volume, lvm.in_chunks(marked, lvm.CHUNK), hints=hints)
     if size is not None:
         return Choice(Preserve.SNAPSHOT, target, size)
     cause = (
@@ -91,90 +87,50 @@ def _snapshot(volume: lvm.Volume, target: str, changed: int, hints: bool, else_:
 
 
 def to_copy(own: Side, other: Side | None) -> tuple[FileState, ...]:
-    """The files this side may have changed: by the bitmap, by their time, or because the other side does not have them so."""
-    if not own.hint:
-        return own.files
+    """The files this side may have changed: by the bitmap, by their time, or because the other side does not have them so.
+
+    Times tell of what lies on old blocks: a clone or a rollback is a reflink. Where nobody knows since when, the other side's times
+    must do, and without those every file may have changed.
+    """
     theirs = {file.path: file for file in other.files} if other is not None and other.mounted else None
-    since = (own.since * 1e9 if own.since is not None else own.at * 1e9) - _MARGIN_NS
+    if not own.hint or (own.since is None and theirs is None):
+        return own.files
+    since = own.since * 1e9 - _MARGIN_NS if own.since is not None else None
     return tuple(
         file
         for file in own.files
         if file.changed
-        or file.touched >= since
-        or (theirs is not None and (file.path not in theirs or theirs[file.path].size != file.size))
+        or (since is not None and file.touched >= since)
+        or (theirs is not None and not _is_so_there(file, theirs.get(file.path), by_time=since is None))
     )
 
 
-def volume_of(device: str) -> lvm.Volume | None:
-    """The logical volume that a device is; None for anything else, and where there is no LVM."""
-    answer = _lvs(lvm.ask(device))
-    volume = lvm.parse(answer) if answer is not None else None
-    if volume is None or not volume.pool:
-        return volume
-    pool = _lvs(lvm.ask_pool(volume))
-    return replace(volume, thin=lvm.parse_pool(pool) if pool is not None else None)
-
-
-def _lvs(line: list[str]) -> str | None:
-    try:
-        answer = command.run(line, timeout=_LVM_SECONDS, check=False)
-    except (CommandFailed, CommandTimeout):
-        return None
-    return answer.stdout if answer.status == 0 else None
+def _is_so_there(file: FileState, other: FileState | None, *, by_time: bool) -> bool:
+    if other is None or other.size != file.size:
+        return False
+    return not by_time or other.identity == file.identity
 
 
 def is_there(journal: Journal) -> bool:
     """Whether what was preserved can still be had."""
     if journal.preserve is not Preserve.SNAPSHOT:
         return manifest.are_there(journal.target)
-    answer = _lvs(lvm.ask_snapshot(journal.target))
-    return answer is not None and lvm.is_sound(answer)
-
-
-def danger(journal: Journal, origin: int) -> str | None:
-    """What threatens, or has spoilt, what is preserved while the resync overwrites this side, in words; None where nothing does.
-
-    origin: bytes of the lower device: a plain snapshot that is as large may fill up, and never overflows.
-    """
-    if journal.preserve is not Preserve.SNAPSHOT:
-        return None
-    answer = _lvs(lvm.ask_snapshot(journal.target))
-    if answer is None or not lvm.is_sound(answer):
-        return f"snapshot {journal.target} is lost: it has overflowed, or is not active any more"
-    filled = lvm.filled(answer)
-    if filled is not None and filled >= _FULL and journal.size < lvm.full_snapshot(origin):
-        return f"snapshot {journal.target} is {filled:.0f} % full, and is lost when it overflows"
-    return None
-
-
-def snapshot(journal: Journal, device: str) -> None:
-    """Make it, unless a try before a crash did. Raises SplitStepFailed, CommandFailed, CommandTimeout."""
-    if is_there(journal):
-        return
-    volume = volume_of(device)
-    if volume is None:
-        raise _failed(journal, Step.SNAPSHOT, f"{device} is no logical volume any more")
-    if volume.pool and (against := lvm.thin_unfit(volume, 0, hints=True)) is not None:
-        raise _failed(journal, Step.SNAPSHOT, f"thin pool '{volume.group}/{volume.pool}': {against}")
-    name = journal.target.partition("/")[2]
-    command.run(lvm.create(volume, name, journal.size), timeout=_LVM_SECONDS)
+    return snapshot.is_there(journal.target)
 
 
 def copy_files(journal: Journal, config: StorageConfig, progress: copies.Progress) -> Journal:
     """Copy what this side has changed by now. What an earlier try has copied, and nobody has changed since, is there already.
 
-    The file system is read-only by now: what was to be copied cannot have gone, and nothing may change until all is copied.
-    Raises SplitRefused, SplitStepFailed, NotAnswering, OSError.
+    The file system is read-only by now: nothing may change until all is copied. What was removed here since the plan was made is not
+    there to be lost. Raises SplitRefused, SplitStepFailed, NotAnswering, OSError.
     """
     own = look.look(config, with_digests=False)
+    if not own.mounted:
+        raise _failed(journal, Step.COPY, f"{config.path} is not mounted, or does not answer")
     present = {file.path: file for file in own.files}
-    gone = sorted(set(journal.files) - present.keys())
-    if not own.mounted or gone:
-        detail = (
-            f"{gone[0]} is not there any more" if own.mounted else f"{config.path} is not mounted, or does not answer"
-        )
-        raise _failed(journal, Step.COPY, detail)
-    wanted = sorted({*journal.files, *(file.path for file in to_copy(own, None))})
+    since = own.since if own.since is not None else journal.began
+    later = to_copy(replace(own, since=since), None)
+    wanted = sorted({*(path for path in journal.files if path in present), *(file.path for file in later)})
     copies.prepare(journal.target)
     copied = {
         path: found
@@ -218,7 +174,7 @@ def copy_device(journal: Journal, device: str, progress: copies.Progress, *, siz
     """
     size = device_size(device) if size is None else size
     copies.prepare(journal.target)
-    _check_room(journal, size)
+    _check_room(journal, size, _INSTEAD_OF_FILES if journal.preserve is Preserve.FILES else "")
     copied = copies.copy_device(device, size, journal.target, progress)
     manifest.write_manifest(journal.target, Manifest(device=copied))
     return replace(journal, preserve=Preserve.DEVICE)
@@ -256,9 +212,7 @@ def differs_from_device(journal: Journal, device: str, size: int, progress: copi
         case Preserve.FILES:
             raise ValueError("copies of files cannot be compared with a device")
         case Preserve.SNAPSHOT:
-            if not is_there(journal):
-                return f"{journal.target} is not there, or not whole"
-            return _snapshot_differs(journal.target, device, size, progress)
+            return snapshot.differs(journal.target, device, size, progress)
         case _:
             found = manifest.read_manifest(journal.target)
             if found is None or found.device is None:
@@ -268,14 +222,6 @@ def differs_from_device(journal: Journal, device: str, size: int, progress: copi
             if copies.digest_of(device, size, progress) != found.device.digest:
                 return f"{device} has other data than when it was copied to {journal.target}"
             return None
-
-
-def _snapshot_differs(target: str, device: str, size: int, progress: copies.Progress) -> str | None:
-    place = f"{DEVICES}/{target}"
-    if not os.path.exists(place):
-        command.run(lvm.activate(target), timeout=_LVM_SECONDS)
-    at = copies.first_difference(place, device, size, progress)
-    return None if at is None else f"{device} has other data than {target}, from byte {at} on"
 
 
 def device_size(device: str) -> int:
@@ -296,10 +242,16 @@ def _failed(journal: Journal, step: Step, detail: str) -> SplitStepFailed:
     return SplitStepFailed(storage=journal.storage, step=step.value, detail=detail)
 
 
-def _check_room(journal: Journal, needed: int) -> None:
-    """Of a folder that is there."""
+_INSTEAD_OF_FILES = (
+    ". The files alone, which need less, can be copied only while the storage is mounted here: give this resolution up ('--abandon', "
+    "which says how to mount by hand), mount it, and begin again"
+)
+
+
+def _check_room(journal: Journal, needed: int, otherwise: str = "") -> None:
+    """Of a folder that is there. otherwise: what else can be done."""
     free = copies.room(journal.target)
     if free < needed:
         cause = f"{journal.target} has room for {shown(free)}, and what will be lost needs {shown(needed)}"
-        remedy = f"Make room there and run 'pvedrbdstor split-brain resolve {journal.storage}' again"
+        remedy = f"Make room there and run 'pvedrbdstor split-brain resolve {journal.storage}' again{otherwise}"
         raise SplitRefused(storage=journal.storage, cause=cause, remedy=remedy)

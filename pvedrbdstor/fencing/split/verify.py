@@ -12,6 +12,7 @@ from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import SplitStepFailed
 from pvedrbdstor.fencing.split import look
 from pvedrbdstor.fencing.split.journal import Journal
+from pvedrbdstor.fencing.split.replication import VERIFYING
 from pvedrbdstor.fencing.split.resync import STALL_SECONDS, Stall, Watch
 from pvedrbdstor.fencing.split.steps import Step
 from pvedrbdstor.mirror.facts import Drbd, drbd_facts
@@ -44,8 +45,8 @@ def parts(ranges: Sequence[Range], size: int, most: int = PARTS_MAX) -> list[Ran
     return [(first, last) for first, last in whole]
 
 
-def compare(config: StorageConfig, journal: Journal, say: Callable[[str], None]) -> None:
-    """Raises SplitStepFailed where the disks differ, or where nothing could be compared to the end.
+def compare(config: StorageConfig, journal: Journal, say: Callable[[str], None]) -> int:
+    """Bytes that were compared. Raises SplitStepFailed where the disks differ, or where nothing could be compared to the end.
 
     What a guest on the other node writes in that moment may be found different (drbdadm(8), verify): what was found is copied
     anew by a reconnect, which this Secondary can afford, and compared once more.
@@ -55,7 +56,7 @@ def compare(config: StorageConfig, journal: Journal, say: Callable[[str], None])
             "the disks were not compared: no 'verify-alg' is set in net { } of the resource. DRBD's resync alone says that they "
             "are equal."
         )
-        return
+        return 0
     if _differing(config, journal):
         say(
             "some blocks were found different, perhaps because they were just written: they are copied and compared again."
@@ -71,6 +72,8 @@ def compare(config: StorageConfig, journal: Journal, say: Callable[[str], None])
                 f"{journal.keep} just now may be the reason. What {journal.discard} had is still preserved ({journal.target}). Look at "
                 "both disks and at 'dmesg', and run it again; '--abandon' closes it without a comparison",
             )
+    _, _, size = _state(config, journal)
+    return sum(end - start for start, end in parts(journal.ranges, size))
 
 
 def _differing(config: StorageConfig, journal: Journal) -> int:
@@ -144,7 +147,7 @@ def _verified(config: StorageConfig, journal: Journal) -> Drbd:
     while True:
         drbd, _, _ = _state(config, journal)
         replication = drbd.peers[0].replication
-        if replication in ("VerifyS", "VerifyT"):
+        if replication in VERIFYING:
             quiet = time.monotonic()
         elif replication == "Established":
             return drbd
