@@ -1,0 +1,284 @@
+// The dialog that adds and edits storages of type 'drbdocfs2' in the web interface of Proxmox VE 8 and 9. It knows the
+// interface's own building blocks and what the storage plugin accepts; whether the mirror is there, the plugin says.
+//
+// Not strict: ExtJS finds a method's parent by its caller, which strict code hides. Nothing here may throw into the
+// page: where something is missing, or where PVE knows the type by itself, this file does nothing.
+(function () {
+    const TYPE = 'drbdocfs2';
+    const PANEL = 'DRBDOCFS2InputPanel';
+    const CLASS = `PVE.storage.${PANEL}`;
+    const BASE = 'PVE.panel.StorageBase';
+    const XTYPES = [
+        'textfield',
+        'displayfield',
+        'proxmoxtextfield',
+        'proxmoxintegerfield',
+        'proxmoxKVComboBox',
+        'pveContentTypeSelector',
+        'pvePreallocationSelector',
+    ];
+
+    // What is not there of all that the panel needs; undefined when nothing is missing.
+    let findMissing = function () {
+        if (typeof Ext === 'undefined' || typeof Ext.define !== 'function') {
+            return 'Ext';
+        }
+        let classes = Ext.ClassManager;
+        if (typeof classes?.get !== 'function' || typeof classes.getByAlias !== 'function') {
+            return 'Ext.ClassManager';
+        }
+        if (typeof gettext !== 'function') {
+            return 'gettext';
+        }
+        if (typeof PVE === 'undefined' || !PVE.Utils?.storageSchema) {
+            return 'PVE.Utils.storageSchema';
+        }
+        if (!classes.get(BASE)) {
+            return BASE;
+        }
+        return XTYPES.find((xtype) => !classes.getByAlias(`widget.${xtype}`));
+    };
+
+    // The rules are the plugin's, and tests/gui/agreed.json proves it of both. Each check answers true, or what to
+    // write instead; the answers are shown as HTML, so what the user wrote does not come back in them. A field that is
+    // left empty is not theirs to judge.
+
+    let checkResource = function (value) {
+        let name = value.trim();
+        if (value === '' || /^[a-zA-Z0-9][-a-zA-Z0-9_.+]{0,127}$/.test(name)) {
+            return true;
+        }
+        if (name === '') {
+            return gettext("Write the resource's name; 'drbdadm sh-resources' lists them.");
+        }
+        if (!/^[a-zA-Z0-9]/.test(name)) {
+            return gettext('Begin with a letter or a digit.');
+        }
+        if (/[^-a-zA-Z0-9_.+]/.test(name)) {
+            return gettext('Use letters, digits and - _ . + only.');
+        }
+        return gettext('Use 128 characters at most.');
+    };
+
+    let checkPath = function (value) {
+        let path = value.trim();
+        if (value === '') {
+            return true;
+        }
+        if (!path.startsWith('/')) {
+            return gettext("Write the whole path, beginning with '/'.");
+        }
+        if (/[^-/a-zA-Z0-9_.@]/.test(path)) {
+            return gettext('Use letters, digits and - _ . @ / only.');
+        }
+        let parts = path.split('/').filter((part) => part !== '' && part !== '.');
+        if (parts.length === 0) {
+            return gettext("Write a folder of its own, not the root folder '/'.");
+        }
+        if (parts.includes('..')) {
+            return gettext("Write the path without '..'.");
+        }
+        return true;
+    };
+
+    let checkVolume = function (value) {
+        let number = String(value).trim();
+        if (value === '' || (/^[0-9]+$/.test(number) && Number(number) <= 65535)) {
+            return true;
+        }
+        return gettext('Write a whole number from 0 to 65535, or nothing for volume 0.');
+    };
+
+    // The UUID as the plugin wants it. mounted.ocfs2 and tunefs.ocfs2 show it so, blkid in lower case with hyphens.
+    let plainUUID = (value) => value.trim().replace(/-/g, '').toUpperCase();
+
+    let checkUUID = function (value) {
+        if (value === '' || /^[0-9A-F]{32}$/.test(plainUUID(value))) {
+            return true;
+        }
+        return gettext("Write the 32 hexadecimal digits that 'mounted.ocfs2 -d' shows, or nothing.");
+    };
+
+    // Fills in the mount point PVE itself would choose while the ID is typed, until the user writes one of his own.
+    let suggestPath = function (idField, pathField) {
+        let suggested = pathField.getValue() ?? '';
+        idField.on('change', function (field, id) {
+            if ((pathField.getValue() ?? '') !== suggested || !/^[-a-zA-Z0-9_.]*$/.test(id ?? '')) {
+                return;
+            }
+            suggested = id ? `/mnt/pve/${id}` : '';
+            pathField.setValue(suggested);
+        });
+    };
+
+    let definePanel = function () {
+        Ext.define(CLASS, {
+            extend: BASE,
+
+            onGetValues: function (values) {
+                let me = this;
+
+                for (const name of ['path', 'drbdocfs2-resource', 'drbdocfs2-volume']) {
+                    if (typeof values[name] === 'string') {
+                        values[name] = values[name].trim();
+                    }
+                }
+                if (values['drbdocfs2-uuid']) {
+                    values['drbdocfs2-uuid'] = plainUUID(values['drbdocfs2-uuid']);
+                }
+                if (!me.isCreate) {
+                    delete values.path; // fixed: PVE refuses it even unchanged
+                }
+                return me.callParent([values]);
+            },
+
+            // A storage that never named its resource can still be changed otherwise: disabled, for one.
+            onSetValues: function (values) {
+                let me = this;
+
+                if (!values['drbdocfs2-resource']) {
+                    me.down('field[name=drbdocfs2-resource]').setAllowBlank(true);
+                }
+                return me.callParent([values]);
+            },
+
+            initComponent: function () {
+                let me = this;
+
+                let contents = ['images', 'rootdir', 'iso', 'vztmpl', 'backup', 'snippets'];
+                if (PVE.Utils.contentTypes?.import) {
+                    contents.push('import');
+                }
+
+                me.column1 = [
+                    {
+                        xtype: 'proxmoxtextfield',
+                        name: 'drbdocfs2-resource',
+                        fieldLabel: gettext('DRBD Resource'),
+                        allowBlank: false,
+                        blankText: gettext("Write the resource's name; 'drbdadm sh-resources' lists them."),
+                        validator: checkResource,
+                    },
+                    {
+                        xtype: me.isCreate ? 'textfield' : 'displayfield',
+                        name: 'path',
+                        value: '',
+                        fieldLabel: gettext('Mount Point'),
+                        allowBlank: false,
+                        blankText: gettext('Write where the file system is, or is to be, mounted on every node.'),
+                        htmlEncode: true,
+                        validator: checkPath,
+                    },
+                    {
+                        xtype: 'pveContentTypeSelector',
+                        name: 'content',
+                        cts: contents,
+                        value: ['images', 'rootdir'],
+                        multiSelect: true,
+                        fieldLabel: gettext('Content'),
+                        allowBlank: false,
+                    },
+                ];
+
+                me.columnB = [
+                    {
+                        xtype: 'displayfield',
+                        userCls: 'pmx-hint',
+                        value: me.isCreate
+                            ? gettext(
+                                  'Must exist first: the DRBD resource, dual-primary, with an OCFS2 file system on it,' +
+                                      ' and the package pvedrbdstor on every node.',
+                              )
+                            : gettext(
+                                  'Resource, volume and UUID say which file system is used. Changing them moves no data.',
+                              ),
+                    },
+                    {
+                        xtype: 'displayfield',
+                        value: gettext("Manual: 'man drbdocfs2' on the nodes, and /usr/share/doc/pvedrbdstor there."),
+                    },
+                ];
+
+                me.advancedColumn1 = [
+                    {
+                        xtype: 'proxmoxintegerfield',
+                        name: 'drbdocfs2-volume',
+                        fieldLabel: gettext('DRBD Volume'),
+                        emptyText: gettext('Default') + ' (0)',
+                        minValue: 0,
+                        allowBlank: true,
+                        deleteEmpty: !me.isCreate,
+                        validator: checkVolume,
+                    },
+                    {
+                        xtype: 'proxmoxtextfield',
+                        name: 'drbdocfs2-uuid',
+                        fieldLabel: gettext('OCFS2 UUID'),
+                        emptyText: me.isCreate
+                            ? gettext('Recorded by itself if mounted')
+                            : gettext('None recorded'),
+                        allowBlank: true,
+                        deleteEmpty: !me.isCreate,
+                        validator: checkUUID,
+                        autoEl: {
+                            tag: 'div',
+                            'data-qtip': gettext('With a UUID, no other file system is ever taken for this one.'),
+                        },
+                    },
+                ];
+
+                me.advancedColumn2 = [
+                    {
+                        xtype: 'pvePreallocationSelector',
+                        name: 'preallocation',
+                        fieldLabel: gettext('Preallocation'),
+                        allowBlank: false,
+                        deleteEmpty: !me.isCreate,
+                        value: '__default__',
+                    },
+                    {
+                        xtype: 'proxmoxKVComboBox',
+                        name: 'format',
+                        fieldLabel: gettext('Default Format'),
+                        comboItems: [
+                            ['__default__', gettext('Default') + ' (raw)'],
+                            ['raw', gettext('Raw disk image') + ' (raw)'],
+                            ['qcow2', gettext('QEMU image format') + ' (qcow2)'],
+                        ],
+                        allowBlank: false,
+                        deleteEmpty: !me.isCreate,
+                        value: '__default__',
+                    },
+                ];
+
+                me.callParent();
+
+                if (me.isCreate) {
+                    suggestPath(me.down('field[name=storage]'), me.down('field[name=path]'));
+                }
+            },
+        });
+    };
+
+    try {
+        if (typeof PVE !== 'undefined' && PVE.Utils?.storageSchema?.[TYPE]) {
+            return;
+        }
+        let missing = findMissing();
+        if (missing) {
+            throw new Error(`this Proxmox VE has no '${missing}'`);
+        }
+        definePanel();
+        if (!Ext.ClassManager.get(CLASS)) {
+            throw new Error(`'${CLASS}' was not defined`);
+        }
+        PVE.Utils.storageSchema[TYPE] = {
+            name: 'DRBD/OCFS2',
+            ipanel: PANEL,
+            faIcon: 'building',
+            backups: true,
+        };
+    } catch (err) {
+        console.warn(`pvedrbdstor: no dialog for storages of type ${TYPE}: ${err}`);
+    }
+})();
