@@ -96,6 +96,10 @@ subtest 'path: what PVE accepts for a folder, in canonical form' => sub {
     for my $bad ('/mnt/a b', '/mnt/x;rm', "/mnt/x\ny", 'mnt/x', '/mnt/(x)') {
         like(dies(sub { $check->($bad) }), qr/path|line feed/, 'refused: ' . $bad =~ s/\n/\\n/r);
     }
+    for my $bad ('//', '/./', '/mnt/../x', '/mnt/..') {
+        like(dies(sub { $check->($bad) }), qr/Write the mount point itself/, "refused: $bad");
+    }
+    is($check->('/..a/b..'), '/..a/b..', 'dots in a name are dots in a name');
     like(
         dies(sub { $plugin->check_config('ha', { path => '/x' }, 0, 1) }), qr/fixed/,
         'and it never changes'

@@ -70,6 +70,8 @@ subtest 'the UUID is recorded where the mirror is mounted' => sub {
         is($scfg->{'drbdocfs2-uuid'}, $change{'drbdocfs2-uuid'}, "untouched $case");
         is($backend->requests(), undef, "and nobody asked $case");
     }
+    $plugin->on_add_hook('ha', $scfg = scfg(nodes => {}));
+    is($scfg->{'drbdocfs2-uuid'}, $uuid, 'when an empty list means all nodes');
     $plugin->on_add_hook('ha', $scfg = scfg(nodes => { pve1 => 1 }));
     is($scfg->{'drbdocfs2-uuid'}, $uuid, 'when this node is listed');
 };
@@ -143,6 +145,11 @@ subtest 'updates' => sub {
 
     %config = (ha => scfg(nodes => { pve1 => 1 }), other => scfg(nodes => { pve2 => 1 }));
     like($full->({}, ['nodes']), qr/'other' already lies/, 'all nodes are more than its own');
+    like(
+        $full->({ nodes => $_ }, []), qr/'other' already lies/,
+        "as PVE's GUI says it: with an empty list"
+    ) for { }
+    , '';
     %config = (ha => scfg('drbdocfs2-volume' => 1), other => scfg(path => '/mnt/o'));
     like($full->({}, ['drbdocfs2-volume']), qr/'other' already lies/, 'no volume is volume 0');
     is($full->({}, ['content']), undef, 'what has nothing to do with it is not checked');

@@ -112,10 +112,14 @@ sub check_config {
     my $opts = $class->SUPER::check_config($section_id, $config, $create, $skip_schema_check);
     return $opts if !$create;
     die "illegal path for storage '$section_id': $opts->{path}."
-        . " Use letters, digits and - _ . @ / only\n"
+        . " Write an absolute path of letters, digits and - _ . @ / only\n"
         if $opts->{path} !~ m!\A/[-/a-zA-Z0-9_.@]+\z!;
     require File::Spec;
     $opts->{path} = File::Spec->canonpath($opts->{path});
+    # PVE takes both for a folder; the backend takes neither, and would say so only after the adding.
+    die "illegal path for storage '$section_id': $opts->{path}."
+        . " Write the mount point itself, without '..', and not the root folder\n"
+        if $opts->{path} eq '/' || $opts->{path} =~ m!/\.\.(?:/|\z)!;
     return $opts;
 }
 

@@ -37,8 +37,8 @@ sub demand_resource {
     my ($storeid, $scfg) = @_;
 
     my $resource = $scfg->{'drbdocfs2-resource'};
-    die "storage '$storeid' needs to know the DRBD resource it lies on:"
-        . " give --drbdocfs2-resource NAME ('drbdadm sh-resources' lists them)\n"
+    die "storage '$storeid' needs to know the DRBD resource it lies on: fill in its name,"
+        . " with pvesm give --drbdocfs2-resource NAME ('drbdadm sh-resources' lists them)\n"
         if !defined($resource) || $resource eq '';
     return;
 }
@@ -97,13 +97,14 @@ sub _share_a_node {
     return scalar(grep { $right->{$_} } keys %{$left});
 }
 
-# The nodes of a section as a hash, whatever PVE hands over; nothing where all nodes are meant.
+# The nodes of a section as a hash, whatever PVE hands over; nothing where all nodes are meant. The
+# GUI's Edit always sends the nodes, and 'all' as an empty list.
 sub _nodes {
     my ($scfg) = @_;
 
-    my $nodes = $scfg->{nodes};
-    return $nodes if ref($nodes) || !$nodes;
-    return { map { $_ => 1 } split(/[\s,;]+/, $nodes) };
+    my $nodes = $scfg->{nodes} || {};
+    $nodes = { map { $_ => 1 } split(/[\s,;]+/, $nodes) } if !ref($nodes);
+    return %{$nodes} ? $nodes : undef;
 }
 
 1;
