@@ -180,18 +180,18 @@
                     },
                 ];
 
+                let before = gettext(
+                    'Must exist first: the DRBD resource, dual-primary, with an OCFS2 file system on it,'
+                    + ' and the package pvedrbdstor on every node.',
+                );
+                let meaning = gettext(
+                    'Resource, volume and UUID say which file system is used. Changing them moves no data.',
+                );
                 me.columnB = [
                     {
                         xtype: 'displayfield',
                         userCls: 'pmx-hint',
-                        value: me.isCreate
-                            ? gettext(
-                                  'Must exist first: the DRBD resource, dual-primary, with an OCFS2 file system on it,' +
-                                      ' and the package pvedrbdstor on every node.',
-                              )
-                            : gettext(
-                                  'Resource, volume and UUID say which file system is used. Changing them moves no data.',
-                              ),
+                        value: me.isCreate ? before : meaning,
                     },
                     {
                         xtype: 'displayfield',

@@ -213,7 +213,8 @@ test('a storage without a resource can be edited, one with a resource not lose i
 
 test('a hint says what must exist first and where the manual is', () => {
     let hints = adding().columnB.map((field) => field.value).join(' ');
-    for (const word of ['DRBD resource', 'dual-primary', 'OCFS2', 'every node', 'man drbdocfs2', '/usr/share/doc/pvedrbdstor']) {
+    let exists = ['DRBD resource', 'dual-primary', 'OCFS2', 'pvedrbdstor on every node'];
+    for (const word of [...exists, 'man drbdocfs2', '/usr/share/doc/pvedrbdstor']) {
         assert.ok(hints.includes(word), word);
     }
 });
