@@ -56,3 +56,22 @@ need_venv() {
         cp "$1" .venv/requirements
     fi
 }
+
+# need_node: node(1) and npm(1). Where they come from elsewhere, Debian's packages would conflict with them.
+need_node() {
+    command -v node >/dev/null && command -v npm >/dev/null && return
+    need tools/packages-js.txt
+}
+
+# need_eslint: the linter for JavaScript, which Debian has too old, pinned with all it needs, in .cache/js.
+need_eslint() {
+    need_node
+    if ! cmp -s tools/js/package-lock.json .cache/js/installed; then
+        echo "dev: installing eslint into .cache/js" >&2
+        rm -rf .cache/js
+        mkdir -p .cache/js
+        cp tools/js/package.json tools/js/package-lock.json .cache/js/
+        npm ci --prefix .cache/js --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >&2
+        cp tools/js/package-lock.json .cache/js/installed
+    fi
+}

@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
 VENV = ROOT / ".venv" / "bin"
+ESLINT = ROOT / ".cache" / "js" / "node_modules" / ".bin" / "eslint"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,15 @@ def count_prove(_report: Path, output: str) -> Counts:
     return Counts(total - failed, failed)
 
 
+def count_tap(_report: Path, output: str) -> Counts:
+    """Cases in the summary that `node --test` ends its TAP with."""
+    said = dict(re.findall(r"^# (pass|fail|cancelled|skipped|todo) (\d+)$", output, re.MULTILINE))
+    of = {word: int(number) for word, number in said.items()}
+    return Counts(
+        of.get("pass", 0), of.get("fail", 0) + of.get("cancelled", 0), of.get("skipped", 0) + of.get("todo", 0)
+    )
+
+
 def shell_files() -> list[str]:
     """Every shell script of ours: by its name, its first line, or its place among the package's scripts."""
     found = []
@@ -104,11 +114,17 @@ def lint_stages() -> list[Stage]:
         Stage("mypy", [str(VENV / "mypy"), "--python-executable", PYTHON], 300),
         Stage("shellcheck", ["shellcheck", "--external-sources", *shell_files()], 120),
         Stage("perl lint", ["tests/perl/lint"], 300),
+        Stage("eslint", [str(ESLINT), "--config", "tools/js/eslint.config.js", "--max-warnings=0", "."], 120),
     ]
 
 
 def pytest(report: Path, *arguments: str) -> list[str]:
     return [PYTHON, "-m", "pytest", "-q", "--durations=5", "-p", "no:cacheprovider", f"--junitxml={report}", *arguments]
+
+
+def javascript_tests() -> list[str]:
+    """By name: versions of node differ in what a folder means to `node --test`."""
+    return [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/gui/*.test.js"))]
 
 
 def test_stages(report: Path, *, fast: bool) -> list[Stage]:
@@ -120,6 +136,7 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
             count_junit,
         ),
         Stage("perl", ["tests/perl/run"], 600, count_prove),
+        Stage("javascript", ["node", "--test", "--test-reporter=tap", *javascript_tests()], 120, count_tap),
     ]
     if not fast:
         stages += [

@@ -40,6 +40,20 @@ def test_prove_is_counted_over_all_its_runs(runner: ModuleType, tmp_path: Path) 
     assert runner.count_prove(tmp_path, output) == runner.Counts(passed=44, failed=3)
 
 
+def test_tap_counts_cancelled_as_failed_and_todo_as_skipped(runner: ModuleType, tmp_path: Path) -> None:
+    output = "# Subtest: x\nok 1 - x\n1..9\n# tests 11\n# suites 0\n# pass 5\n# fail 2\n# cancelled 1\n# skipped 2\n# todo 1\n"
+    assert runner.count_tap(tmp_path, output) == runner.Counts(passed=5, failed=3, skipped=3)
+
+
+def test_no_tap_counts_nothing(runner: ModuleType, tmp_path: Path) -> None:
+    assert runner.count_tap(tmp_path, "node: bad option\n") == runner.Counts()
+
+
+def test_javascript_is_tested_without_the_lab_too(runner: ModuleType, tmp_path: Path) -> None:
+    (stage,) = (stage for stage in runner.test_stages(tmp_path, fast=True) if stage.name == "javascript")
+    assert any(argument.endswith(".test.js") for argument in stage.command)
+
+
 def test_a_stage_that_dies_without_a_failed_case_counts_as_one(runner: ModuleType, tmp_path: Path) -> None:
     outcome = runner.run(runner.Stage("dies", ["false"], 10), tmp_path / "report")
     assert (outcome.status, outcome.failed) == (1, 1)
