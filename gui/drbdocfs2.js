@@ -43,13 +43,15 @@
     // write instead; the answers are shown as HTML, so what the user wrote does not come back in them. A field that is
     // left empty is not theirs to judge.
 
+    let nameTheResource = () => gettext("Write the resource's name; 'drbdadm sh-resources' lists them.");
+
     let checkResource = function (value) {
         let name = value.trim();
         if (value === '' || /^[a-zA-Z0-9][-a-zA-Z0-9_.+]{0,127}$/.test(name)) {
             return true;
         }
         if (name === '') {
-            return gettext("Write the resource's name; 'drbdadm sh-resources' lists them.");
+            return nameTheResource();
         }
         if (!/^[a-zA-Z0-9]/.test(name)) {
             return gettext('Begin with a letter or a digit.');
@@ -99,6 +101,115 @@
         return gettext("Write the 32 hexadecimal digits that 'mounted.ocfs2 -d' shows, or nothing.");
     };
 
+    // An older PVE 8 has no 'import'.
+    let contentTypes = function () {
+        let known = ['images', 'rootdir', 'iso', 'vztmpl', 'backup', 'snippets'];
+        return PVE.Utils.contentTypes?.import ? [...known, 'import'] : known;
+    };
+
+    let basicFields = (isCreate) => [
+        {
+            xtype: 'proxmoxtextfield',
+            name: 'drbdocfs2-resource',
+            fieldLabel: gettext('DRBD Resource'),
+            allowBlank: false,
+            blankText: nameTheResource(),
+            validator: checkResource,
+        },
+        {
+            xtype: isCreate ? 'textfield' : 'displayfield',
+            name: 'path',
+            value: '',
+            fieldLabel: gettext('Mount Point'),
+            allowBlank: false,
+            blankText: gettext('Write where the file system is, or is to be, mounted on every node.'),
+            htmlEncode: true,
+            validator: checkPath,
+        },
+        {
+            xtype: 'pveContentTypeSelector',
+            name: 'content',
+            cts: contentTypes(),
+            value: ['images', 'rootdir'],
+            multiSelect: true,
+            fieldLabel: gettext('Content'),
+            allowBlank: false,
+        },
+    ];
+
+    let hints = (isCreate) => [
+        {
+            xtype: 'displayfield',
+            userCls: 'pmx-hint',
+            value: isCreate
+                ? gettext(
+                    'Must exist first: the DRBD resource, dual-primary, with an OCFS2 file system on it,'
+                    + ' and the package pvedrbdstor on every node.',
+                )
+                : gettext('Resource, volume and UUID say which file system is used. Changing them moves no data.'),
+        },
+        {
+            xtype: 'displayfield',
+            value: gettext("Manual: 'man drbdocfs2' on the nodes, and /usr/share/doc/pvedrbdstor there."),
+        },
+    ];
+
+    let volumeAndFormat = (isCreate) => [
+        {
+            xtype: 'proxmoxintegerfield',
+            name: 'drbdocfs2-volume',
+            fieldLabel: gettext('DRBD Volume'),
+            emptyText: gettext('Default') + ' (0)',
+            minValue: 0,
+            allowBlank: true,
+            deleteEmpty: !isCreate,
+            validator: checkVolume,
+        },
+        {
+            xtype: 'proxmoxKVComboBox',
+            name: 'format',
+            fieldLabel: gettext('Default Format'),
+            comboItems: [
+                ['__default__', gettext('Default') + ' (raw)'],
+                ['raw', gettext('Raw disk image') + ' (raw)'],
+                ['qcow2', gettext('QEMU image format') + ' (qcow2)'],
+            ],
+            allowBlank: false,
+            deleteEmpty: !isCreate,
+            value: '__default__',
+        },
+    ];
+
+    // PVE's base panel adds this one to its own types alone.
+    let preallocation = (isCreate) => [
+        {
+            xtype: 'pvePreallocationSelector',
+            name: 'preallocation',
+            fieldLabel: gettext('Preallocation'),
+            allowBlank: false,
+            deleteEmpty: !isCreate,
+            value: '__default__',
+        },
+    ];
+
+    let uuid = (isCreate) => [
+        {
+            xtype: 'proxmoxtextfield',
+            name: 'drbdocfs2-uuid',
+            fieldLabel: gettext('OCFS2 UUID'),
+            emptyText: isCreate
+                ? gettext('Recorded by itself if the file system is mounted')
+                : gettext('None recorded: any OCFS2 file system on the device is taken'),
+            allowBlank: true,
+            deleteEmpty: !isCreate,
+            validator: checkUUID,
+            autoEl: {
+                tag: 'div',
+                'data-qtip': gettext('With a UUID, no other file system is ever taken for this one.'),
+            },
+        },
+    ];
+
     // Fills in the mount point PVE itself would choose while the ID is typed, until the user writes one of his own.
     let suggestPath = function (idField, pathField) {
         let suggested = pathField.getValue() ?? '';
@@ -145,111 +256,11 @@
             initComponent: function () {
                 let me = this;
 
-                let contents = ['images', 'rootdir', 'iso', 'vztmpl', 'backup', 'snippets'];
-                if (PVE.Utils.contentTypes?.import) {
-                    contents.push('import');
-                }
-
-                me.column1 = [
-                    {
-                        xtype: 'proxmoxtextfield',
-                        name: 'drbdocfs2-resource',
-                        fieldLabel: gettext('DRBD Resource'),
-                        allowBlank: false,
-                        blankText: gettext("Write the resource's name; 'drbdadm sh-resources' lists them."),
-                        validator: checkResource,
-                    },
-                    {
-                        xtype: me.isCreate ? 'textfield' : 'displayfield',
-                        name: 'path',
-                        value: '',
-                        fieldLabel: gettext('Mount Point'),
-                        allowBlank: false,
-                        blankText: gettext('Write where the file system is, or is to be, mounted on every node.'),
-                        htmlEncode: true,
-                        validator: checkPath,
-                    },
-                    {
-                        xtype: 'pveContentTypeSelector',
-                        name: 'content',
-                        cts: contents,
-                        value: ['images', 'rootdir'],
-                        multiSelect: true,
-                        fieldLabel: gettext('Content'),
-                        allowBlank: false,
-                    },
-                ];
-
-                let before = gettext(
-                    'Must exist first: the DRBD resource, dual-primary, with an OCFS2 file system on it,'
-                    + ' and the package pvedrbdstor on every node.',
-                );
-                let meaning = gettext(
-                    'Resource, volume and UUID say which file system is used. Changing them moves no data.',
-                );
-                me.columnB = [
-                    {
-                        xtype: 'displayfield',
-                        userCls: 'pmx-hint',
-                        value: me.isCreate ? before : meaning,
-                    },
-                    {
-                        xtype: 'displayfield',
-                        value: gettext("Manual: 'man drbdocfs2' on the nodes, and /usr/share/doc/pvedrbdstor there."),
-                    },
-                ];
-
-                me.advancedColumn1 = [
-                    {
-                        xtype: 'proxmoxintegerfield',
-                        name: 'drbdocfs2-volume',
-                        fieldLabel: gettext('DRBD Volume'),
-                        emptyText: gettext('Default') + ' (0)',
-                        minValue: 0,
-                        allowBlank: true,
-                        deleteEmpty: !me.isCreate,
-                        validator: checkVolume,
-                    },
-                    {
-                        xtype: 'proxmoxtextfield',
-                        name: 'drbdocfs2-uuid',
-                        fieldLabel: gettext('OCFS2 UUID'),
-                        emptyText: me.isCreate
-                            ? gettext('Recorded by itself if mounted')
-                            : gettext('None recorded'),
-                        allowBlank: true,
-                        deleteEmpty: !me.isCreate,
-                        validator: checkUUID,
-                        autoEl: {
-                            tag: 'div',
-                            'data-qtip': gettext('With a UUID, no other file system is ever taken for this one.'),
-                        },
-                    },
-                ];
-
-                me.advancedColumn2 = [
-                    {
-                        xtype: 'pvePreallocationSelector',
-                        name: 'preallocation',
-                        fieldLabel: gettext('Preallocation'),
-                        allowBlank: false,
-                        deleteEmpty: !me.isCreate,
-                        value: '__default__',
-                    },
-                    {
-                        xtype: 'proxmoxKVComboBox',
-                        name: 'format',
-                        fieldLabel: gettext('Default Format'),
-                        comboItems: [
-                            ['__default__', gettext('Default') + ' (raw)'],
-                            ['raw', gettext('Raw disk image') + ' (raw)'],
-                            ['qcow2', gettext('QEMU image format') + ' (qcow2)'],
-                        ],
-                        allowBlank: false,
-                        deleteEmpty: !me.isCreate,
-                        value: '__default__',
-                    },
-                ];
+                me.column1 = basicFields(me.isCreate);
+                me.columnB = hints(me.isCreate);
+                me.advancedColumn1 = volumeAndFormat(me.isCreate);
+                me.advancedColumn2 = preallocation(me.isCreate);
+                me.advancedColumnB = uuid(me.isCreate);
 
                 me.callParent();
 

@@ -103,7 +103,7 @@ test('a storageSchema that cannot be written to throws nothing into the page', (
 });
 
 test('the xtypes demanded are those the panel uses', () => {
-    let used = fs.readFileSync(SCRIPT, 'utf8').matchAll(/xtype: (?:me\.isCreate \? )?'(\w+)'(?: : '(\w+)')?/g);
+    let used = fs.readFileSync(SCRIPT, 'utf8').matchAll(/xtype: (?:isCreate \? )?'(\w+)'(?: : '(\w+)')?/g);
     let names = new Set([...used].flatMap(([, one, other]) => [one, other]).filter((name) => name));
     assert.deepEqual([...names].sort(), [...XTYPES].sort());
 });
