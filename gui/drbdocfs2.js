@@ -18,14 +18,10 @@
         'pvePreallocationSelector',
     ];
 
-    // What is not there of all that the panel needs; undefined when nothing is missing.
+    // What is not there of all that the panel needs; undefined when nothing is. Throws on another ExtJS.
     let findMissing = function () {
         if (typeof Ext === 'undefined' || typeof Ext.define !== 'function') {
             return 'Ext';
-        }
-        let classes = Ext.ClassManager;
-        if (typeof classes?.get !== 'function' || typeof classes.getByAlias !== 'function') {
-            return 'Ext.ClassManager';
         }
         if (typeof gettext !== 'function') {
             return 'gettext';
@@ -33,10 +29,10 @@
         if (typeof PVE === 'undefined' || !PVE.Utils?.storageSchema) {
             return 'PVE.Utils.storageSchema';
         }
-        if (!classes.get(BASE)) {
+        if (!Ext.ClassManager.get(BASE)) {
             return BASE;
         }
-        return XTYPES.find((xtype) => !classes.getByAlias(`widget.${xtype}`));
+        return XTYPES.find((xtype) => !Ext.ClassManager.getByAlias(`widget.${xtype}`));
     };
 
     // The rules are the plugin's, and tests/gui/agreed.json proves it of both. Each check answers true, or what to

@@ -71,6 +71,7 @@ for (const [piece, take] of Object.entries(MISSING)) {
         let on = page();
         take(on);
         standsDown(on, 1);
+        assert.ok(!XTYPES.includes(piece) || on.warnings[0].includes(piece), on.warnings[0]);
     });
 }
 
