@@ -75,3 +75,27 @@ need_eslint() {
         cp tools/js/package-lock.json .cache/js/installed
     fi
 }
+
+# need_extjs: the library of Proxmox's GUI, as its GPL build on npm: 7 of its 200 MB, unpacked into .cache/extjs.
+need_extjs() {
+    local version=6.2.0 scratch
+    local sum=03f9783ca5c4f3d7688c3a1690d2aaafeda3af217d8d7dcabae6976f735610a6002a2a4dc8fe026725468fb1c1248645f61fe2a316819b7609742925a3e5c3a5
+    [ "$(cat .cache/extjs/version 2>/dev/null)" != "$version" ] || return 0
+    need_node
+    echo "dev: fetching ExtJS $version from npm" >&2
+    scratch=$(mktemp -d)
+    (
+        trap 'rm -rf "$scratch"' EXIT
+        npm pack --silent --cache "$scratch/npm" --pack-destination "$scratch" "extjs-gpl@$version" >"$scratch/log"
+        echo "$sum  $scratch/extjs-gpl-$version.tgz" | sha512sum --check --quiet
+        mkdir -p .cache
+        rm -rf .cache/extjs
+        mkdir "$scratch/new"
+        tar -xzf "$scratch/extjs-gpl-$version.tgz" -C "$scratch/new" --strip-components=2 --no-same-owner \
+            --exclude='*-debug*' --exclude='*-rtl*' --exclude='*/ext-watermark' \
+            package/build/ext-all.js package/build/classic/theme-crisp/theme-crisp.js \
+            package/build/classic/theme-crisp/resources
+        echo "$version" >"$scratch/new/version"
+        mv "$scratch/new" .cache/extjs
+    )
+}

@@ -131,7 +131,7 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
     stages = [
         Stage(
             "python",
-            pytest(report, "tests", "--ignore=tests/lab", "--ignore=tests/packaging"),
+            pytest(report, "tests", *(f"--ignore=tests/{suite}" for suite in ("browser", "lab", "packaging"))),
             900,
             count_junit,
         ),
@@ -141,6 +141,7 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
     if not fast:
         stages += [
             Stage("lab", pytest(report, "tests/lab"), 3900, count_junit),
+            Stage("browser", pytest(report, "tests/browser"), 600, count_junit),
             Stage("packaging", pytest(report, "tests/packaging"), 900, count_junit),
         ]
     return stages
