@@ -167,8 +167,8 @@
             fieldLabel: gettext('Default Format'),
             comboItems: [
                 ['__default__', gettext('Default') + ' (raw)'],
-                ['raw', gettext('Raw disk image') + ' (raw)'],
-                ['qcow2', gettext('QEMU image format') + ' (qcow2)'],
+                ['raw', 'raw'],
+                ['qcow2', 'qcow2'],
             ],
             allowBlank: false,
             deleteEmpty: !isCreate,
@@ -199,10 +199,6 @@
             allowBlank: true,
             deleteEmpty: !isCreate,
             validator: checkUUID,
-            autoEl: {
-                tag: 'div',
-                'data-qtip': gettext('With a UUID, no other file system is ever taken for this one.'),
-            },
         },
     ];
 
