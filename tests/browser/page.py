@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
@@ -21,6 +22,7 @@ const field = (name) => {
     let all = dialog().query(`[isFormField][name=${name}]`);
     return all.find((one) => !one.disabled) || all[0];
 };
+const tips = () => Ext.ComponentQuery.query('tip').filter((tip) => tip.isVisible());
 const message = () => Ext.ComponentQuery.query('messagebox').find((box) => box.isVisible());
 const busy = () => dialog().loadMask && dialog().loadMask.isVisible && dialog().loadMask.isVisible();
 """
@@ -53,18 +55,31 @@ class Page:
     # --- the list of storages --------------------------------------------------------------------
 
     def menu(self) -> list[str]:
-        """Open the Add menu; the entries it shows."""
-        self.click_on("Ext.ComponentQuery.query('viewport #add')[0].el.dom")
-        self.wait_for("return Ext.ComponentQuery.query('viewport #add')[0].menu.isVisible()")
+        """Open the Add menu if it is not open; the entries it shows."""
+
+        def is_open() -> bool:
+            return self.js("return Ext.ComponentQuery.query('viewport #add')[0].menu.isVisible()")
+
+        def attempt() -> bool:
+            # a menu that has closed a moment ago ignores a click
+            if not is_open():
+                self.click_on("Ext.ComponentQuery.query('viewport #add')[0].el.dom")
+            return is_open()
+
+        wait(attempt, "the Add menu")
         return self.js("return Ext.ComponentQuery.query('viewport #add')[0].menu.items.getRange().map((i) => i.text)")
 
-    def add(self, name: str = OURS) -> None:
-        """Choose a type in the Add menu, and wait for the dialog."""
+    def choose_entry(self, name: str) -> None:
+        """Choose a type in the Add menu."""
         assert name in self.menu()
         self.click_on(
             "Ext.ComponentQuery.query('viewport #add')[0].menu.items.findBy((i) => i.text === arguments[0]).el.dom",
             name,
         )
+
+    def add(self, name: str = OURS) -> None:
+        """Choose a type in the Add menu, and wait for its dialog."""
+        self.choose_entry(name)
         self.wait_for("return dialog().isVisible() && !Ext.ComponentQuery.query('viewport #add')[0].menu.isVisible()")
 
     def edit(self, storage: str) -> None:
@@ -167,6 +182,24 @@ class Page:
     def wait_for_complaints(self, name: str) -> list[str]:
         return wait(lambda: self.complaints(name), f"a mark at {name}")
 
+    def judge(self, name: str, text: str) -> list[str]:
+        """What the field says to a text, put there without keys: for many texts, and such as keys cannot make."""
+        return self.js(
+            "const f = field(arguments[0]); f.setRawValue(arguments[1]); f.checkChange(); f.validate();"
+            " return f.getActiveErrors()",
+            name,
+            text,
+        )
+
+    def hover(self, name: str) -> list[str]:
+        """Move the mouse away and onto a field; the texts of the tips that appear: two would cover each other."""
+        box, title = self.js("return [field(arguments[0]).inputEl.dom, dialog().header.el.dom]", name)
+        ActionChains(self.browser).move_to_element(title).perform()
+        self.wait_for("return !tips().length")
+        ActionChains(self.browser).move_to_element(box).perform()
+        self.wait_for("return tips().length")
+        return self.js("return tips().map((tip) => tip.el.dom.innerText.trim())")
+
     def may_submit(self) -> bool:
         return self.js("return !dialog().down('#submit').disabled")
 
@@ -181,7 +214,11 @@ class Page:
     def submit_refused(self) -> str:
         """Press Add or OK, and wait for the message box; its text as a user reads it."""
         self._press()
-        return self.wait_for("const box = message(); return box && box.msg.el.dom.innerText")
+        return self.wait_for("const box = message(); return box && !busy() && box.msg.el.dom.innerText")
+
+    def accept_message(self) -> None:
+        self.click_on("message().down('button[text=OK]').el.dom")
+        self.wait_for("return !message()")
 
     def _press(self) -> None:
         self.wait_until_submittable()

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ROOT / "gui" / "drbdocfs2.js"
 DIGEST = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00"  # of storage.cfg, as the API gives and wants it back
+NODES = ["pve1", "pve2"]
 FOLDERS = {
     "extjs": ROOT / ".cache" / "extjs",
     "doubles": Path(__file__).parent / "doubles",
@@ -33,8 +34,9 @@ PAGE = """<!DOCTYPE html>
     {dark}
     <script src="/extjs/ext-all.js"></script>
     <script src="/extjs/classic/theme-crisp/theme-crisp.js"></script>
-    <script>PVEDouble = {{ release: {release} }};</script>
+    <script>PVEDouble = {{ release: {release}, nodes: {nodes} }};</script>
     <script src="/doubles/toolkit.js"></script>
+    <script src="/doubles/window.js"></script>
     <script src="/doubles/manager.js"></script>
     <script>{before}</script>
     {ours}
@@ -71,14 +73,15 @@ class State:
     before_ours: str = ""  # JavaScript that runs when Proxmox's scripts have, and ours has not
     script_line: str = SCRIPT_LINE
     ours: str | None = field(default_factory=OURS.read_text)  # None: there is no such file
-    nodes: tuple[str, ...] = ("pve1", "pve2")
     storages: dict[str, dict[str, object]] = field(default_factory=dict)
     refusal: dict[str, object] | None = None  # how the API answers a change: {"message": ...} and perhaps errors
     requests: list[Request] = field(default_factory=list)
 
     def page(self) -> str:
         dark = '<link rel="stylesheet" href="/doubles/dark.css">' if self.dark else ""
-        return PAGE.format(dark=dark, release=self.release, before=self.before_ours, ours=self.script_line)
+        return PAGE.format(
+            dark=dark, release=self.release, nodes=json.dumps(NODES), before=self.before_ours, ours=self.script_line
+        )
 
     def refuse(self, text: str, **errors: str) -> None:
         """Answer changes as PVE does when the plugin dies with ``text``."""
@@ -89,8 +92,6 @@ class State:
     def answer(self, request: Request) -> dict[str, object] | None:
         """The API's answer as a dictionary, None for a path it does not have."""
         match request.method, request.path.split("/")[1:]:
-            case "GET", ["api2", "json", "nodes"]:
-                return {"data": [{"node": node} for node in self.nodes]}
             case "GET", ["api2", "json", "storage"]:
                 return {"data": [section | {"storage": name} for name, section in self.storages.items()]}
             case "GET", ["api2", "extjs", "storage", name] if name in self.storages:
@@ -113,8 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/":
             self._send(200, "text/html; charset=utf-8", state.page().encode())
         elif path == "/pve2/js/drbdocfs2.js":
-            found = state.ours is not None
-            self._send(200 if found else 404, "text/javascript; charset=utf-8", (state.ours or "not found").encode())
+            text = "not found" if state.ours is None else state.ours
+            self._send(404 if state.ours is None else 200, "text/javascript; charset=utf-8", text.encode())
         elif kind == "api2":
             self._api("GET", path)
         elif kind in FOLDERS and (FOLDERS[kind] / rest).is_file() and ".." not in rest:

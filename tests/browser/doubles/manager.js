@@ -1,5 +1,5 @@
-// Test doubles for Proxmox VE's manager, 8 and 9: the storage types, the dialog of Datacenter > Storage, and its list.
-// `PVEDouble.release` (the page sets it) says which of the two; what differs between them is marked.
+// Test doubles for Proxmox VE's manager, of our own making: the storage types, the dialog of Datacenter > Storage, and
+// its list. `PVEDouble`, which the page sets, gives the release (what differs is marked) and the cluster's nodes.
 
 Ext.define('PVE.Utils', {
     singleton: true,
@@ -22,7 +22,10 @@ Ext.define('PVE.Utils', {
         snippets: 'Snippets',
     },
 
-    format_content_types: (types) => types.split(',').map((type) => PVE.Utils.contentTypes[type] || type).sort().join(', '),
+    format_content_types: function (types) {
+        let names = types.split(',').map((type) => PVE.Utils.contentTypes[type] || type);
+        return names.sort().join(', ');
+    },
 });
 
 Ext.define('PVE.Parser', {
@@ -63,10 +66,9 @@ Ext.define('PVE.form.NodeSelector', {
     displayField: 'node',
 
     initComponent: function () {
-        this.store = Ext.create('Ext.data.Store', {
+        this.store = Ext.create('Ext.data.ArrayStore', {
             fields: ['node'],
-            autoLoad: true,
-            proxy: { type: 'ajax', url: '/api2/json/nodes', noCache: false, reader: { rootProperty: 'data' } },
+            data: PVEDouble.nodes.map((node) => [node]),
         });
         this.callParent();
     },
@@ -81,7 +83,9 @@ Ext.define('PVE.controller.StorageEdit', {
         'field[name=content]': {
             change: function (field, value) {
                 let preallocation = field.up('form').down('field[name=preallocation]');
-                preallocation && preallocation.setDisabled(!Ext.Array.from(value).includes('images'));
+                if (preallocation) {
+                    preallocation.setDisabled(!Ext.Array.from(value).includes('images'));
+                }
             },
         },
     },
@@ -129,13 +133,14 @@ Ext.define('PVE.panel.StorageBase', {
                 deleteEmpty: !me.isCreate,
             });
             // only in PVE 9
-            PVEDouble.release >= 9 &&
+            if (PVEDouble.release >= 9) {
                 prepend('advancedColumn2', {
                     xtype: 'proxmoxcheckbox',
                     name: 'snapshot-as-volume-chain',
                     boxLabel: 'Double: volume chain',
                     deleteEmpty: !me.isCreate,
                 });
+            }
         }
         me.callParent();
     },
@@ -146,7 +151,12 @@ Ext.define('PVE.storage.DirInputPanel', {
 
     initComponent: function () {
         this.column1 = [
-            { xtype: this.isCreate ? 'textfield' : 'displayfield', name: 'path', fieldLabel: 'Directory', allowBlank: false },
+            {
+                xtype: this.isCreate ? 'textfield' : 'displayfield',
+                name: 'path',
+                fieldLabel: 'Directory',
+                allowBlank: false,
+            },
         ];
         this.callParent();
     },
@@ -165,11 +175,18 @@ Ext.define('PVE.panel.BackupJobPrune', {
             minValue: 1,
             deleteEmpty: !me.isCreate,
         });
-        me.columnT = [{ xtype: 'proxmoxcheckbox', name: 'keep-all', boxLabel: 'Keep all backups', checked: me.isCreate }];
+        me.columnT = [
+            { xtype: 'proxmoxcheckbox', name: 'keep-all', boxLabel: 'Keep all backups', checked: me.isCreate },
+        ];
         me.column1 = ['last', 'daily', 'monthly'].map(keep);
         me.column2 = ['hourly', 'weekly', 'yearly'].map(keep);
         me.columnB = [
-            { xtype: 'proxmoxintegerfield', name: 'max-protected-backups', fieldLabel: 'Maximum Protected', minValue: -1 },
+            {
+                xtype: 'proxmoxintegerfield',
+                name: 'max-protected-backups',
+                fieldLabel: 'Maximum Protected',
+                minValue: -1,
+            },
         ];
         me.callParent();
         let judge = () => {
@@ -188,7 +205,8 @@ Ext.define('PVE.panel.BackupJobPrune', {
         if (this.isCreate && !this.rendered) {
             return { 'prune-backups': 'keep-all=1' };
         }
-        let { 'max-protected-backups': most, delete: _unused, ...keep } = values;
+        let { 'max-protected-backups': most, ...keep } = values;
+        delete keep.delete;
         let retention = PVE.Parser.printPropertyString(keep);
         let gone = [];
         let sent = {};
@@ -211,7 +229,9 @@ Ext.define('PVE.storage.BaseEdit', {
     bodyPadding: 0,
 
     apiCallDone: function (...args) {
-        this.ipanel.apiCallDone && this.ipanel.apiCallDone(...args);
+        if (this.ipanel.apiCallDone) {
+            this.ipanel.apiCallDone(...args);
+        }
     },
 
     initComponent: function () {
@@ -235,10 +255,12 @@ Ext.define('PVE.storage.BaseEdit', {
             items: [me.ipanel, { ...retention, needMask: !me.canDoBackups }, ...more],
         };
         me.callParent();
-        me.isCreate || me.load({ success: (response) => me.show_section(response.result.data) });
+        if (!me.isCreate) {
+            me.load({ success: (response) => me.showSection(response.result.data) });
+        }
     },
 
-    show_section: function (section) {
+    showSection: function (section) {
         let values = { ...section, content: (section.content || '').split(','), enable: section.disable ? 0 : 1 };
         if (section.nodes) {
             values.nodes = section.nodes.split(',');
@@ -260,7 +282,7 @@ Ext.define('PVE.dc.StorageView', {
     edit: function (type, id) {
         let schema = PVE.Utils.storageSchema[type];
         if (!schema || !schema.ipanel) {
-            throw 'no editor registered for storage type: ' + type;
+            throw new Error('no editor registered for storage type: ' + type);
         }
         Ext.create('PVE.storage.BaseEdit', {
             paneltype: 'PVE.storage.' + schema.ipanel,
@@ -305,4 +327,9 @@ Ext.define('PVE.StdWorkspace', {
     extend: 'Ext.container.Viewport',
     layout: 'fit',
     items: [{ xclass: 'PVE.dc.StorageView' }],
+
+    initComponent: function () {
+        Ext.tip.QuickTipManager.init();
+        this.callParent();
+    },
 });
