@@ -1,0 +1,1 @@
+"""gui-hook, the program that puts one line into the template of Proxmox's web interface, without dpkg."""
