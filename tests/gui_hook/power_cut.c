@@ -1,7 +1,7 @@
 // A test's power switch for one program: preloaded into it (LD_PRELOAD), it counts the calls that change a file system,
 // notes each in the file $POWER_CUT_LOG, and kills the process instead of making number $POWER_CUT_AT.
 //
-// With $POWER_CUT_STOPS it is stopped there instead, until it gets a SIGCONT.
+// With $POWER_CUT_ALL its whole process group dies; with $POWER_CUT_STOPS it is stopped there instead, until it gets a SIGCONT.
 //
 // So the program under test has no fault points of its own. Processes other than the one whose command line holds
 // $POWER_CUT_WHO are left alone: a package's scripts start many.
@@ -22,7 +22,7 @@
 
 static int wanted; // whether this process is meant
 static char log_path[256];
-static int deadly = SIGKILL, limit, calls;
+static int deadly = SIGKILL, whole_group, limit, calls;
 
 // Before main(), which may change its environment.
 __attribute__((constructor)) static void begin(void)
@@ -41,6 +41,7 @@ __attribute__((constructor)) static void begin(void)
     limit = at ? atoi(at) : 0;
     if (getenv("POWER_CUT_STOPS"))
         deadly = SIGSTOP;
+    whole_group = getenv("POWER_CUT_ALL") != NULL;
 }
 
 static void step(const char *name)
@@ -55,7 +56,7 @@ static void step(const char *name)
         close(log);
     }
     if (calls == limit)
-        kill(getpid(), deadly);
+        kill(whole_group ? 0 : getpid(), deadly);
 }
 
 #define OPEN(name)                                                                  \

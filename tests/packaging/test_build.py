@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from pvedrbdstor import __version__
 from tests.packaging.base import ROOT
 from tests.packaging.conftest import build
+from tests.test_documents import broken_links
 
 
 def field(package: Path, name: str) -> str:
@@ -45,6 +47,26 @@ def test_lintian_finds_no_error_and_no_warning(package: Path) -> None:
     assert found.returncode == 0, found.stdout
 
 
+def test_lintian_finds_no_error_and_no_warning_in_the_source_package(tree: Path, tmp_path: Path) -> None:
+    """Debian's files themselves: debian/watch, debian/tests, debian/control."""
+    shutil.copytree(tree, tmp_path / "pvedrbdstor")
+    built = subprocess.run(
+        ["dpkg-source", "--build", "pvedrbdstor"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert built.returncode == 0, built.stderr
+    (source,) = tmp_path.glob("*.dsc")
+    how = ["--pedantic", "--fail-on=error,warning", "--allow-root"]
+    found = subprocess.run(["lintian", *how, str(source)], capture_output=True, text=True, timeout=200)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_every_link_in_the_documents_leads_to_a_file_in_the_package(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(tmp_path)], check=True, timeout=60)
+    documents = sorted((tmp_path / "usr/share/doc/pvedrbdstor").rglob("*.md"))
+    assert len(documents) > 5
+    assert [link for document in documents for link in broken_links(document)] == []
+
+
 def test_the_version_of_the_package_is_that_of_the_program(package: Path) -> None:
     assert field(package, "Version") == __version__
 
@@ -63,13 +85,16 @@ def test_no_dependency_forbids_a_newer_python(package: Path) -> None:
     [
         "./usr/bin/pvedrbdstor",
         "./usr/lib/python3/dist-packages/pvedrbdstor/_native.abi3.so",
+        "./usr/lib/pvedrbdstor/gui-hook",
         "./usr/share/bash-completion/completions/pvedrbdstor",
+        "./usr/share/doc-base/pvedrbdstor.pvedrbdstor",
         "./usr/share/doc/pvedrbdstor/changelog.gz",
         "./usr/share/doc/pvedrbdstor/copyright",
         "./usr/share/man/man7/drbdocfs2.7.gz",
         "./usr/share/man/man8/pvedrbdstor.8.gz",
         "./usr/share/perl5/PVE/Storage/Custom/DRBDOCFS2Plugin.pm",
         "./usr/share/perl5/PVE/Storage/DRBDOCFS2/Client.pm",
+        "./usr/share/pve-manager/js/drbdocfs2.js",
     ],
 )
 def test_the_package_has(package: Path, path: str) -> None:

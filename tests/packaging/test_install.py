@@ -83,7 +83,7 @@ def test_installing_starts_nothing(installed: Machine) -> None:
 
 def test_systemd_understands_the_units(installed: Machine) -> None:
     kinds = [".socket", ".service"]
-    kinds += [f"-{name}.service" for name in ("mirrors", "boot", "bringup@ha", "vendor-units")]
+    kinds += [f"-{name}.service" for name in ("mirrors", "boot", "fence", "bringup@ha", "vendor-units")]
     said = installed.run("systemd-analyze", "verify", "--man=no", *(UNITS + kind for kind in kinds)).stdout
     assert "pvedrbdstor" not in said, said
 
@@ -120,3 +120,13 @@ def test_the_handlers_are_there_and_ask_the_guard(installed: Machine) -> None:
 def test_the_guard_loads_without_looking_at_what_users_set(installed: Machine) -> None:
     said = installed.shell("PYTHONPATH=/nowhere python3 -I -m pvedrbdstor.fencing x 2>&1 || true")
     assert said == "usage: python3 -m pvedrbdstor.fencing [--log FILE]"
+
+
+def test_debians_own_test_of_the_package_passes(installed: Machine) -> None:
+    """debian/tests, as autopkgtest runs it on a machine with the package."""
+    control = (ROOT / "debian" / "tests" / "control").read_text()
+    assert "Test-Command: debian/tests/smoke\n" in control
+    before = installed.files()
+    script = installed.copy_in(ROOT / "debian" / "tests" / "smoke")
+    assert "all of it loads" in installed.run("sh", script).stdout
+    assert {path for path in installed.files() - before if not path.startswith("/run/")} == set()  # systemd-analyze
