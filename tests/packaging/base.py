@@ -27,18 +27,21 @@ def dependencies_from_debian(doubles: set[str]) -> list[str]:
     return wanted
 
 
-def base_tarball(doubles: set[str]) -> Path:
-    """A tarball of the base system, made by mmdebstrap(1) when there is none yet for this set of packages."""
-    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    packages = sorted({"ca-certificates", "perl", "python3", "systemd", *dependencies_from_debian(doubles)})
+def base_tarball(doubles: set[str], *, release: str = "", more: frozenset[str] = frozenset()) -> Path:
+    """A tarball of the base system, made by mmdebstrap(1) when there is none yet for this set of packages.
+
+    ``release`` is this machine's own unless another one is named; ``more`` are packages beyond what ours depends on.
+    """
+    release = release or own_release()
+    packages = sorted({"ca-certificates", "perl", "python3", "systemd", *more, *dependencies_from_debian(doubles)})
     key = hashlib.sha256(" ".join([release, *packages]).encode()).hexdigest()[:12]
     tarball = CACHE / f"{release}-{key}.tar"
     if not tarball.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         options = CACHE / f"apt.{os.getpid()}.conf"
         new = CACHE / f"new.{os.getpid()}.tar"
-        options.write_text(_apt_options())
-        how = [f"--aptopt={options}", "--format=tar", release, str(new), *_mirrors(release)]
+        options.write_text(apt_options())
+        how = [f"--aptopt={options}", "--format=tar", release, str(new), *mirrors(release)]
         try:
             subprocess.run(
                 ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *how],
@@ -52,14 +55,24 @@ def base_tarball(doubles: set[str]) -> Path:
     return tarball
 
 
-def _mirrors(release: str) -> list[str]:
-    """Debian's own repositories as this machine's apt knows them, one sources.list line each."""
+def own_release() -> str:
+    """This machine's Debian by its code name."""
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+def mirrors(release: str) -> list[str]:
+    """Debian's own repositories as this machine's apt knows them, one sources.list line each, for a given release."""
     targets = _targets()
     if not targets:
         subprocess.run(["apt-get", "-q", "update"], check=True, timeout=300)
         targets = _targets()
-    lines = [f"deb {uri} {suite} {component}" for uri, suite, component in targets if suite.startswith(release)]
-    assert lines, f"apt on this machine knows no repository of Debian {release}: see apt-get indextargets"
+    own = own_release()
+    lines = [
+        f"deb {uri} {suite.replace(own, release)} {component}"
+        for uri, suite, component in targets
+        if suite.startswith(own)
+    ]
+    assert lines, f"apt on this machine knows no repository of Debian {own}: see apt-get indextargets"
     return lines
 
 
@@ -75,7 +88,7 @@ def _targets() -> list[tuple[str, str, str]]:
     return [(uri, suite, component) for uri, suite, component in map(str.split, listed.stdout.splitlines())]
 
 
-def _apt_options() -> str:
+def apt_options() -> str:
     """How this machine's apt reaches its mirrors: proxies, certificates, and whether it believes their clocks."""
     dump = subprocess.run(["apt-config", "dump", "Acquire"], check=True, stdout=subprocess.PIPE, text=True, timeout=60)
     wanted = re.compile(r'Acquire::(https?(::\S*)?|Check-Date|Check-Valid-Until) "[^"]+";')

@@ -61,7 +61,9 @@ class Machine:
         """What comes before a command that runs on the machine."""
         return [*self._enter(), "chroot", str(self._folder / "root")]
 
-    def run(self, *command: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, text: str = "", seconds: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command as root inside; output and errors together in ``stdout``. ``text`` is its standard input."""
         result = subprocess.run(
             [*self._inside(), "env", "-i", *_ENVIRONMENT, *command],
@@ -69,7 +71,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=seconds,
         )
         assert not check or result.returncode == 0, f"{command} ended with {result.returncode}:\n{result.stdout}"
         return result
@@ -80,9 +82,9 @@ class Machine:
         # its root as well: the tests may run in a chroot themselves
         return ["nsenter", *namespaces, f"--root={holder}/root", "--wd=/", "--"]
 
-    def shell(self, script: str) -> str:
+    def shell(self, script: str, seconds: float = 120) -> str:
         """Run lines of shell; what they print, with white space at the ends removed."""
-        return self.run("sh", "-euc", script).stdout.strip()
+        return self.run("sh", "-euc", script, seconds=seconds).stdout.strip()
 
     def write(self, path: str, text: str) -> None:
         """Make a file and the folders above it."""
