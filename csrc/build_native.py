@@ -7,7 +7,11 @@ from cffi import FFI
 HERE = Path(__file__).parent
 
 # Relative, and the folder of the build mapped away: the same sources give the same bytes wherever they are built.
-SOURCES = ["csrc/blockdev.c", "csrc/extents.c", "csrc/files.c", "csrc/reflink.c"]
+SOURCES = [
+    f"csrc/{name}.c"
+    for name in ("blockdev", "digest", "digest_run", "digest_threads", "digest_uring", "extents", "files", "reflink")
+]
+LIBRARIES = ["uring", "xxhash"]
 MACROS = [("_GNU_SOURCE", "1"), ("_FILE_OFFSET_BITS", "64")]
 FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", f"-ffile-prefix-map={Path.cwd()}=."]
 
@@ -24,8 +28,9 @@ ffibuilder.set_source(
     "pvedrbdstor._native",
     PREAMBLE,
     sources=SOURCES,
-    depends=["csrc/native.h", "csrc/declarations.h"],
+    depends=["csrc/native.h", "csrc/declarations.h", "csrc/digest.h"],
     include_dirs=["csrc"],
+    libraries=LIBRARIES,
     define_macros=MACROS,
     extra_compile_args=FLAGS,
 )

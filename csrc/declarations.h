@@ -2,8 +2,8 @@
  * What pvedrbdstor._native offers to Python.
  *
  * build_native.py hands this file to cffi as it is, so it holds declarations alone: no #include, no #ifdef, no macro.
- * C sources include native.h instead. Every function makes one system call and returns >= 0, or -errno; cffi releases
- * the GIL for its time. Sizes and offsets are bytes.
+ * C sources include native.h instead. Every sys_* function makes one system call and returns >= 0, or -errno; cffi releases
+ * the GIL for its time. The digest_* functions are an engine with a handle (README.md). Sizes and offsets are bytes.
  */
 
 /* One extent of a file: struct fiemap_extent of linux/fiemap.h without its reserved fields. */
@@ -52,3 +52,45 @@ int sys_fiemap(int fd, uint64_t start, uint64_t length, uint32_t flags, struct n
 int64_t sys_blkgetsize64(int fd);
 int sys_blksszget(int fd);
 int64_t sys_blkpbszget(int fd);
+
+/* How a digest engine reads. AUTO: through io_uring, or with threads where the kernel refuses that. */
+enum { NATIVE_DIGEST_AUTO = 0, NATIVE_DIGEST_IO_URING = 1, NATIVE_DIGEST_THREADS = 2 };
+
+/* granularity: of the digests; request: of a read; depth: reads in flight; sector: the unit of offsets and lengths. */
+struct native_digest_plan {
+	uint32_t granularity;
+	uint32_t request;
+	uint32_t depth;
+	uint32_t sector;
+	uint32_t engine;
+};
+
+struct native_digest;
+
+/*
+ * digest.c, the handle. One thread at a time may use it; digest_cancel alone may come from any, at any time before the close.
+ *
+ * digest_open: 0 or -errno. The handle has a descriptor of its own.
+ * digest_engine: NATIVE_DIGEST_IO_URING or NATIVE_DIGEST_THREADS.
+ * digest_cancel: every run of this handle, now and later, ends with -ECANCELED.
+ * digest_close: 0, or -EBUSY when reads did not come back in time; their memory stays, and the handle is gone in any case.
+ */
+int digest_open(int fd, const struct native_digest_plan *plan, struct native_digest **made);
+int digest_engine(const struct native_digest *digest);
+void digest_cancel(struct native_digest *digest);
+int digest_close(struct native_digest *digest);
+
+/*
+ * digest_run.c, a run.
+ *
+ * digest_begin: set out a range; 0 or -errno. digests: room for 16 bytes a block, errors: for one number, both valid until
+ * the run is done or abandoned.
+ * digest_run: work on it for about so many milliseconds: 1 when there is more to do, 0 when all is done, or -errno when
+ * nothing of it can go on. A block that cannot be read is no such failure: its errno is in errors, and its digest is zeroes.
+ * digest_failed: how many blocks have an errno.
+ * digest_abandon: forget the range; nothing is written to digests and errors any more.
+ */
+int digest_begin(struct native_digest *digest, uint64_t start, uint64_t length, unsigned char *digests, int32_t *errors);
+int digest_run(struct native_digest *digest, uint32_t milliseconds);
+int64_t digest_failed(const struct native_digest *digest);
+void digest_abandon(struct native_digest *digest);

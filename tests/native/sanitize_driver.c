@@ -123,6 +123,109 @@ static void block_device(int device, int fd)
 	EXPECT(sys_blkpbszget(fd) == -ENOTTY);
 }
 
+enum { GRANULES = 64, STEP = 1000 };
+
+static int ran_to_the_end(struct native_digest *digest)
+{
+	int result;
+
+	do
+		result = digest_run(digest, STEP);
+	while (result == 1);
+	return result;
+}
+
+/* The first bytes of a device, with one way of reading, against a second look at them in other pieces. */
+static void device_digests(int device, uint32_t engine)
+{
+	struct native_digest_plan plan = {
+		.granularity = BLOCK, .request = 16 * BLOCK, .depth = 4, .sector = 512, .engine = engine
+	};
+	struct native_digest *digest = NULL;
+	unsigned char *first = malloc(GRANULES * 16), *second = malloc(GRANULES * 16);
+	int32_t *errors = calloc(GRANULES, sizeof(*errors));
+
+	EXPECT(first != NULL && second != NULL && errors != NULL);
+	EXPECT(digest_open(device, &plan, &digest) == 0);
+	EXPECT(digest_engine(digest) == (int)engine);
+	EXPECT(digest_begin(digest, 1, BLOCK, first, errors) == -EINVAL);
+	EXPECT(digest_begin(digest, UINT64_MAX - BLOCK + 1, BLOCK, first, errors) == -EINVAL);
+	EXPECT(digest_begin(digest, 0, UINT64_MAX, first, errors) == -EINVAL);
+	EXPECT(digest_begin(digest, 0, (uint64_t)GRANULES * BLOCK, first, errors) == 0);
+	EXPECT(digest_run(digest, 0) == 1);
+	EXPECT(ran_to_the_end(digest) == 0);
+	EXPECT(ran_to_the_end(digest) == 0);
+	EXPECT(digest_failed(digest) == 0);
+	for (uint64_t i = 0; i < GRANULES; i++) {
+		EXPECT(digest_begin(digest, i * BLOCK, BLOCK, second + i * 16, errors + i) == 0);
+		EXPECT(ran_to_the_end(digest) == 0);
+	}
+	EXPECT(memcmp(first, second, GRANULES * 16) == 0);
+	/* What is given up half way writes no more to memory that has gone. */
+	for (int i = 0; i < 50; i++) {
+		unsigned char *gone = malloc(GRANULES * 16);
+
+		EXPECT(gone != NULL);
+		EXPECT(digest_begin(digest, 0, (uint64_t)GRANULES * BLOCK, gone, errors) == 0);
+		EXPECT(digest_run(digest, 1) >= 0);
+		digest_abandon(digest);
+		free(gone);
+	}
+	EXPECT(digest_begin(digest, 0, 0, NULL, NULL) == 0);
+	EXPECT(ran_to_the_end(digest) == 0);
+	digest_cancel(digest);
+	EXPECT(digest_begin(digest, 0, BLOCK, first, errors) == 0);
+	EXPECT(digest_run(digest, STEP) == -ECANCELED);
+	EXPECT(digest_close(digest) == 0);
+	free(errors);
+	free(second);
+	free(first);
+}
+
+/* The end of a device, within a block and behind it. */
+static void digests_at_the_end(int device, uint32_t engine)
+{
+	struct native_digest_plan plan = {
+		.granularity = 1 << 20, .request = 1 << 20, .depth = 1, .sector = 512, .engine = engine
+	};
+	struct native_digest *digest = NULL;
+	unsigned char values[3 * 16], zeroes[16] = { 0 };
+	int32_t errors[3] = { 0 };
+	uint64_t start = (uint64_t)sys_blkgetsize64(device) - (1 << 20);
+
+	EXPECT(digest_open(device, &plan, &digest) == 0);
+	EXPECT(digest_begin(digest, start, (1 << 20) + 512 + (1 << 20), values, errors) == 0);
+	EXPECT(ran_to_the_end(digest) == 0);
+	EXPECT(digest_failed(digest) == 2);
+	EXPECT(errors[0] == 0 && errors[1] == EIO && errors[2] == EIO);
+	EXPECT(memcmp(values + 16, zeroes, 16) == 0 && memcmp(values, zeroes, 16) != 0);
+	EXPECT(digest_close(digest) == 0);
+}
+
+static void digests_refused(int device)
+{
+	struct native_digest_plan plans[] = {
+		{ .granularity = 0, .request = BLOCK, .depth = 1, .sector = 512 },
+		{ .granularity = 2048, .request = BLOCK, .depth = 1, .sector = 512 },
+		{ .granularity = 3 * BLOCK, .request = 3 * BLOCK, .depth = 1, .sector = 512 },
+		{ .granularity = BLOCK, .request = BLOCK, .depth = 1, .sector = 2 * BLOCK },
+		{ .granularity = BLOCK, .request = BLOCK, .depth = 1, .sector = 0 },
+		{ .granularity = 2 * BLOCK, .request = BLOCK, .depth = 1, .sector = 512 },
+		{ .granularity = BLOCK, .request = BLOCK + 512, .depth = 1, .sector = 512 },
+		{ .granularity = BLOCK, .request = UINT32_MAX, .depth = 1, .sector = 512 },
+		{ .granularity = BLOCK, .request = BLOCK, .depth = 0, .sector = 512 },
+		{ .granularity = BLOCK, .request = BLOCK, .depth = UINT32_MAX, .sector = 512 },
+		{ .granularity = BLOCK, .request = BLOCK, .depth = 1, .sector = 512, .engine = 3 },
+	};
+	struct native_digest_plan plan = { .granularity = BLOCK, .request = BLOCK, .depth = 1, .sector = 512 };
+	struct native_digest *digest = NULL;
+
+	for (size_t i = 0; i < sizeof(plans) / sizeof(*plans); i++)
+		EXPECT(digest_open(device, &plans[i], &digest) == -EINVAL);
+	EXPECT(digest_open(-1, &plan, &digest) == -EBADF);
+	EXPECT(digest == NULL);
+}
+
 int main(int argc, char **argv)
 {
 	EXPECT(argc == 3);
@@ -132,14 +235,23 @@ int main(int argc, char **argv)
 	int other = open("b", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int scattered = open("c", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int device = open(argv[2], O_RDONLY | O_CLOEXEC);
+	int direct = open(argv[2], O_RDONLY | O_CLOEXEC | O_DIRECT);
 
-	EXPECT(fd >= 0 && other >= 0 && scattered >= 0 && device >= 0);
+	EXPECT(fd >= 0 && other >= 0 && scattered >= 0 && device >= 0 && direct >= 0);
 	transfer(fd);
 	allocation(fd);
 	file_system(fd);
 	reflink(fd, other);
 	extents(scattered);
 	block_device(device, fd);
+	digests_refused(direct);
+#ifndef WITHOUT_IO_URING
+	device_digests(direct, NATIVE_DIGEST_IO_URING);
+	digests_at_the_end(direct, NATIVE_DIGEST_IO_URING);
+#endif
+	device_digests(direct, NATIVE_DIGEST_THREADS);
+	digests_at_the_end(direct, NATIVE_DIGEST_THREADS);
+	close(direct);
 	close(device);
 	close(scattered);
 	close(other);

@@ -70,10 +70,10 @@ def test_a_short_transfer_is_continued_where_it_stopped(monkeypatch: pytest.Monk
     calls: list[tuple[bytes, int, int]] = []
 
     def short(_function: object, _path: str, _fd: int, memory: Any, length: int, offset: int) -> int:
-        calls.append((native._extension().ffi.buffer(memory, 2)[:], length, offset))
+        calls.append((native.extension.extension().ffi.buffer(memory, 2)[:], length, offset))
         return moved.pop(0)
 
-    monkeypatch.setattr(native, "_call", short)
+    monkeypatch.setattr(native.buffers, "call", short)
     with native.AlignedBuffer(4096, alignment=SECTOR) as buffer:
         for start, mark in ((0, b"at"), (1024, b"bt"), (1536, b"ct")):
             buffer.view[start : start + 2] = mark
@@ -84,13 +84,13 @@ def test_a_short_transfer_is_continued_where_it_stopped(monkeypatch: pytest.Monk
 def test_a_read_that_ends_within_a_sector_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     # Going on from there would be unaligned, which some file systems refuse even at the end of the file.
     moved = [1024, 100]
-    monkeypatch.setattr(native, "_call", lambda *_arguments: moved.pop(0))
+    monkeypatch.setattr(native.buffers, "call", lambda *_arguments: moved.pop(0))
     with native.AlignedBuffer(4096, alignment=SECTOR) as buffer:
         assert buffer.pread(3, 0) == 1124
 
 
 def test_a_write_that_stops_short_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_call", lambda *_arguments: 0)
+    monkeypatch.setattr(native.buffers, "call", lambda *_arguments: 0)
     with native.AlignedBuffer(4096) as buffer, pytest.raises(OSError) as caught:
         buffer.pwrite(3, 0, path="image")
     assert (caught.value.errno, caught.value.filename) == (errno.EIO, "image")

@@ -1,4 +1,4 @@
-"""native.py's maps of a file: SEEK_DATA and SEEK_HOLE, FIEMAP, shared bytes."""
+"""pvedrbdstor.native's maps of a file: SEEK_DATA and SEEK_HOLE, FIEMAP, shared bytes."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_fiemap_where_there_is_none_says_eopnotsupp(tmpfs_dir: Path, opened: Ope
 
 def test_fiemap_without_room_is_refused_in_c(reflink_dir: Path, opened: Opener) -> None:
     # The kernel would answer with a count, and nothing stored: a caller must not take that for extents.
-    ffi, lib = native._extension()
+    ffi, lib = native.extension.extension()
     assert lib.sys_fiemap(opened(reflink_dir / "image"), 0, BLOCK, 0, ffi.NULL, 0) == -errno.EINVAL
 
 

@@ -1,4 +1,4 @@
-"""native.py on a real OCFS2, where PVEDRBDSTOR_TEST_OCFS2 names a folder on one: in the lab's guests.
+"""pvedrbdstor.native on a real OCFS2, where PVEDRBDSTOR_TEST_OCFS2 names a folder on one: in the lab's guests.
 
 Python 3 and pytest are all it needs: `PVEDRBDSTOR_TEST_OCFS2=/mnt python3 -m pytest tests/native/test_on_ocfs2.py`.
 """
@@ -57,7 +57,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         raise OSError(errno.EOPNOTSUPP, "refused", path)
 
     if request.param != "FICLONE":
-        monkeypatch.setattr(native, "reflink_fd", refuse)
+        monkeypatch.setattr(native.sharing, "reflink_fd", refuse)
     return str(request.param)
 
 

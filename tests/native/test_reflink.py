@@ -1,4 +1,4 @@
-"""native.py where files share blocks: FICLONE, OCFS2's own ioctl, and clone_file over both."""
+"""pvedrbdstor.native where files share blocks: FICLONE, OCFS2's own ioctl, and clone_file over both."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_clone_file_that_fails_half_way_leaves_nothing_behind(
     def fail(*_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(native, "reflink_fd", fail)
+    monkeypatch.setattr(native.sharing, "reflink_fd", fail)
     before = open_fds()
     with pytest.raises(type(error)):
         native.clone_file(source, dir_fd, "clone", 0o640)
@@ -141,7 +141,7 @@ def test_why_a_clone_failed_outlives_a_failing_clean_up(
         os.unlink(reflink_dir / "clone")
         raise OSError(errno.EIO, "broken")
 
-    monkeypatch.setattr(native, "reflink_fd", fail_and_take_away)
+    monkeypatch.setattr(native.sharing, "reflink_fd", fail_and_take_away)
     before = open_fds()
     with pytest.raises(OSError) as caught:
         native.clone_file(source, dir_fd, "clone", 0o640)
@@ -178,10 +178,10 @@ def old_ocfs2(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         for name in os.listxattr(old_path):
             os.setxattr(new_path, name, os.getxattr(old_path, name))
 
-    monkeypatch.setattr(native, "reflink_fd", refuse)
-    monkeypatch.setattr(native, "ocfs2_reflink", reflink)
+    monkeypatch.setattr(native.sharing, "reflink_fd", refuse)
+    monkeypatch.setattr(native.sharing, "ocfs2_reflink", reflink)
     monkeypatch.setattr(
-        native, "fstatfs", lambda fd, path="": real_fstatfs(fd, path)._replace(type=native.OCFS2_SUPER_MAGIC)
+        native.sharing, "fstatfs", lambda fd, path="": real_fstatfs(fd, path)._replace(type=native.OCFS2_SUPER_MAGIC)
     )
     return calls
 
@@ -217,14 +217,14 @@ def test_fallback_refuses_a_source_that_lost_its_name(
 def test_fallback_discards_a_copy_of_a_source_swapped_meanwhile(
     old_ocfs2: list[str], source: int, dir_fd: int, reflink_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reflink = native.ocfs2_reflink
+    reflink = native.sharing.ocfs2_reflink
 
     def swap_first(*arguments: object, **named: object) -> None:
         (reflink_dir / "other").write_text("another image")
         os.rename(reflink_dir / "other", reflink_dir / "source")
         reflink(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(native, "ocfs2_reflink", swap_first)
+    monkeypatch.setattr(native.sharing, "ocfs2_reflink", swap_first)
     with pytest.raises(OSError) as caught:
         native.clone_file(source, dir_fd, "clone", 0o640)
     assert caught.value.errno == errno.ESTALE
@@ -235,8 +235,8 @@ def test_fallback_is_for_ocfs2_alone(source: int, dir_fd: int, monkeypatch: pyte
     def refuse(_source: int, _target: int, path: str = "") -> None:
         raise OSError(errno.EOPNOTSUPP, "refused", path)
 
-    monkeypatch.setattr(native, "reflink_fd", refuse)
-    monkeypatch.setattr(native, "ocfs2_reflink", lambda *_a, **_n: pytest.fail("asked another file system"))
+    monkeypatch.setattr(native.sharing, "reflink_fd", refuse)
+    monkeypatch.setattr(native.sharing, "ocfs2_reflink", lambda *_a, **_n: pytest.fail("asked another file system"))
     with pytest.raises(OSError) as caught:
         native.clone_file(source, dir_fd, "clone", 0o640)
     assert caught.value.errno == errno.EOPNOTSUPP

@@ -56,7 +56,7 @@ def test_what_ends_too_early_is_never_taken_for_zeroes(
 def test_a_read_that_stops_at_a_sector_goes_on_from_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As of a device of 512-byte sectors, whose end need not be a multiple of 4 KiB."""
     (tmp_path / "file").write_bytes(b"x" * 1024 + b"y" * 512)
-    ffi, lib = native._extension()
+    ffi, lib = native.extension.extension()
     calls: list[int] = []
 
     class Short:
@@ -65,7 +65,7 @@ def test_a_read_that_stops_at_a_sector_goes_on_from_there(monkeypatch: pytest.Mo
             calls.append(offset)
             return int(lib.sys_pread(fd, memory, min(length, 512), offset))
 
-    monkeypatch.setattr(native, "_extension", lambda: native._Extension(ffi, Short))
+    monkeypatch.setattr(native.buffers, "extension", lambda: native.extension.Extension(ffi, Short))
     fd = os.open(tmp_path / "file", os.O_RDONLY)
     with native.AlignedBuffer(CHUNK, alignment=512) as buffer:
         assert Reader(fd, "file", buffer, direct=True).read(0, 1536) == b"x" * 1024 + b"y" * 512

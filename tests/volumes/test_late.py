@@ -114,7 +114,7 @@ def test_a_file_that_is_being_reflinked_is_not_taken_for_a_dead_one(
         Area(area.folder).recover()  # as every activation does, meanwhile
         real(*arguments)
 
-    monkeypatch.setattr(native, "reflink_fd", slow)
+    monkeypatch.setattr(native.sharing, "reflink_fd", slow)
     area.do(snapshots.create_snapshot, volume, "one")
     assert len(done) == 1
 
