@@ -26,6 +26,7 @@ class Superblock:
 
     stack, cluster: the cluster stack (o2cb, pcmk) and cluster name written into it, empty without `clusterinfo`.
     features: in the words of mkfs.ocfs2 --fs-features; a bit without a word here is 'unknown-...'.
+    system_dir, first_group: numbers of the blocks with the system folder's inode and with the first group of clusters.
     """
 
     label: str
@@ -37,6 +38,8 @@ class Superblock:
     features: frozenset[str]
     stack: str
     cluster: str
+    system_dir: int = 0
+    first_group: int = 0
 
     @property
     def can_reflink(self) -> bool:
@@ -65,6 +68,7 @@ def _parse_block(block: bytes, device: str) -> Superblock:
     fields = _SUPER.unpack_from(block, _SUPER_AT)
     compat, incompat, ro_compat = fields[9:12]
     block_bits, cluster_bits, slots = fields[14:17]
+    system_dir, first_group = fields[13], fields[19]
     label, uuid, stack, _, cluster = fields[20:25]
     if block_bits > 12 or 1 << block_bits != len(block):
         raise NotOcfs2(device=device, detail=f"its superblock claims blocks of 2^{block_bits} bytes")
@@ -86,6 +90,8 @@ def _parse_block(block: bytes, device: str) -> Superblock:
         features=features,
         stack=_text(stack) if has_cluster else "",
         cluster=_text(cluster) if has_cluster else "",
+        system_dir=system_dir,
+        first_group=first_group,
     )
 
 

@@ -146,10 +146,15 @@ def check_format(fmt: object, storage: str) -> str:
 
 def check_snapshot(name: object) -> str:
     """The name of a snapshot (PVE's pve-configid, somewhat wider). Raises BadName."""
-    if not isinstance(name, str) or not _SNAPSHOT.fullmatch(name) or name == "current":
+    if not isinstance(name, str) or not is_snapshot(name):
         detail = "it must begin with a letter and go on with letters, digits, - and _, at most 80 in all, and not be 'current'"
         raise BadName(name=_shown(name), what="snapshot name", detail=detail)
     return name
+
+
+def is_snapshot(name: str) -> bool:
+    """Whether a snapshot can have this name."""
+    return _SNAPSHOT.fullmatch(name) is not None and name != "current"
 
 
 def check_size(value: object, unit: int = 1) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 
 from pvedrbdstor import native
@@ -13,12 +11,11 @@ from pvedrbdstor.drbd.metadata import Range, merged
 from pvedrbdstor.errors import BadRequest
 from pvedrbdstor.fencing.split.ranges import CHUNK, changed_parts, total
 from pvedrbdstor.fencing.split.side import FileState
-from pvedrbdstor.volumes.store import INTERNAL
+from pvedrbdstor.mirror.walk import GONE, OPEN_FILE, Entry
+from pvedrbdstor.mirror.walk import walk as walk_files
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SECTOR = 512
-_GONE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
 
 
 def walk(root_fd: int, sure: Sequence[Range], perhaps: Sequence[Range] | None) -> Iterator[FileState]:
@@ -26,48 +23,34 @@ def walk(root_fd: int, sure: Sequence[Range], perhaps: Sequence[Range] | None) -
 
     sure: blocks that were written since the copies parted. perhaps: those that may have been, None where all may.
     """
-    for folder, folders, names, fd in os.fwalk(".", dir_fd=root_fd, follow_symlinks=False):
-        folders.sort()
-        if folder == ".":
-            folders[:] = [name for name in folders if name not in (INTERNAL, "lost+found")]
-        for name in sorted(names):
-            path = os.path.normpath(os.path.join(folder, name))
-            try:
-                found = _state(fd, name, path, sure, perhaps)
-            except OSError as error:
-                if error.errno not in _GONE:
-                    raise
-                continue
-            if found is not None:
-                yield found
+    for entry in walk_files(root_fd):
+        try:
+            found = _state(entry, sure, perhaps)
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            continue
+        yield found
 
 
-def _state(
-    folder_fd: int, name: str, path: str, sure: Sequence[Range], perhaps: Sequence[Range] | None
-) -> FileState | None:
-    if not stat.S_ISREG(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
-        return None
-    fd = os.open(name, _FILE, dir_fd=folder_fd)
-    try:
-        status = os.fstat(fd)
-        extents = list(native.fiemap(fd, sync=True, path=path)) if status.st_size else []
-        parts = changed_parts(extents, sure)
-        known = _within(parts, status.st_size)
-        more = changed_parts(extents, perhaps) if perhaps is not None else ((0, status.st_size),)
-        changed = _within(merged([*parts, *more]), status.st_size)
-        used = sum(extent.length for extent in extents if not extent.unwritten)
-        return FileState(
-            path=path,
-            size=status.st_size,
-            used=used,
-            modified=status.st_mtime_ns,
-            changed=changed,
-            sure=total(known),
-            status_changed=status.st_ctime_ns,
-            inode=status.st_ino,
-        )
-    finally:
-        os.close(fd)
+def _state(entry: Entry, sure: Sequence[Range], perhaps: Sequence[Range] | None) -> FileState:
+    status = entry.status
+    extents = list(native.fiemap(entry.fd, sync=True, path=entry.path)) if status.st_size else []
+    parts = changed_parts(extents, sure)
+    known = _within(parts, status.st_size)
+    more = changed_parts(extents, perhaps) if perhaps is not None else ((0, status.st_size),)
+    changed = _within(merged([*parts, *more]), status.st_size)
+    used = sum(extent.length for extent in extents if not extent.unwritten)
+    return FileState(
+        path=entry.path,
+        size=status.st_size,
+        used=used,
+        modified=status.st_mtime_ns,
+        changed=changed,
+        sure=total(known),
+        status_changed=status.st_ctime_ns,
+        inode=status.st_ino,
+    )
 
 
 def _within(parts: Sequence[Range], size: int) -> tuple[Range, ...]:
@@ -86,7 +69,7 @@ def open_below(root_fd: int, path: str) -> int:
             inner = os.open(part, _FOLDER, dir_fd=fd)
             os.close(fd)
             fd = inner
-        return os.open(parts[-1], _FILE, dir_fd=fd)
+        return os.open(parts[-1], OPEN_FILE, dir_fd=fd)
     finally:
         os.close(fd)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pvedrbdstor.drbd.metadata import Range, merged
+from pvedrbdstor.mirror.extents import Ranges, pieces
 from pvedrbdstor.native import Extent
 
 CHUNK = 1 << 20
@@ -14,20 +14,8 @@ CHUNK = 1 << 20
 
 def changed_parts(extents: Iterable[Extent], changed: Sequence[Range]) -> tuple[Range, ...]:
     """The parts of a file that lie on changed blocks; what reads as zeroes, whatever was written there, is none."""
-    starts = [start for start, _ in changed]
-    parts: list[Range] = []
-    for extent in extents:
-        if extent.unwritten or not extent.located:
-            continue
-        end = extent.physical + extent.length
-        index = max(0, bisect_right(starts, extent.physical) - 1)
-        while index < len(changed) and changed[index][0] < end:
-            first = max(changed[index][0], extent.physical)
-            last = min(sum(changed[index]), end)
-            if first < last:
-                parts.append((extent.logical + first - extent.physical, last - first))
-            index += 1
-    return merged(parts)
+    found = pieces(extents, Ranges(changed))
+    return merged([(piece.logical, piece.length) for piece in found if not piece.unwritten])
 
 
 def chunks_of(parts: Iterable[Range]) -> tuple[Range, ...]:

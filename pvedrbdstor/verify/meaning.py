@@ -1,0 +1,89 @@
+"""What differences mean, as values and as JSON; made by where.py, told by where_text.py, judged by repairs.py. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pvedrbdstor.verify.guests import Guest
+from pvedrbdstor.verify.harm import Harm
+from pvedrbdstor.verify.image import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Differences of one kind in one file, or in no file.
+
+    path: fit to be shown, empty in no file. region: where in it, in words. parts: the first ones; count, bytes: of all. shared: other files that
+    have some of the same blocks, the first ones. intact: the newest snapshots of the image that have none of the differing blocks, oldest first. used: which guests
+    name the image, in words. partition, holds: as in Region.
+    """
+
+    harm: Harm
+    path: str
+    what: str
+    region: str
+    parts: tuple[Part, ...]
+    count: int
+    bytes: int
+    vmid: int | None = None
+    guest: Guest | None = None
+    snapshot: str = ""
+    shared: tuple[str, ...] = ()
+    intact: tuple[str, ...] = ()
+    used: str = ""
+    partition: int | None = None
+    holds: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """found: the worst first. ranges, bytes: that were asked for. remarks: what could not be looked at."""
+
+    found: tuple[Found, ...]
+    ranges: int
+    bytes: int
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def worst(self) -> Harm | None:
+        """None where nothing differs."""
+        return self.found[0].harm if self.found else None
+
+    def of(self, *harms: Harm) -> Iterator[Found]:
+        return (found for found in self.found if found.harm in harms)
+
+
+def as_json(meaning: Meaning, most: int = 100) -> dict[str, object]:
+    """most: of the parts of each. All offsets and lengths are bytes."""
+    return {
+        "ranges": meaning.ranges,
+        "bytes": meaning.bytes,
+        "worst": meaning.worst,
+        "found": [_found_as_json(found, most) for found in meaning.found],
+        "remarks": list(meaning.remarks),
+    }
+
+
+def _found_as_json(found: Found, most: int) -> dict[str, object]:
+    guest = found.guest
+    return {
+        "harm": found.harm.value,
+        "path": found.path or None,
+        "what": found.what,
+        "region": found.region or None,
+        "partition": found.partition,
+        "holds": found.holds or None,
+        "vmid": found.vmid,
+        "guest": {"kind": guest.kind, "name": guest.name, "node": guest.node, "runs": guest.runs} if guest else None,
+        "used-by": found.used or None,
+        "snapshot": found.snapshot or None,
+        "shared-with": list(found.shared),
+        "intact-snapshots": list(found.intact),
+        "count": found.count,
+        "bytes": found.bytes,
+        "parts": [
+            {"offset": part.offset, "length": part.length, "device-offset": part.device, "guest-offset": part.guest}
+            for part in found.parts[:most]
+        ],
+    }

@@ -1,0 +1,233 @@
+"""Which repairs there are, and their exact commands: told, never done. Pure.
+
+Nothing here knows which node's copy is right: two different blocks do not say. What decides the direction of DRBD's own resync was read in its
+source, drbd_receiver.c and drbd_nl.c:
+
+- 8.4: after a disconnect the node that was Primary has a new identifier (drbd_state.c, lost_contact_to_peer_data), and the other, if it was Secondary,
+  has the former one: on connect drbd_uuid_compare() makes the first the source, and the blocks that a verify has marked are copied. If both were
+  Primary both have new ones: a split brain. If none was, they are equal: "No resync, but N bits in bitmap", and nothing is copied.
+- 9: with equal identifiers the marks are dropped, and whether a disconnect makes a new one depends on what was written meanwhile. Since 9.0.29
+  `invalidate --reset-bitmap=no` copies the marked blocks from the other node (L_WF_BITMAP_T), whatever the identifiers are.
+- `invalidate` makes the node it is run on the target of a full resync, on both.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.verify.harm import Harm
+from pvedrbdstor.verify.meaning import Found, Meaning
+
+_FILES_MAX = 10
+_DATA = (Harm.METADATA, Harm.RUNNING, Harm.GUEST, Harm.SNAPSHOT, Harm.UNKNOWN, Harm.CONTENT)
+_OF_IMAGES = (Harm.RUNNING, Harm.GUEST, Harm.UNKNOWN)
+_REWRITE_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """What the commands name. generation: of DRBD; verify_alg: whether one is set, without which DRBD cannot mark blocks."""
+
+    storage: str
+    path: str
+    resource: str
+    volume: int = 0
+    generation: Generation = Generation.V8_4
+    verify_alg: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """title: what it does. text: when, and what it costs. commands: in their order, with a word on where each is run."""
+
+    title: str
+    text: str
+    commands: tuple[tuple[str, str], ...] = ()
+
+
+def repairs(meaning: Meaning, mirror: Mirror) -> tuple[Repair, ...]:
+    """The ones that make sense for what was found, those for all of it first; none where all of it is harmless."""
+    return tuple(_repairs(meaning, mirror))
+
+
+def _repairs(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
+    if not any(meaning.of(*_DATA, Harm.WORK, Harm.SWAP)):
+        if meaning.found:
+            yield Repair(
+                "Nothing has to be done", "Nobody reads what differs. A later check finds it again until it is written."
+            )
+        return
+    if not any(meaning.of(*_DATA)):
+        yield Repair(
+            "Nothing has to be done now",
+            "What differs is swap or unfinished work. It is gone when the guest has been restarted, or what is left over has been removed.",
+        )
+    else:
+        if any(meaning.of(Harm.METADATA)):
+            yield _look_at_metadata(mirror)
+        yield _marked(mirror)
+        yield _full(mirror)
+    yield from _of_guests(meaning, mirror)
+    yield from _of_files(meaning, mirror)
+
+
+def _name(mirror: Mirror) -> str:
+    return f"{mirror.resource}/{mirror.volume}"
+
+
+def _look_at_metadata(mirror: Mirror) -> Repair:
+    return Repair(
+        "See which node's copy of the metadata is sound",
+        "It only reads. While the storage is mounted it may tell of damage that is none, as a part of the truth is in memory: what both nodes "
+        "tell does not count, what only one tells does. The heartbeat and the journals differ in nothing that matters.",
+        (("on each node", f"fsck.ocfs2 -fn /dev/drbd/by-res/{mirror.resource}/{mirror.volume}"),),
+    )
+
+
+def _marked(mirror: Mirror) -> Repair:
+    wrong, right = "on the node whose copy is wrong", "on the other node"
+    if not mirror.verify_alg:
+        return Repair(
+            "Let DRBD copy the blocks that differ",
+            "It cannot as it is configured: `verify-alg` is not set, so DRBD cannot compare and mark blocks. Set it in the resource's net section on "
+            "both nodes (`verify-alg crc32c;`), run the command, and check again.",
+            (("on both nodes", f"drbdadm adjust {mirror.resource}"),),
+        )
+    before = (
+        (wrong, "move or stop all its guests (qm migrate, qm shutdown; pct migrate, pct shutdown)"),
+        (
+            right,
+            f"drbdadm verify {_name(mirror)}   # hours; wait for its end (drbdadm status), blocks that differ are marked",
+        ),
+        (wrong, f"pvedrbdstor mirror down {mirror.storage}"),
+    )
+    after = (
+        (wrong, f"drbdadm status {mirror.resource}   # until both are UpToDate again"),
+        (wrong, f"pvedrbdstor mirror up {mirror.storage}"),
+    )
+    if mirror.generation is Generation.V9:
+        copying: tuple[tuple[str, str], ...] = ((wrong, f"drbdadm invalidate --reset-bitmap=no {_name(mirror)}"),)
+        text = (
+            "Only marked blocks are copied, to the node where the command is run: the direction is yours to choose, and nobody can take it back. Needs DRBD 9.0.29 "
+            "and drbd-utils 9.17. DRBD 9 may skip blocks that were busy during its verify: check again afterwards. Never disconnect and connect instead: "
+            "DRBD 9 may drop the marks."
+        )
+    else:
+        copying = (
+            (wrong, f"drbdadm disconnect {mirror.resource}"),
+            (wrong, f"drbdadm connect {mirror.resource}"),
+        )
+        text = (
+            "Only marked blocks are copied, from the node that is Primary then to the one that is Secondary: so the one whose copy is wrong must be unmounted and "
+            "Secondary, and the other one mounted, or nothing is copied. NEVER disconnect while the storage is mounted on both nodes: that is a "
+            "split brain. It cannot be taken back."
+        )
+    return Repair("Let DRBD copy the blocks that differ", text, (*before, *copying, *after))
+
+
+def _full(mirror: Mirror) -> Repair:
+    wrong = "on the node whose copy is wrong"
+    return Repair(
+        "Let DRBD copy everything",
+        "Where much differs, or nobody trusts that disk any more. While it runs the other node has the only good copy. It cannot be taken back.",
+        (
+            (wrong, "move or stop all its guests"),
+            (wrong, f"pvedrbdstor mirror down {mirror.storage}"),
+            (wrong, f"drbdadm invalidate {_name(mirror)}"),
+            (wrong, f"drbdadm status {mirror.resource}   # until both are UpToDate again"),
+            (wrong, f"pvedrbdstor mirror up {mirror.storage}"),
+        ),
+    )
+
+
+def _of_guests(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
+    images = list(meaning.of(*_OF_IMAGES))
+    if not images:
+        return
+    yield Repair(
+        "Let the guest write it anew",
+        "What is written goes to both nodes, and then is the same on both. Run the guest on the node whose copy is right and look for damage with its own tools: a check of its "
+        "file system (xfs_repair -n, e2fsck -fn, chkdsk), of its packages (debsums, rpm -Va), of its database. What is sound "
+        "there is made equal by writing it again, such as a copy of a file in place of it; what is not comes from a backup.",
+    )
+    stopped = [found for found in images if found.harm is not Harm.RUNNING and found.parts]
+    yield from (_rewrite(found, mirror) for found in _files(stopped))
+    yield from (_rollback(found, mirror) for found in _files([found for found in images if found.intact]))
+
+
+def _files(found: list[Found]) -> list[Found]:
+    """The first of each file, not of too many."""
+    first: dict[str, Found] = {}
+    for one in found:
+        first.setdefault(one.path, one)
+    return list(first.values())[:_FILES_MAX]
+
+
+def _rewrite(found: Found, mirror: Mirror) -> Repair:
+    file = shlex.quote(f"{mirror.path}/{found.path}")
+    node = "on the node whose copy is right, with the guest stopped"
+    commands = tuple(
+        (
+            node,
+            f"dd if={file} of={file} bs=4096 iflag=direct,skip_bytes,count_bytes oflag=direct,seek_bytes conv=notrunc "
+            f"skip={part.offset // 4096 * 4096} seek={part.offset // 4096 * 4096} count={-(-(part.offset % 4096 + part.length) // 4096) * 4096}",
+        )
+        for part in found.parts[:_REWRITE_MAX]
+    )
+    more = found.count - len(commands)
+    text = (
+        f"Reads what differs in {found.path} as this node has it, and writes the same again, to both nodes. A guest that runs meanwhile would "
+        "lose what it writes there, so it must not. Other files that share the blocks keep them as they are."
+    )
+    return Repair(
+        "Make both copies of an image's blocks that of one node",
+        text + (f" {more} more places are not named here." if more else ""),
+        commands,
+    )
+
+
+def _rollback(found: Found, mirror: Mirror) -> Repair:
+    kind = found.guest.kind if found.guest is not None else None
+    tools = {"VM": ("qm",), "CT": ("pct",)}.get(kind or "", ("qm", "pct"))
+    snapshot = found.intact[-1]
+    commands = tuple(
+        (
+            "on the guest's node" + ("" if len(tools) == 1 else ", for a VM" if tool == "qm" else ", for a container"),
+            f"{tool} rollback {found.vmid} {shlex.quote(snapshot)}",
+        )
+        for tool in tools
+    )
+    volid = shlex.quote(f"{mirror.storage}:{'/'.join(found.path.split('/')[-2:])}")
+    alone = (
+        "or this disk alone, with the guest stopped",
+        f"pvedrbdstor snapshot rollback {volid} {shlex.quote(snapshot)}",
+    )
+    return Repair(
+        "Go back to a snapshot that has blocks of its own there",
+        f"Of {found.path} these snapshots have none of the blocks that differ: {', '.join(found.intact)}. Everything that the guest has written since then is lost, by the first command on "
+        "all its disks: make a backup first.",
+        (*commands, alone),
+    )
+
+
+def _of_files(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
+    content = _files(list(meaning.of(Harm.CONTENT)))
+    if content:
+        names = tuple(
+            ("on each node, to compare", f"sha256sum {shlex.quote(f'{mirror.path}/{found.path}')}") for found in content
+        )
+        yield Repair(
+            "Make backups, ISO images and templates anew",
+            "A file that can be made again, should be: remove it and back up, upload or download again. Else copy it on the node where it is sound, and "
+            "put the copy in its place.",
+            names,
+        )
+    if any(meaning.of(Harm.SNAPSHOT)):
+        yield Repair(
+            "Take a new snapshot",
+            "A snapshot cannot be written. Remove the one that differs when the guest is known to be sound, and take another: blocks that are shared with the image are only "
+            "equal once the image's are.",
+        )
