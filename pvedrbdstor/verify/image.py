@@ -115,6 +115,7 @@ def _disjoint(layout: Layout) -> list[tuple[int, int, Partition | None]]:
 
 
 _UNREADABLE = Region(Nature.UNKNOWN, "its contents cannot be looked at")
+_REST = Region(Nature.UNKNOWN, "inside the qcow2 file: an internal snapshot, counts of references, or unused")
 _OUTSIDE = Region(Nature.UNKNOWN, "outside of the guest's partitions")
 
 
@@ -168,7 +169,7 @@ def _in_qcow2(reader: Reader, header: Header, pieces: Sequence[Piece]) -> Iterat
         for part in known.parts(place.start, place.length):
             yield from _of_place(place, part, disk)
     taken = Ranges(merged([(place.start, place.length) for place in found]))
-    rest = Region(Nature.UNKNOWN, "inside the qcow2 file: an internal snapshot, counts of references, or unused")
+    rest = _REST if table.complete else _UNREADABLE
     for start, length in wanted:
         for at, count in without(start, length, taken):
             yield from ((part, rest) for part in known.parts(at, count))

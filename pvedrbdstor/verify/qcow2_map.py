@@ -23,6 +23,8 @@ _ZERO = 1
 _EXTENDED_L2, _OTHER_COMPRESSION = 1 << 4, 1 << 3
 _STEP = 1 << 16  # bytes of a table that are read at once
 _FOUND_MAX = 100_000
+_TABLES_MAX = 512 << 20
+"""Bytes of second-level tables that are read: those of 4 TiB in clusters of 64 KiB. A good image has no table twice, so more is read of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,14 @@ class Place:
 
 
 class Map:
-    """read: of the file, at most 128 KiB at once."""
+    """read: of the file, at most 128 KiB at once. complete: places() has seen all there is to see."""
 
     def __init__(self, read: Read, header: Header) -> None:
         self._read = read
         self._header = header
         self._entry = 16 if header.incompatible_features & _EXTENDED_L2 else 8
         self._per_table = header.cluster_size // self._entry
+        self.complete = True
 
     def places(self, wanted: Sequence[Range]) -> Iterator[Place]:
         """Those of the wanted bytes of the file that are the guest's, or tables; in no order. Others are in no use now."""
@@ -52,14 +55,20 @@ class Map:
         for start, length in first:
             for at, size in ranges.between(start, start + length):
                 yield Place(at, size, None)
+        low, high = (wanted[0][0], sum(wanted[-1])) if wanted else (0, 0)
+        bytes_left = _TABLES_MAX
         for index, table in self._tables():
+            bytes_left -= self._header.cluster_size
+            if bytes_left < 0 or left <= 0:
+                self.complete = False
+                return
             for at, size in ranges.between(table, table + self._header.cluster_size):
                 yield Place(at, size, None)
-            for place in self._of_table(index, table, ranges):
+            for place in self._of_table(index, table, ranges, low, high):
                 yield place
                 left -= 1
                 if left <= 0:
-                    return
+                    break
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the guest's disk; what is in no cluster of the file is zeroes."""
@@ -80,13 +89,14 @@ class Map:
                 if entry & _OFFSET:
                     yield at // 8 + index, entry & _OFFSET
 
-    def _of_table(self, index: int, table: int, ranges: Ranges) -> Iterator[Place]:
+    def _of_table(self, index: int, table: int, ranges: Ranges, low: int, high: int) -> Iterator[Place]:
+        """low, high: the first and the last byte that is wanted, so that most entries are passed over quickly."""
         size = self._header.cluster_size
         for at in range(0, size, _STEP):
             raw = self._read(table + at, min(_STEP, size - at))
             raw = raw[: len(raw) // self._entry * self._entry]
             for number, entry in enumerate(struct.unpack(f">{len(raw) // 8}Q", raw)[:: self._entry // 8]):
-                if entry in (0, _ZERO):
+                if entry <= _ZERO or (not entry & _COMPRESSED and not low - size < entry & _OFFSET < high):
                     continue
                 guest = (index * self._per_table + at // self._entry + number) * size
                 start, length, whole = self._where(entry)
