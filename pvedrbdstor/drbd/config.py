@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pvedrbdstor.drbd import blocks
 from pvedrbdstor.drbd.blocks import Block
@@ -26,7 +26,8 @@ class NetConfig:
     """The options of the connection to one peer; 8.4 has one connection, whose peer_node_id and peer are None.
 
     ping_interval, connect_interval, ping_timeout, timeout: seconds; None where the text has no number.
-    fencing: None on 8.4, which has it in the disk's options.
+    fencing: None on 8.4, which has it in the disk's options. ko_count: how many times `timeout` a request may stay unanswered
+    before the peer is given up; 0: for ever. verify_alg: None where none is set.
     """
 
     peer_node_id: int | None
@@ -42,6 +43,8 @@ class NetConfig:
     connect_interval: float | None
     timeout: float | None
     fencing: str | None
+    ko_count: int | None = 7
+    verify_alg: str | None = None
 
     @property
     def detection(self) -> float | None:
@@ -72,7 +75,7 @@ class ResourceConfig:
     """One resource. nets: empty where it is not told (8.4 forgets the connection's options in StandAlone).
 
     disk_fencing: 8.4's policy by volume, without the volumes that have no disk, where none is in force.
-    quorum, on_no_quorum: 9 only, else 'off' and the default.
+    quorum, on_no_quorum: 9 only, else 'off' and the default. read_balancing: by volume, of those that have a disk.
     """
 
     name: str
@@ -80,6 +83,7 @@ class ResourceConfig:
     disk_fencing: Mapping[int, str]
     quorum: str
     on_no_quorum: str
+    read_balancing: Mapping[int, str] = field(default_factory=dict)
 
     def fencing(self, volume: int) -> str | None:
         """The weakest policy in force for a volume; None where it is not told."""
@@ -168,15 +172,25 @@ def _resource(block: Block) -> ResourceConfig:
         disk_fencing={} if v9 else dict(fencing for volume in volumes for fencing in _disk_fencing(volume)),
         quorum=options.value("quorum") or "off",
         on_no_quorum=options.value("on-no-quorum") or "suspend-io",
+        read_balancing=dict(policy for volume in volumes for policy in _read_balancing(volume)),
     )
 
 
 def _disk_fencing(volume: Block) -> list[tuple[int, str]]:
     """The policy of a volume of 8.4: stored with its disk, so without a disk there is none."""
+    return _disk_option(volume, "fencing", "dont-care")
+
+
+def _read_balancing(volume: Block) -> list[tuple[int, str]]:
+    return _disk_option(volume, "read-balancing", "prefer-local")
+
+
+def _disk_option(volume: Block, option: str, default: str) -> list[tuple[int, str]]:
+    """(volume, value); none of a volume without a disk."""
     number = _number(volume.words[1]) if len(volume.words) == 2 else None
     if number is None or volume.value("disk") is None:
         return []
-    return [(int(number), _section(volume, "disk").value("fencing") or "dont-care")]
+    return [(int(number), _section(volume, "disk").value(option) or default)]
 
 
 def _net(owner: Block, v9: bool) -> NetConfig:
@@ -189,6 +203,7 @@ def _net(owner: Block, v9: bool) -> NetConfig:
         return None if number is None else number * unit
 
     peer = _number(owner.value("_peer_node_id") or "")
+    ko_count = _number(net.value("ko-count") or "7")
     return NetConfig(
         peer_node_id=None if peer is None else int(peer),
         peer=net.value("_name"),
@@ -203,6 +218,8 @@ def _net(owner: Block, v9: bool) -> NetConfig:
         connect_interval=seconds("connect-int", 10),
         timeout=seconds("timeout", 6, 0.1),
         fencing=(net.value("fencing") or "dont-care") if v9 else None,
+        ko_count=None if ko_count is None else int(ko_count),
+        verify_alg=net.value("verify-alg") or None,
     )
 
 

@@ -41,7 +41,8 @@ class Resource:
 class Device:
     """One volume on this node. size: KiB. client: diskless on purpose. quorum, client: None where not told (8.4).
 
-    written: KiB written to its disk since the device was made, by this node and by the peer; told with statistics alone.
+    With statistics alone: written, read: KiB of its disk since it was attached (written also for the peer). upper_pending,
+    lower_pending: requests of users, and of the disk, that have not ended.
     """
 
     resource: str
@@ -53,6 +54,9 @@ class Device:
     client: bool | None
     blocked: str | None
     written: int | None = None
+    read: int | None = None
+    upper_pending: int | None = None
+    lower_pending: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ class Connection:
 class PeerDevice:
     """One volume on one peer. out_of_sync: KiB. done: per cent of a resync or verify, eta: its seconds to go.
 
-    client: diskless on purpose. done, eta, client: None where DRBD does not tell (8.4).
+    client: diskless on purpose. done, eta, client: None where DRBD does not tell (8.4). pending: requests to the peer that it has
+    not answered, unacked: those of the peer that are not answered yet; with statistics alone.
     """
 
     resource: str
@@ -83,6 +88,8 @@ class PeerDevice:
     out_of_sync: int | None
     done: float | None
     eta: int | None
+    pending: int | None = None
+    unacked: int | None = None
 
 
 _Key = tuple[str, str, int, int]
@@ -135,6 +142,9 @@ class State:
                 client=_yes_or_no(values.get("client")),
                 blocked=values.get("blocked"),
                 written=_number(values.get("written")),
+                read=_number(values.get("read")),
+                upper_pending=_number(values.get("upper-pending")),
+                lower_pending=_number(values.get("lower-pending")),
             )
             for (name, _, volume), values in self._of("device")
         ]
@@ -166,6 +176,8 @@ class State:
                 out_of_sync=_number(values.get("out-of-sync")),
                 done=_percent(values.get("done")),
                 eta=_number(values.get("eta")),
+                pending=_number(values.get("pending")),
+                unacked=_number(values.get("unacked")),
             )
             for (name, peer, volume), values in self._of("peer-device")
         ]

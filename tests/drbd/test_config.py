@@ -181,3 +181,16 @@ def test_arbitrary_text_gives_values_or_nothing(text: str) -> None:
 
 def test_deep_nesting_is_no_recursion() -> None:
     assert parse_show("a {" * 100_000) == {}
+
+
+def test_what_a_comparison_needs_to_know() -> None:
+    found = config_of("8.4/04-mounted-both.a.txt")
+    assert [(net.verify_alg, net.ko_count) for net in found.nets] == [("crc32c", 7)]
+    assert found.read_balancing == {0: "prefer-local"}
+    text = """resource r0 {
+        _this_host { volume 0 { disk "/dev/sda"; disk { read-balancing round-robin; } } volume 1 { device minor 1; } }
+        _remote_host { } net { ko-count 0; }
+    }"""
+    changed = parse_show(text)["r0"]
+    assert changed.read_balancing == {0: "round-robin"}
+    assert [(net.verify_alg, net.ko_count) for net in changed.nets] == [(None, 0)]

@@ -1,0 +1,223 @@
+"""What DRBD on one node must say before its reads of the mirror prove anything, and what it says. No I/O here.
+
+DRBD serves a read from the local disk while that is UpToDate, and from the peer otherwise; then the copies would be found equal
+because one of them was read twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+
+from pvedrbdstor.drbd.events2 import State
+from pvedrbdstor.drbd.proc_drbd import ProcDevice
+
+_SYNC_STATES = frozenset(f"{state}{end}" for state in ("StartingSync", "WFBitMap", "PausedSync") for end in "ST") | {
+    "WFSyncUUID",
+    "SyncSource",
+    "SyncTarget",
+}
+_VERIFY_STATES = frozenset({"VerifyS", "VerifyT"})
+_REPLICATING = _SYNC_STATES | _VERIFY_STATES | {"Ahead", "Behind"}
+_NUMBER_MAX = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """DRBD's words on one volume at one moment; None where it did not tell, all of them where the resource is down.
+
+    replication: `Established` while nothing but replication goes on (8.4 calls that Connected). out_of_sync: KiB that DRBD knows to
+    differ. outstanding: requests that have not ended on the disk, at the peer and for users. written, read: KiB of the local disk
+    since it was attached; a read that the peer has served is not counted. writes, write_ms: of the DRBD device (/sys/block/*/stat).
+    """
+
+    role: str | None = None
+    disk: str | None = None
+    connection: str | None = None
+    replication: str | None = None
+    peer_disk: str | None = None
+    suspended: bool = False
+    quorum: bool | None = None
+    out_of_sync: int | None = None
+    outstanding: int | None = None
+    written: int | None = None
+    read: int | None = None
+    writes: int | None = None
+    write_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why the copies cannot be compared, in one sentence, and what to do."""
+
+    cause: str
+    remedy: str
+
+
+def of_proc(device: ProcDevice) -> NodeState:
+    """From /proc/drbd of 8.4, where the connection and the replication are one word."""
+    counters = device.counters
+    replicating = device.connection in _REPLICATING
+    established = device.connection == "Connected"
+    return NodeState(
+        role=device.role,
+        disk=device.disk,
+        connection="Connected" if replicating or established else device.connection,
+        replication="Established" if established else device.connection if replicating else "Off",
+        peer_disk=device.peer_disk,
+        suspended=device.flags.suspended,
+        out_of_sync=counters.oos if counters else None,
+        outstanding=counters.lo + counters.pe + counters.ua + counters.ap if counters else None,
+        written=counters.dw if counters else None,
+        read=counters.dr if counters else None,
+    )
+
+
+def of_events(state: State, resource: str, volume: int) -> NodeState:
+    """From `drbdsetup events2 --now --statistics`, for 9 (and 8.4, whose /proc/drbd is quicker)."""
+    own = next((found for found in state.resources if found.name == resource), None)
+    device = next((found for found in state.devices if (found.resource, found.volume) == (resource, volume)), None)
+    if own is None or device is None or not state.complete:
+        return NodeState()
+    peers = [
+        found
+        for found in state.peer_devices
+        if (found.resource, found.volume) == (resource, volume) and found.client is not True
+    ]
+    with_disk = {found.peer_node_id for found in peers}
+    connections = [
+        found for found in state.connections if found.resource == resource and found.peer_node_id in with_disk
+    ]
+    peer = peers[0] if len(peers) == 1 else None
+    counts = (
+        device.upper_pending,
+        device.lower_pending,
+        *(n for found in peers for n in (found.pending, found.unacked)),
+    )
+    told = [count for count in counts if count is not None]
+    return NodeState(
+        role=own.role,
+        disk=device.disk,
+        connection=connections[0].state if len(connections) == 1 else "StandAlone" if not connections else None,
+        replication=peer.replication if peer else None,
+        peer_disk=peer.disk if peer else None,
+        suspended=bool(own.suspended) or own.failing is True,
+        quorum=device.quorum,
+        out_of_sync=peer.out_of_sync if peer else None,
+        outstanding=sum(told) if len(told) == len(counts) else None,
+        written=device.written,
+        read=device.read,
+    )
+
+
+def with_stat(state: NodeState, text: str) -> NodeState:
+    """With the writes of /sys/block/drbdN/stat (Documentation/block/stat.rst): the fifth number and the eighth."""
+    words = text.split()
+    if len(words) < 8 or not all(word.isdecimal() for word in words[:8]):
+        return state
+    return replace(state, writes=int(words[4]), write_ms=int(words[7]))
+
+
+def obstacle(state: NodeState, node: str, storage: str, resource: str) -> Obstacle | None:
+    """Why reads on ``node`` prove nothing now; None where its local disk serves them and is as DRBD wants it."""
+    again = f"then run 'pvedrbdstor verify {storage}' again"
+    up = f"Run 'pvedrbdstor mirror up {storage}' on {node}, {again}"
+    status = f"'pvedrbdstor mirror status {storage}' on {node} says"
+    if state.disk is None or state.connection is None:
+        return Obstacle(f"DRBD's resource {resource} is down on {node}, or does not tell its state", up)
+    if "Diskless" in (state.disk, state.peer_disk):
+        where = node if state.disk == "Diskless" else f"the peer of {node}"
+        return Obstacle(
+            f"{where} is Diskless: that would read the peer and prove nothing",
+            f"Look at 'dmesg' there for what became of its disk, 'drbdadm attach {resource}' there, wait for the resync, {again}",
+        )
+    if state.connection == "StandAlone":
+        return Obstacle(
+            f"{node} is StandAlone, so that its copy has a history of its own or will have",
+            f"See what {status}; after a split brain 'pvedrbdstor split-brain show {storage}' tells more",
+        )
+    if state.suspended:
+        return Obstacle(f"DRBD has frozen the I/O of {node}", f"See what {status}")
+    if state.connection != "Connected":
+        return Obstacle(f"{node} is not connected to its peer ({state.connection})", f"See what {status}")
+    if state.replication in _SYNC_STATES:
+        return Obstacle(f"a resync is running ({state.replication} on {node})", f"Wait for its end, {again}")
+    if state.replication in _VERIFY_STATES:
+        return Obstacle(
+            f"DRBD's own verify is running ({state.replication} on {node})",
+            f"Wait for its end, or follow it with 'pvedrbdstor verify {storage} --mode kernel'",
+        )
+    if state.disk != "UpToDate":
+        return Obstacle(f"the disk of {node} is {state.disk}, not UpToDate", f"See what {status}")
+    if state.replication != "Established":
+        return Obstacle(f"{node} does not replicate ({state.replication or 'not told'})", f"See what {status}")
+    if state.peer_disk != "UpToDate":
+        return Obstacle(f"{node} knows its peer's disk as {state.peer_disk}, not UpToDate", f"See what {status}")
+    if state.quorum is False:
+        return Obstacle(f"{node} has no quorum", f"See what {status}")
+    if state.role != "Primary":
+        return Obstacle(f"{node} is {state.role}, and DRBD lets nobody read there", up)
+    return None
+
+
+def unlike(before: NodeState, now: NodeState, node: str, expected_kib: int = 0) -> Obstacle | None:
+    """What has happened between two good states that no state tells any more.
+
+    expected_kib: what this node was asked to read meanwhile; what DRBD does not count as read from its disk came from the peer, as it
+    does when the disk fails or `read-balancing` says so.
+    """
+    again = "Look at 'dmesg' there, then run it again"
+    if _fell(before.read, now.read) or _fell(before.written, now.written):
+        return Obstacle(f"the disk of {node} was taken away and attached again meanwhile", again)
+    if before.out_of_sync != now.out_of_sync:
+        told = f"{before.out_of_sync} KiB, now {now.out_of_sync} KiB"
+        return Obstacle(
+            f"DRBD on {node} has found or mended differences meanwhile (out of sync: {told})",
+            f"A disk that fails, a verify or a resync does that. {again}",
+        )
+    if before.read is not None and now.read is not None and now.read - before.read < expected_kib - 1:
+        return Obstacle(
+            f"not all of what {node} read came from its own disk: {expected_kib} KiB were asked for, and DRBD has counted "
+            f"{now.read - before.read}",
+            again,
+        )
+    return None
+
+
+def still(before: NodeState, now: NodeState) -> bool:
+    """Whether this node's users wrote nothing from before ``before`` to after ``now``: nothing was open at either moment, and nothing was
+    written in between, by the peer's users neither."""
+    return (
+        before.outstanding == now.outstanding == 0
+        and before.written is not None
+        and before.written == now.written
+        and before.read is not None
+        and now.read is not None
+        and before.read <= now.read
+    )
+
+
+def as_json(state: NodeState) -> dict[str, object]:
+    return asdict(state)
+
+
+def from_json(data: Mapping[str, object]) -> NodeState:
+    """Raises ValueError for what is none; what is not known here is passed over."""
+    values: dict[str, object] = {}
+    for field in fields(NodeState):
+        value = data.get(field.name)
+        kind = str(field.type)
+        fits = (
+            (value is None and "None" in kind)
+            or (kind.startswith("str") and isinstance(value, str) and len(value) < 64 and value.isprintable())
+            or (kind.startswith("bool") and isinstance(value, bool))
+            or (kind.startswith("int") and type(value) is int and 0 <= value < _NUMBER_MAX)
+        )
+        if not fits:
+            raise ValueError(f"'{field.name}' of a state is {str(value)[:64]!r}")
+        values[field.name] = value
+    return NodeState(**values)  # type: ignore[arg-type]  # checked above, field by field
+
+
+def _fell(before: int | None, now: int | None) -> bool:
+    return before is not None and (now is None or now < before)

@@ -1,0 +1,159 @@
+"""What DRBD must say before reads prove anything, on recordings of real clusters of both generations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pvedrbdstor.drbd import proc_drbd
+from pvedrbdstor.verify import state
+from pvedrbdstor.verify.state import NodeState
+from tests.drbd.support import FILES, outputs, state_of
+
+GOOD = {
+    "8.4/03-dual-primary-nofs",
+    "8.4/04-mounted-both",
+    "8.4/F6c-rejoined-after-kill",
+    "8.4/T3-cut-undetected-pending-io",
+    "9/03-dual-primary-nofs",
+    "9/04-mounted-both",
+    "9/13-verify-done-oos",
+    "9/23-fencing-healed-while-handler-blocks",
+    "9/24-tiebreaker-healthy",
+    "9/27-drbd9.2.18-dual-primary",
+}
+GOOD_ON_A = {"8.4/05-connected-primary-secondary-a-mounted", "8.4/F5c-verify-done-oos"}
+"""The other node is Secondary, and says so itself."""
+NODES = [name for name in FILES if not name.endswith(".c.txt")]
+
+
+def found_in(name: str) -> NodeState:
+    if name.startswith("8.4/"):
+        device = proc_drbd.parse(outputs(name)["cat /proc/drbd"]).devices.get(0)
+        return state.of_proc(device) if device else NodeState()
+    return state.of_events(state_of(name), "r0", 0)
+
+
+def why(name: str) -> str:
+    found = state.obstacle(found_in(name), "nodea", "ha", "r0")
+    return found.cause if found else ""
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_only_a_whole_copy_in_use_that_is_connected_to_another_is_read(name: str) -> None:
+    kind, node = name.removesuffix(".txt").rsplit(".", 1)
+    assert (why(name) == "") == (kind in GOOD or (node == "a" and kind in GOOD_ON_A)), why(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("8.4/F4-b-diskless-mounted.b.txt", "nodea is Diskless: that would read the peer and prove nothing"),
+        ("8.4/F4-b-diskless-mounted.a.txt", "the peer of nodea is Diskless: that would read the peer"),
+        ("9/11-b-diskless-mounted.b.txt", "nodea is Diskless: that would read the peer and prove nothing"),
+        ("8.4/F3-resync-in-progress.a.txt", "a resync is running (SyncSource"),
+        ("8.4/F7b-dualprimary-synctarget.a.txt", "a resync is running (SyncTarget"),
+        ("9/08-resync-in-progress.b.txt", "a resync is running (SyncTarget"),
+        ("9/10-resync-paused.a.txt", "a resync is running (PausedSync"),
+        ("8.4/F5b-verify-running.a.txt", "DRBD's own verify is running (VerifyS"),
+        ("9/12-verify-running.b.txt", "DRBD's own verify is running (VerifyT"),
+        ("8.4/F2-splitbrain-standalone.a.txt", "nodea is StandAlone"),
+        ("9/07-splitbrain-standalone.a.txt", "nodea is StandAlone"),
+        ("8.4/F1-cut-10s-DRBD-WFConnection.a.txt", "not connected to its peer (WFConnection)"),
+        ("9/05-cut-10s-connecting.a.txt", "not connected to its peer (Connecting)"),
+        ("8.4/T3a-fencing-suspended.a.txt", "has frozen the I/O"),
+        ("9/19-quorum-lost-suspend-io.a.txt", "has frozen the I/O"),
+        ("8.4/02-connected-uptodate-secondary.a.txt", "nodea is Secondary"),
+        ("8.4/01-connected-inconsistent-secondary.a.txt", "the disk of nodea is Inconsistent"),
+    ],
+)
+def test_what_is_in_the_way_is_named(name: str, expected: str) -> None:
+    assert expected in why(name)
+
+
+def test_a_resource_that_is_down_is_brought_up_first() -> None:
+    for found in (NodeState(), state.of_events(state_of("8.4/04-mounted-both.a.txt"), "r1", 0)):
+        obstacle = state.obstacle(found, "nodea", "ha", "r0")
+        assert obstacle is not None and "is down on nodea" in obstacle.cause and "mirror up ha" in obstacle.remedy
+
+
+def test_both_ways_to_ask_8_4_say_the_same() -> None:
+    name = "8.4/F5c-verify-done-oos.a.txt"
+    by_events = state.of_events(state_of(name), "r0", 0)
+    assert replace(by_events, read=None) == replace(found_in(name), read=None)
+    assert by_events.out_of_sync == 12 and by_events.outstanding == 0 and by_events.written
+
+
+def test_a_request_that_has_not_ended_is_seen() -> None:
+    assert found_in("8.4/T3-cut-undetected-pending-io.a.txt").outstanding
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_every_state_survives_the_wire(name: str) -> None:
+    found = found_in(name)
+    assert state.from_json(state.as_json(found)) == found
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["role", "disk", "suspended", "quorum", "read", "writes"]),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=80)
+        | st.lists(st.none(), max_size=1),
+    )
+)
+def test_any_state_of_the_other_node_is_read_or_refused(data: dict[str, object]) -> None:
+    try:
+        found = state.from_json({**state.as_json(NodeState()), **data})
+    except ValueError:
+        return
+    state.obstacle(found, "nodeb", "ha", "r0")
+    assert state.unlike(found, found, "nodeb") is None
+
+
+WHOLE = NodeState("Primary", "UpToDate", "Connected", "Established", "UpToDate", False, None, 0, 0, 100, 1000)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (replace(WHOLE, read=900, written=200), "taken away and attached again"),
+        (replace(WHOLE, written=None), "taken away and attached again"),
+        (replace(WHOLE, out_of_sync=4, read=9999), "out of sync: 0 KiB, now 4 KiB"),
+        (replace(WHOLE, read=1000 + 510), "512 KiB were asked for, and DRBD has counted 510"),
+    ],
+)
+def test_what_happened_between_two_good_states_is_seen(now: NodeState, expected: str) -> None:
+    found = state.unlike(WHOLE, now, "nodea", 512)
+    assert found is not None and expected in found.cause
+
+
+def test_reads_of_others_and_rounded_counters_are_no_obstacle() -> None:
+    for read in (1511, 1512, 99999):
+        assert state.unlike(WHOLE, replace(WHOLE, read=read, written=200), "nodea", 512) is None
+
+
+def test_a_node_was_still_only_if_nothing_was_open_and_nothing_was_written() -> None:
+    assert state.still(WHOLE, replace(WHOLE, read=2000))
+    for now in (
+        replace(WHOLE, written=101),
+        replace(WHOLE, outstanding=1),
+        replace(WHOLE, outstanding=None),
+        replace(WHOLE, read=0),
+    ):
+        assert not state.still(WHOLE, now)
+    assert not state.still(replace(WHOLE, outstanding=1), WHOLE)
+    assert not state.still(replace(WHOLE, written=None), replace(WHOLE, written=None))
+
+
+def test_the_writes_of_the_device_are_taken_from_its_statistics() -> None:
+    text = "  8446  110 1000 2300  5 0  40 12 0 100 110 0 0 0 0\n"
+    found = state.with_stat(WHOLE, text)
+    assert (found.writes, found.write_ms) == (5, 12)
+    assert state.with_stat(WHOLE, "") == state.with_stat(WHOLE, "a b c d e f g h") == WHOLE
