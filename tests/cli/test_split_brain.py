@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pvedrbdstor import command
+from pvedrbdstor import command, nodes
 from pvedrbdstor.cli import split_resolve
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.events2 import parse_now
@@ -339,12 +339,12 @@ DUMP = """resource r0 {
 
 
 def test_the_other_node_is_the_one_of_drbds_configuration() -> None:
-    assert remote.other_nodes(DUMP, "r0", "a.example") == ("b",)
-    assert remote.other_nodes(DUMP, "r1", "a") == ()
+    assert nodes.other_nodes(DUMP, "r0", "a.example") == ("b",)
+    assert nodes.other_nodes(DUMP, "r1", "a") == ()
 
 
 def test_ssh_never_asks_and_quotes_what_it_runs() -> None:
-    line = remote.ssh("b", "10.0.0.2", "/etc/pve/nodes/b/ssh_known_hosts", ["pvedrbdstor", "x", '{"a b": 1}'])
+    line = nodes.ssh("b", "10.0.0.2", "/etc/pve/nodes/b/ssh_known_hosts", ["pvedrbdstor", "x", '{"a b": 1}'])
     assert line[:3] == ["ssh", "-o", "BatchMode=yes"] and "HostKeyAlias=b" in line
     assert "UserKnownHostsFile=/etc/pve/nodes/b/ssh_known_hosts" in line
     assert line[-3:] == ["root@10.0.0.2", "--", "pvedrbdstor x '{\"a b\": 1}'"]
@@ -366,5 +366,5 @@ def test_many_digests_are_asked_for_in_several_requests(monkeypatch: pytest.Monk
 
 def test_why_the_other_node_cannot_be_asked_is_said_in_a_line() -> None:
     error = CommandFailed(command="ssh", status="exit status 255", output="x\nssh: no route to host")
-    assert remote.why_not(error) == "ssh: no route to host"
+    assert nodes.why_not(error) == "ssh: no route to host"
     assert as_json(MINE)["node"] == "a"

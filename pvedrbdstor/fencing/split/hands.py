@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pvedrbdstor import command
+from pvedrbdstor import command, nodes
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands, devices, metadata
 from pvedrbdstor.drbd.events2 import State
@@ -137,7 +137,7 @@ class NodeHands:
             if not self._told:
                 self._told = True
                 self._say(
-                    f"{journal.keep} could not be asked to connect ({remote.why_not(error)}). Run there: 'pvedrbdstor split-brain "
+                    f"{journal.keep} could not be asked to connect ({nodes.why_not(error)}). Run there: 'pvedrbdstor split-brain "
                     f"resolve {journal.storage} --keep {journal.keep}'. Waiting for it ..."
                 )
 

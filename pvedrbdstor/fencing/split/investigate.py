@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pvedrbdstor import command
+from pvedrbdstor import command, nodes
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.drbd import config as drbd_config
@@ -57,7 +57,7 @@ def digests_of(config: StorageConfig, wanted: Mapping[str, tuple[Range, ...]]) -
 def peers(config: StorageConfig) -> tuple[str, ...]:
     """The other nodes of the resource as it is configured; empty where drbdadm does not tell."""
     try:
-        return remote.other_nodes(_dump(config), config.resource, socket.gethostname())
+        return nodes.other_nodes(_dump(config), config.resource, socket.gethostname())
     except (CommandFailed, CommandTimeout):
         return ()
 
@@ -124,7 +124,7 @@ def _other(config: StorageConfig, own: Side, path: str | None) -> tuple[str | No
     try:
         side = remote.side(names[0], config.id)
     except Error as error:
-        return names[0], None, remote.why_not(error)
+        return names[0], None, nodes.why_not(error)
     against = not_its_word(own, side, names[0], time.time(), ANSWER_SECONDS, slack=AHEAD_SECONDS)
     if against is not None:
         return names[0], None, f"its answer will not do, as {against}"
