@@ -408,3 +408,20 @@ class StillComingUp(Error):
 
     code = 67
     exit_status = 75
+
+
+# --- 80..89: comparing the copies ('pvedrbdstor verify' itself ends with 2 for any error) -------------------------------
+
+
+class VerifyRefused(Error):
+    """The copies of storage '{storage}' were not compared: {cause}. {remedy}."""
+
+    code = 80
+    exit_status = 69
+
+
+class VerifyStopped(Error):
+    """The comparison of the copies of storage '{storage}' was stopped: {cause}. {remedy}."""
+
+    code = 81
+    exit_status = 75

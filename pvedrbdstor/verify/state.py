@@ -7,10 +7,11 @@ because one of them was read twice.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from pvedrbdstor.drbd.events2 import State
 from pvedrbdstor.drbd.proc_drbd import ProcDevice
+from pvedrbdstor.verify import values
 
 _SYNC_STATES = frozenset(f"{state}{end}" for state in ("StartingSync", "WFBitMap", "PausedSync") for end in "ST") | {
     "WFSyncUUID",
@@ -19,7 +20,6 @@ _SYNC_STATES = frozenset(f"{state}{end}" for state in ("StartingSync", "WFBitMap
 }
 _VERIFY_STATES = frozenset({"VerifyS", "VerifyT"})
 _REPLICATING = _SYNC_STATES | _VERIFY_STATES | {"Ahead", "Behind"}
-_NUMBER_MAX = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,20 +203,7 @@ def as_json(state: NodeState) -> dict[str, object]:
 
 def from_json(data: Mapping[str, object]) -> NodeState:
     """Raises ValueError for what is none; what is not known here is passed over."""
-    values: dict[str, object] = {}
-    for field in fields(NodeState):
-        value = data.get(field.name)
-        kind = str(field.type)
-        fits = (
-            (value is None and "None" in kind)
-            or (kind.startswith("str") and isinstance(value, str) and len(value) < 64 and value.isprintable())
-            or (kind.startswith("bool") and isinstance(value, bool))
-            or (kind.startswith("int") and type(value) is int and 0 <= value < _NUMBER_MAX)
-        )
-        if not fits:
-            raise ValueError(f"'{field.name}' of a state is {str(value)[:64]!r}")
-        values[field.name] = value
-    return NodeState(**values)  # type: ignore[arg-type]  # checked above, field by field
+    return values.read(NodeState, data)
 
 
 def _fell(before: int | None, now: int | None) -> bool:

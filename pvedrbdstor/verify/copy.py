@@ -1,0 +1,181 @@
+"""This node's copy of the mirror: DRBD's device opened for reading past the page cache, and what DRBD says of it meanwhile."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Protocol
+
+from pvedrbdstor import __version__, command, native
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd import commands, config, devices, generation, generation_ids, proc_drbd
+from pvedrbdstor.drbd.events2 import parse_now
+from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.errors import CommandFailed, CommandTimeout, NotOcfs2, VerifyRefused
+from pvedrbdstor.native import Digester
+from pvedrbdstor.ocfs2.superblock import READ_SIZE, parse_superblock
+from pvedrbdstor.verify import state as states
+from pvedrbdstor.verify.hello import Hello, patience_of
+from pvedrbdstor.verify.state import NodeState
+from pvedrbdstor.verify.wire import VERSION, Answer, Request
+
+_TOOL_SECONDS = 10.0
+_REQUEST_BYTES = 1 << 20
+_DEPTH = 8
+PROC_DRBD = "/proc/drbd"
+SYSFS = "/sys/block/drbd{minor}/stat"
+
+
+class Copy(Protocol):
+    """One node's copy, here or there."""
+
+    hello: Hello
+
+    def state(self) -> NodeState: ...
+
+    def digest(self, asked: Request) -> Answer: ...
+
+    def cancel(self) -> None: ...
+
+
+class LocalCopy:
+    """A context manager. Raises VerifyRefused where this node's reads would prove nothing, OSError, CommandFailed, CommandTimeout."""
+
+    def __init__(self, storage: StorageConfig) -> None:
+        self.storage = storage
+        self.node = socket.gethostname().partition(".")[0]
+        self.minor = self._minor()
+        self._digesters: dict[int, Digester] = {}
+        self._cancelled = False
+        self.check()
+        self.path = devices.node(self.minor)
+        self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        try:
+            self.hello = self._hello()
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def __enter__(self) -> LocalCopy:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for digester in self._digesters.values():
+            digester.close()
+        os.close(self.fd)
+
+    def check(self) -> NodeState:
+        """DRBD's state, in which this node's reads come from its own disk. Raises VerifyRefused."""
+        state = self.state()
+        found = states.obstacle(state, self.node, self.storage.id, self.storage.resource)
+        if found is not None:
+            raise VerifyRefused(storage=self.storage.id, cause=found.cause, remedy=found.remedy)
+        return state
+
+    def state(self) -> NodeState:
+        """DRBD's words now. Raises CommandFailed, CommandTimeout."""
+        proc = _read(PROC_DRBD)
+        if generation.from_proc_drbd(proc) is Generation.V8_4:
+            device = proc_drbd.parse(proc).devices.get(self.minor)
+            state = states.of_proc(device) if device is not None else NodeState()
+        else:
+            line = commands.events2_now(self.storage.resource, statistics=True)
+            text = command.run(line, timeout=_TOOL_SECONDS).stdout
+            state = states.of_events(parse_now(text), self.storage.resource, self.storage.volume)
+        return states.with_stat(state, _read(SYSFS.format(minor=self.minor)))
+
+    def digest(self, asked: Request) -> Answer:
+        """Raises OSError; native.Cancelled after cancel()."""
+        digester = self._digesters.get(asked.granularity)
+        if digester is None:
+            digester = Digester(
+                self.fd, granularity=asked.granularity, request=_REQUEST_BYTES, depth=_DEPTH, path=self.path
+            )
+            self._digesters[asked.granularity] = digester
+            if self._cancelled:
+                digester.cancel()
+        found = digester.run(asked.start, asked.length)
+        return Answer(asked.id, found.values, found.errors)
+
+    def cancel(self) -> None:
+        """End what is being read, and all that would be read later; from another thread or a signal's handler."""
+        self._cancelled = True
+        for digester in list(self._digesters.values()):
+            digester.cancel()
+
+    def _minor(self) -> int:
+        line = commands.events2_now(self.storage.resource)
+        answer = parse_now(command.run(line, timeout=_TOOL_SECONDS).stdout)
+        minor = answer.minor_of(self.storage.resource, self.storage.volume)
+        if minor is None:
+            found = states.obstacle(NodeState(), self.node, self.storage.id, self.storage.resource)
+            assert found is not None
+            raise VerifyRefused(storage=self.storage.id, cause=found.cause, remedy=found.remedy)
+        return minor
+
+    def _hello(self) -> Hello:
+        options = _options(self.storage)
+        uuid = self._uuid()
+        if self.storage.uuid not in (None, uuid):
+            raise VerifyRefused(
+                storage=self.storage.id,
+                cause=f"{self.path} on {self.node} holds the file system {uuid}, and the storage is {self.storage.uuid}",
+                remedy="Compare drbdocfs2-uuid and drbdocfs2-resource in /etc/pve/storage.cfg with what is there",
+            )
+        nets = options.nets if options is not None else ()
+        return Hello(
+            version=VERSION,
+            node=self.node,
+            package=__version__,
+            resource=self.storage.resource,
+            volume=self.storage.volume,
+            size=native.device_size(self.fd, self.path),
+            sector=native.logical_sector_size(self.fd, self.path),
+            uuid=uuid,
+            generation=_generation(self.storage),
+            read_balancing=options.read_balancing.get(self.storage.volume) if options is not None else None,
+            patience=patience_of(options) if options is not None else None,
+            verify_alg=next((net.verify_alg for net in nets if net.verify_alg), None),
+        )
+
+    def _uuid(self) -> str:
+        """Of the file system on the device. Raises VerifyRefused."""
+        with native.AlignedBuffer(READ_SIZE) as buffer:
+            count = buffer.pread(self.fd, 0, path=self.path)
+            try:
+                return parse_superblock(bytes(buffer.view[:count]), self.path).uuid
+            except NotOcfs2 as error:
+                raise VerifyRefused(
+                    storage=self.storage.id,
+                    cause=error.message.partition(": ")[0] + f" ({error.fields['detail']})",
+                    remedy=f"Look at 'blkid -p {self.path}' on {self.node}",
+                ) from error
+
+
+def _options(storage: StorageConfig) -> config.ResourceConfig | None:
+    """In force; None where DRBD's tools do not tell."""
+    try:
+        text = command.run(commands.show(storage.resource), timeout=_TOOL_SECONDS).stdout
+    except (CommandFailed, CommandTimeout):
+        return None
+    found: Mapping[str, config.ResourceConfig] = config.parse_show(text)
+    return found.get(storage.resource)
+
+
+def _generation(storage: StorageConfig) -> str | None:
+    """DRBD's current data generation; while both nodes are connected and UpToDate it is the same."""
+    try:
+        text = command.run(["drbdadm", "get-gi", f"{storage.resource}/{storage.volume}"], timeout=_TOOL_SECONDS).stdout
+    except (CommandFailed, CommandTimeout):
+        return None
+    found = generation_ids.parse(text)
+    return f"{found.current:016X}" if found is not None else None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(1 << 18)
+    except OSError:
+        return ""

@@ -1,0 +1,245 @@
+"""The side that asks: it goes through a plan once on both nodes, then looks at what differed until that has a verdict."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pvedrbdstor.drbd.metadata import Range, merged
+from pvedrbdstor.verify import state as states
+from pvedrbdstor.verify.pace import Pace
+from pvedrbdstor.verify.pair import Both, Moment, Pair
+from pvedrbdstor.verify.plan import Plan, blocks_of, ranges_of
+from pvedrbdstor.verify.settle import Look, Settling, pauses
+from pvedrbdstor.verify.wire import DIGEST_BYTES, Answer, Request
+
+UNIT = 4096
+"""Bytes of the blocks that get a verdict, whatever the granularity of the first pass."""
+_AHEAD = 3
+"""Slices under way on each node beside the one that is waited for."""
+_BATCH_RUNS = 48
+_BATCH_BYTES = 4 << 20
+"""Of a look: small, so that it can fall between two writes."""
+_WEED_BYTES = 64 << 20
+_WEED_RANGES = 2048
+OPEN_MAX = 65536
+"""Blocks without a verdict, 256 MiB: where more differ, nobody needs the rest of the list."""
+
+
+@dataclass
+class Findings:
+    """What a comparison has come to so far. at: up to which byte the plan was compared. suspects: found different, not looked at again yet.
+
+    much: so much differs that the rest was left out.
+    """
+
+    at: int = 0
+    compared: int = 0
+    suspects: list[Range] = field(default_factory=list)
+    settling: Settling = field(default_factory=lambda: Settling(None))
+    much: bool = False
+
+    def pending(self, size: int) -> tuple[Range, ...]:
+        """All that has no verdict yet."""
+        return merged([*self.suspects, *ranges_of(self.settling.open, UNIT, size)])
+
+
+class Leader:
+    """progress: called with the bytes compared, of how many. say: called with what is done next."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        plan: Plan,
+        findings: Findings,
+        pace: Pace,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._pair, self._plan, self._pace, self._progress, self._say = pair, plan, pace, progress, say
+        self.findings = findings
+        self._number = 0
+        self._last: Moment | None = None
+        self._dice = random.Random()  # noqa: S311 - to keep out of step with others' clocks
+
+    def run(self) -> None:
+        """Raises VerifyStopped, Interrupted, OSError; findings hold what is known then."""
+        self._last = self._pair.now()
+        self._pair.check(self._last)
+        self._pass()
+        self._weed()
+        self._settle()
+
+    # --- the first pass ----------------------------------------------------------------------------------------
+
+    def _pass(self) -> None:
+        found, total = self.findings, self._plan.total
+        under_way: deque[Range] = deque()
+        busy = time.monotonic()
+        for piece in self._plan.pieces(found.at):
+            wait = self._pace.before(piece[1], time.monotonic()) + self._pace.after(time.monotonic() - busy)
+            if wait > 0:
+                self._drain(under_way)
+                self._pair.rest(wait)
+            busy = time.monotonic()
+            self._ask(*piece, self._plan.granularity)
+            self._pair.ask_moment()
+            under_way.append(piece)
+            if len(under_way) > _AHEAD:
+                self._confirm(under_way)
+            self._progress(found.compared, total)
+            if sum(length for _, length in found.suspects) > _WEED_BYTES or len(found.suspects) > _WEED_RANGES:
+                self._drain(under_way)
+                self._weed()
+            if len(found.settling) > OPEN_MAX:
+                found.much = True
+                break
+        self._drain(under_way)
+        self._progress(found.compared, total)
+
+    def _drain(self, under_way: deque[Range]) -> None:
+        while under_way:
+            self._confirm(under_way)
+
+    def _confirm(self, under_way: deque[Range]) -> None:
+        """Take one slice's answers, which count only if both disks have served them, by what both nodes say after it."""
+        start, length = under_way.popleft()
+        both = self._pair.answer()
+        moment = self._pair.moment()
+        assert self._last is not None
+        self._pair.compare(self._last, moment, _kib_read(length, both.here), _kib_read(length, both.there))
+        self._last = moment
+        for node, state in zip(self._pair.names, (moment.here, moment.there), strict=True):
+            self._pace.see(node, state)
+        self.findings.suspects += differing(both, start, length, self._plan.granularity)
+        self.findings.at = start + length
+        self.findings.compared += length
+
+    # --- further looks -----------------------------------------------------------------------------------------
+
+    def _weed(self) -> None:
+        """A first look at the suspects in blocks of UNIT: most were just being written and are equal by now."""
+        looks = list(batches(self.findings.suspects))
+        while looks:
+            self._look_at(looks[0], fresh=True)
+            del looks[0]
+            self.findings.suspects = [part for batch in looks for part in batch]
+            if len(self.findings.settling) > OPEN_MAX:
+                self.findings.much = True
+                self.findings.suspects = []
+                return
+
+    def _settle(self) -> None:
+        settling = self.findings.settling
+        if not len(settling):
+            return
+        self._say(f"{len(settling) * UNIT >> 10} KiB differ at first sight and are looked at again")
+        for number, pause in enumerate(pauses(settling.patience)):
+            if not len(settling):
+                return
+            if number == 6 and settling.patience is not None:
+                self._say(
+                    f"{len(settling) * UNIT >> 10} KiB still differ while guests write: they are followed for {settling.patience:.0f} s, "
+                    "after which no write can be under way any more"
+                )
+            self._pair.rest(pause * self._dice.uniform(1.0, 1.1))
+            for batch in batches(ranges_of(settling.open, UNIT, self._plan.size)):
+                self._look_at(batch)
+        settling.finish()
+
+    def _look_at(self, batch: Sequence[Range], fresh: bool = False) -> None:
+        """One look at a few blocks on both nodes, and whether anybody wrote meanwhile. fresh: they have not been looked at in this size."""
+        before = self._pair.now()
+        began = time.monotonic()
+        for start, length in batch:
+            self._ask(start, length, UNIT)
+        answers = [self._pair.answer() for _ in batch]
+        ended = time.monotonic()
+        after, later = self._pair.now(), self._pair.now()
+        kib = [
+            sum(_kib_read(length, side) for (_, length), side in zip(batch, sides, strict=True))
+            for sides in ([both.here for both in answers], [both.there for both in answers])
+        ]
+        self._pair.compare(before, after, *kib)
+        self._last = later
+        self._pair.check(later)
+        still = all(
+            states.still(one, two)
+            for one, two in (
+                (before.here, after.here),
+                (before.here, later.here),
+                (before.there, after.there),
+                (before.there, later.there),
+            )
+        )
+        look = look_of(batch, answers, began, ended, still)
+        if fresh:
+            self.findings.settling.suspect(look.blocks)
+        self.findings.settling.see(look)
+
+    def _ask(self, start: int, length: int, granularity: int) -> None:
+        self._number = (self._number + 1) % (1 << 32)
+        self._pair.ask(Request(self._number, start, length, granularity))
+
+
+def differing(both: Both, start: int, length: int, granularity: int) -> list[Range]:
+    """The parts of a slice whose digests differ, or that a side could not read."""
+    here, there = both.here, both.there
+    if here.values == there.values and not here.errors and not there.errors:
+        return []
+    count = len(here.values) // DIGEST_BYTES
+    numbers = [
+        number
+        for number in range(count)
+        if number in here.errors or number in there.errors or _digest(here, number) != _digest(there, number)
+    ]
+    end = start + length
+    return list(
+        merged(
+            [(start + number * granularity, min(granularity, end - start - number * granularity)) for number in numbers]
+        )
+    )
+
+
+def batches(ranges: Iterable[Range]) -> Iterable[list[Range]]:
+    """The ranges cut into looks."""
+    batch: list[Range] = []
+    left = _BATCH_BYTES
+    for start, length in ranges:
+        position, end = start, start + length
+        while position < end:
+            piece = min(end - position, left)
+            batch.append((position, piece))
+            position += piece
+            left -= piece
+            if not left or len(batch) >= _BATCH_RUNS:
+                yield batch
+                batch, left = [], _BATCH_BYTES
+    if batch:
+        yield batch
+
+
+def look_of(batch: Sequence[Range], answers: Sequence[Both], began: float, ended: float, still: bool) -> Look:
+    numbers = [list(blocks_of([part], UNIT)) for part in batch]
+    return Look(
+        blocks=[number for part in numbers for number in part],
+        here=b"".join(both.here.values for both in answers),
+        there=b"".join(both.there.values for both in answers),
+        began=began,
+        ended=ended,
+        still=still,
+        lost_here=frozenset(part[at] for part, both in zip(numbers, answers, strict=True) for at in both.here.errors),
+        lost_there=frozenset(part[at] for part, both in zip(numbers, answers, strict=True) for at in both.there.errors),
+    )
+
+
+def _digest(answer: Answer, number: int) -> bytes:
+    return answer.values[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+
+
+def _kib_read(length: int, answer: Answer) -> int:
+    """What DRBD must have counted at least; where something could not be read nobody knows how much that was."""
+    return 0 if answer.errors else length >> 10

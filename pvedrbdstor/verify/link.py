@@ -1,0 +1,202 @@
+"""The other node's copy, as the leader has it: a process there that answers over ssh, or over whatever runs it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from pvedrbdstor import command
+from pvedrbdstor.errors import VerifyRefused, VerifyStopped
+from pvedrbdstor.verify import hello as hellos
+from pvedrbdstor.verify import state as states
+from pvedrbdstor.verify import wire
+from pvedrbdstor.verify.channel import Channel, Gone, Silent
+from pvedrbdstor.verify.hello import Hello
+from pvedrbdstor.verify.state import NodeState
+from pvedrbdstor.verify.wire import Answer, Frame, Malformed, Request, Type
+
+START_SECONDS = 30.0
+ALIVE_SECONDS = 15
+"""Silence of ssh's own after which it takes the connection for dead."""
+_SEND_SECONDS = 10.0
+_SAID_MAX = 4096
+_END_SECONDS = 5.0
+
+
+class Link:
+    """A context manager; ``argv`` is run for its length and ended with it. Answers come in the order of the questions.
+
+    node: the other one's name. Raises VerifyStopped where it is gone, silent or does not keep to the protocol, and VerifyRefused where
+    it says that its copy cannot be read.
+    """
+
+    def __init__(self, argv: Sequence[str], storage: str, node: str) -> None:
+        self._argv, self._storage, self.node = list(argv), storage, node
+        self._said = bytearray()
+        self._open: deque[Request | None] = deque()
+        self._answers: deque[Answer | NodeState] = deque()
+
+    def __enter__(self) -> Link:
+        try:
+            self._child = subprocess.Popen(
+                self._argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={"PATH": command.PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise VerifyRefused(
+                storage=self._storage,
+                cause=f"{shlex.quote(self._argv[0])} could not be started ({error.strerror})",
+                remedy=f"Can 'ssh root@{self.node}' be run here?",
+            ) from error
+        assert self._child.stdin is not None and self._child.stdout is not None
+        self._channel = Channel(self._child.stdout.fileno(), self._child.stdin.fileno())
+        self._listener = threading.Thread(target=self._listen, name="verify-stderr", daemon=True)
+        self._listener.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Goodbye where that is possible; the other process ends with its standard input in any case."""
+        with suppress(Gone, Silent, ValueError):
+            self._channel.send(Frame(Type.BYE), 0.5)
+        assert self._child.stdin is not None
+        with suppress(OSError):
+            self._child.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(_END_SECONDS)
+            self._listener.join(1.0)
+        command.stop(self._child)
+
+    def greet(self, own: Hello) -> Hello:
+        """The other side's own words. Raises VerifyRefused where they do not fit ours."""
+        try:
+            frame = self._channel.receive(START_SECONDS)
+        except (Gone, Silent, Malformed) as error:
+            raise VerifyRefused(
+                storage=self._storage, cause=f"{self.node} does not answer: {self._why(error)}", remedy=self._try_it()
+            ) from error
+        if frame.type is Type.ERROR:
+            self._error(frame, VerifyRefused)
+        try:
+            words = wire.read_document(frame)
+            found = hellos.another_version(own, words)
+            hello = hellos.from_json(words) if found is None else None
+        except (Malformed, ValueError) as error:
+            self._broken(error)
+        if hello is not None:
+            found = hellos.obstacle(own, hello, self._storage)
+        if found is not None:
+            raise VerifyRefused(storage=self._storage, cause=found.cause, remedy=found.remedy)
+        assert hello is not None
+        return hello
+
+    def ask(self, asked: Request) -> None:
+        """The answer comes with answer(), in the order of the questions."""
+        self._send(wire.request(asked), asked)
+
+    def ask_state(self) -> None:
+        self._send(Frame(Type.STATE), None)
+
+    def poll(self, seconds: float) -> bool:
+        """Whether the first of the open questions is answered, waiting so long at most."""
+        if self._answers:
+            return True
+        try:
+            frame = self._channel.receive(seconds)
+        except Silent:
+            return False
+        except (Gone, Malformed) as error:
+            self._broken(error)
+        self._take(frame)
+        return True
+
+    def answer(self) -> Answer | NodeState:
+        """After poll() has said that there is one."""
+        return self._answers.popleft()
+
+    def _take(self, frame: Frame) -> None:
+        if frame.type is Type.ERROR:
+            self._error(frame, VerifyStopped)
+        try:
+            if not self._open:
+                raise Malformed(f"{frame.type.name} answers nothing")
+            asked = self._open.popleft()
+            expected = Type.STATE if asked is None else Type.DIGESTS
+            if frame.type is not expected:
+                raise Malformed(f"{frame.type.name} came instead of {expected.name}")
+            if asked is None:
+                self._answers.append(states.from_json(wire.read_document(frame)))
+            else:
+                self._answers.append(wire.read_answer(frame, asked))
+        except (Malformed, ValueError) as error:
+            self._broken(error)
+
+    def _send(self, frame: Frame, asked: Request | None) -> None:
+        try:
+            self._channel.send(frame, _SEND_SECONDS)
+        except (Gone, Silent) as error:
+            with suppress(Gone, Silent, Malformed):  # it may have said why
+                while (said := self._channel.receive(0.5)).type is not Type.ERROR:
+                    pass
+                self._error(said, VerifyStopped)
+            self._broken(error)
+        self._open.append(asked)
+
+    def _error(self, frame: Frame, kind: type[VerifyRefused] | type[VerifyStopped]) -> NoReturn:
+        try:
+            words = wire.read_document(frame)
+        except Malformed as error:
+            self._broken(error)
+        message, cause, remedy = (_printable(words.get(name)) for name in ("message", "cause", "remedy"))
+        raise kind(
+            storage=self._storage,
+            cause=cause or f"{self.node} says: {message or 'nothing'}",
+            remedy=remedy or f"Look at 'dmesg' on {self.node}",
+        )
+
+    def _broken(self, error: Exception) -> NoReturn:
+        raise VerifyStopped(
+            storage=self._storage,
+            cause=f"{self.node} does not answer any more: {self._why(error)}"
+            if isinstance(error, Gone | Silent)
+            else f"{self.node} does not keep to the protocol: {error}",
+            remedy=self._try_it(),
+        ) from error
+
+    def _why(self, error: Exception) -> str:
+        """The last line of what ssh or the other program said, where there is one."""
+        if isinstance(error, Gone):
+            self._listener.join(1.0)
+        lines = self._said.decode(errors="replace").strip().splitlines()
+        if any("No such command 'verify'" in line for line in lines):
+            return "its pvedrbdstor is older and has no 'verify'"
+        return _printable(lines[-1]).rstrip(".") if lines else str(error)
+
+    def _try_it(self) -> str:
+        return f"Is the same version of pvedrbdstor on both nodes? Try 'ssh root@{self.node} pvedrbdstor --version'"
+
+    def _listen(self) -> None:
+        """Standard error, of which the end matters and little is kept."""
+        assert self._child.stderr is not None
+        fd = self._child.stderr.fileno()
+        with suppress(OSError, ValueError):
+            while data := os.read(fd, 4096):
+                self._said += data
+                del self._said[:-_SAID_MAX]
+
+
+def _printable(text: object) -> str:
+    return (
+        "".join(letter if letter.isprintable() else " " for letter in text[:2000]).strip().rstrip(".")
+        if isinstance(text, str)
+        else ""
+    )
