@@ -16,10 +16,11 @@ _STOPPING = (
 
 
 class Interrupt:
-    """Within the `with` block Ctrl-C sets ``asked`` once; after that it raises KeyboardInterrupt as usual."""
+    """Within the `with` block Ctrl-C sets ``asked`` once, and says so; after that it raises KeyboardInterrupt as usual."""
 
-    def __init__(self) -> None:
+    def __init__(self, said: bytes = _STOPPING) -> None:
         self.asked = False
+        self._said = said
         self._before: Any = None
 
     def __enter__(self) -> Interrupt:
@@ -39,4 +40,4 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        os.write(2, _STOPPING)  # not through sys.stderr: the signal may have come in the middle of a write to it
+        os.write(2, self._said)  # not through sys.stderr: the signal may have come in the middle of a write to it

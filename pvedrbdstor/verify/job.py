@@ -1,0 +1,196 @@
+"""One comparison from beginning to end on the leading node: who the peer is, what is compared, what is kept where it is interrupted."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pvedrbdstor import command, nodes
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd import commands
+from pvedrbdstor.errors import VerifyRefused, VerifyStopped
+from pvedrbdstor.verify import resume
+from pvedrbdstor.verify.copy import LocalCopy
+from pvedrbdstor.verify.hello import Hello
+from pvedrbdstor.verify.lead import UNIT, Findings, Leader
+from pvedrbdstor.verify.link import ALIVE_SECONDS, Link
+from pvedrbdstor.verify.pace import Pace
+from pvedrbdstor.verify.pair import Interrupted, Pair
+from pvedrbdstor.verify.plan import Mode, Plan, blocks_of, ranges_of
+from pvedrbdstor.verify.report import Outcome
+from pvedrbdstor.verify.resume import Saved
+from pvedrbdstor.verify.settle import Settling
+
+_TOOL_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line wants. granularity: bytes."""
+
+    mode: Mode = Mode.FULL
+    granularity: int = 65536
+    fraction: float = 0.01
+    pace: Pace = field(default_factory=Pace)
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who looks on. progress: bytes compared, of how many. say: what is done next. stop: whether it is to end."""
+
+    progress: Callable[[int, int], None] = lambda done, total: None
+    say: Callable[[str], None] = lambda text: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def run(config: StorageConfig, asked: Asked, watcher: Watcher) -> tuple[Outcome, bool]:
+    """The outcome, and whether it was interrupted. Raises VerifyRefused, CommandFailed, CommandTimeout, OSError."""
+    with _only_one(config.id), LocalCopy(config) as here:
+        marked = here.check().out_of_sync or 0
+        other = other_node(config, here.node)
+        line = nodes.line(other, ["verify", "--serve", config.id], alive=ALIVE_SECONDS)
+        saved = _saved(config, asked, here.hello)
+        with Link(line, config.id, other) as there:
+            there.greet(here.hello)
+            job = _Job(here.hello, other, saved, watcher, marked)
+            return job.run(here, there, asked.pace)
+
+
+class _Job:
+    def __init__(self, own: Hello, other: str, saved: Saved, watcher: Watcher, marked: int) -> None:
+        self._own, self._other, self._saved, self._watcher, self._marked = own, other, saved, watcher, marked
+        self._plan = Plan(own.size, saved.granularity)
+        settling = Settling(
+            own.patience,
+            diverged=set(blocks_of(saved.diverged, UNIT)),
+            unreadable_here=set(blocks_of(saved.unreadable_here, UNIT)),
+            unreadable_there=set(blocks_of(saved.unreadable_there, UNIT)),
+        )
+        self._findings = Findings(saved.at, saved.compared, list(saved.pending), settling)
+
+    def run(self, here: LocalCopy, there: Link, pace: Pace) -> tuple[Outcome, bool]:
+        watcher, stopped, interrupted = self._watcher, None, False
+        began = time.monotonic()
+        try:
+            with Pair(here, there, self._own, self._saved.storage, watcher.stop) as pair:
+                Leader(pair, self._plan, self._findings, pace, watcher.progress, watcher.say).run()
+        except VerifyStopped as error:
+            stopped = f"{error.fields['cause']}. {error.fields['remedy']}."
+        except Interrupted:
+            stopped, interrupted = "it was interrupted.", True
+        seconds = self._saved.seconds + time.monotonic() - began
+        if stopped is not None:
+            resume.write(self._now(seconds))
+        else:
+            resume.remove(self._saved.storage)
+        return self._outcome(seconds, stopped), interrupted
+
+    def _now(self, seconds: float) -> Saved:
+        saved, found = self._saved, self._findings
+        return Saved(
+            storage=saved.storage,
+            size=saved.size,
+            uuid=saved.uuid,
+            mode=saved.mode,
+            granularity=saved.granularity,
+            fraction=saved.fraction,
+            seed=saved.seed,
+            began=saved.began,
+            seconds=seconds,
+            at=found.at,
+            compared=found.compared,
+            pending=found.pending(saved.size),
+            diverged=self._ranges(found.settling.diverged),
+            unreadable_here=self._ranges(found.settling.unreadable_here),
+            unreadable_there=self._ranges(found.settling.unreadable_there),
+        )
+
+    def _outcome(self, seconds: float, stopped: str | None) -> Outcome:
+        saved, found = self._saved, self._findings
+        return Outcome(
+            storage=saved.storage,
+            mode=saved.mode,
+            here=self._own.node,
+            there=self._other,
+            size=saved.size,
+            granularity=saved.granularity,
+            compared=found.compared,
+            began=saved.began,
+            seconds=seconds,
+            diverged=self._ranges(found.settling.diverged),
+            unsettled=self._ranges(found.settling.unsettled),
+            unreadable_here=self._ranges(found.settling.unreadable_here),
+            unreadable_there=self._ranges(found.settling.unreadable_there),
+            stopped=stopped,
+            much=found.much,
+            marked=self._marked,
+            resumable=stopped is not None,
+        )
+
+    def _ranges(self, blocks: set[int]) -> tuple[tuple[int, int], ...]:
+        return ranges_of(blocks, UNIT, self._saved.size)
+
+
+def other_node(config: StorageConfig, own: str) -> str:
+    """The one other node of the mirror, by DRBD's configuration. Raises VerifyRefused, CommandFailed, CommandTimeout."""
+    dump = command.run(commands.dump(config.resource), timeout=_TOOL_SECONDS).stdout
+    found = nodes.other_nodes(dump, config.resource, own)
+    if len(found) != 1:
+        told = f"it names {', '.join(found)}" if found else f"it names no host beside {own}"
+        raise VerifyRefused(
+            storage=config.id,
+            cause=f"DRBD's configuration of {config.resource} does not tell which node to compare with: {told}",
+            remedy=f"Look at 'drbdadm dump {config.resource}'",
+        )
+    return found[0]
+
+
+def _saved(config: StorageConfig, asked: Asked, own: Hello) -> Saved:
+    """Where to begin: where the last one was, with --resume, else at the start."""
+    if not asked.resume:
+        return Saved(
+            storage=config.id,
+            size=own.size,
+            uuid=own.uuid,
+            mode=asked.mode.value,
+            granularity=asked.granularity,
+            fraction=asked.fraction,
+            seed=random.SystemRandom().randrange(1 << 32),
+            began=time.time(),
+            seconds=0.0,
+            at=0,
+            compared=0,
+        )
+    found = resume.read(config.id)
+    cause = "no comparison of it was interrupted" if found is None else resume.misfit(found, own.size, own.uuid)
+    if found is None or cause is not None:
+        raise VerifyRefused(storage=config.id, cause=cause, remedy="Run it without --resume")
+    return found
+
+
+@contextmanager
+def _only_one(storage: str) -> Iterator[None]:
+    """One comparison of a storage at a time on this node. Raises VerifyRefused, OSError."""
+    os.makedirs(resume.FOLDER, mode=0o700, exist_ok=True)
+    fd = os.open(f"{resume.FOLDER}/{storage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.pread(fd, 20, 0).decode("ascii", "replace")
+            raise VerifyRefused(
+                storage=storage,
+                cause=f"another 'pvedrbdstor verify {storage}' runs on this node (process {pid})",
+                remedy=f"Wait for it, or look for its terminal: 'ps -f -p {pid}'",
+            ) from error
+        os.ftruncate(fd, 0)
+        os.write(fd, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,114 @@
+"""Where a comparison was when it was interrupted, on the disk: enough to go on with it, bound to the very mirror it was of."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+
+from pvedrbdstor.drbd.metadata import Range
+from pvedrbdstor.errors import VerifyRefused
+from pvedrbdstor.fencing.split.manifest import sync_folder
+
+FOLDER = "/var/lib/pvedrbdstor/verify"
+_FORMAT = 1
+_READ_MAX = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """began: seconds since 1970. seconds: spent so far. at: the byte up to which the plan was compared. pending: found different, without a
+    verdict. The other ranges have theirs. fraction, seed: of a sample."""
+
+    storage: str
+    size: int
+    uuid: str
+    mode: str
+    granularity: int
+    fraction: float
+    seed: int
+    began: float
+    seconds: float
+    at: int
+    compared: int
+    pending: tuple[Range, ...] = ()
+    diverged: tuple[Range, ...] = ()
+    unreadable_here: tuple[Range, ...] = ()
+    unreadable_there: tuple[Range, ...] = ()
+
+
+_RANGES = frozenset({"pending", "diverged", "unreadable_here", "unreadable_there"})
+
+
+def path(storage: str) -> str:
+    return f"{FOLDER}/{storage}.json"
+
+
+def write(saved: Saved) -> None:
+    """On the disk when this returns. Raises OSError."""
+    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    new = f"{path(saved.storage)}.new"
+    with open(new, "w", encoding="utf-8") as file:
+        json.dump({"format": _FORMAT, **asdict(saved)}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(new, path(saved.storage))
+    sync_folder(FOLDER)
+
+
+def read(storage: str) -> Saved | None:
+    """None where nothing was interrupted. Raises VerifyRefused where it cannot be understood, OSError."""
+    try:
+        with open(path(storage), encoding="utf-8") as file:
+            return _from_json(json.loads(file.read(_READ_MAX)))
+    except FileNotFoundError:
+        return None
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise VerifyRefused(
+            storage=storage,
+            cause=f"{path(storage)}, which says where the last comparison was, cannot be understood ({type(error).__name__}: {error})",
+            remedy="Run it without --resume, which begins anew and replaces that file",
+        ) from error
+
+
+def remove(storage: str) -> None:
+    """Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(path(storage))
+
+
+def misfit(saved: Saved, size: int, uuid: str) -> str | None:
+    """Why it is not of this mirror."""
+    if saved.uuid != uuid:
+        return f"it was of the file system {saved.uuid}, and this one is {uuid}"
+    if saved.size != size:
+        return f"the device had {saved.size} bytes then, and has {size} now"
+    return None
+
+
+def _from_json(data: Mapping[str, object]) -> Saved:
+    """Raises ValueError and others for what is none."""
+    if data["format"] != _FORMAT:
+        raise ValueError("it is of another version")
+    values: dict[str, object] = {}
+    for field in fields(Saved):
+        value = data[field.name]
+        if field.name in _RANGES:
+            values[field.name] = _ranges(value)
+            continue
+        values[field.name] = value
+        kinds: tuple[type, ...] = {"str": (str,), "int": (int,), "float": (int, float)}[str(field.type)]
+        if type(value) not in kinds or (isinstance(value, int | float) and value < 0):
+            raise ValueError(f"{field.name} is {value!r}")
+    return Saved(**values)  # type: ignore[arg-type]  # checked above
+
+
+def _ranges(data: object) -> tuple[Range, ...]:
+    if not isinstance(data, Iterable):
+        raise ValueError("ranges are no list")
+    found = tuple((int(start), int(length)) for start, length in data)
+    if any(start < 0 or length <= 0 for start, length in found):
+        raise ValueError("a range is none")
+    return found

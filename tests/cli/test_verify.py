@@ -1,0 +1,120 @@
+"""`pvedrbdstor verify`: what it takes, what it prints, how it ends. The comparison itself: tests/verify."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from pvedrbdstor.errors import VerifyRefused
+from pvedrbdstor.verify import job
+from pvedrbdstor.verify.job import Asked, Watcher
+from pvedrbdstor.verify.report import Outcome
+from tests.cli.conftest import CommandLine
+
+GIB = 1 << 30
+CLEAN = Outcome("ha", "full", "a", "b", GIB, 65536, GIB, 1000.0, 8.0)
+DIVERGED = replace(CLEAN, diverged=((2400000 // 4096 * 4096, 12288), (GIB - 4096, 4096)))
+
+
+class Job:
+    """Stands for the comparison: keeps what was asked, gives an outcome."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome | Exception = CLEAN
+        self.interrupted = False
+        self.asked: list[Asked] = []
+
+    def run(self, config: object, asked: Asked, watcher: Watcher) -> tuple[Outcome, bool]:
+        self.asked.append(asked)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome, self.interrupted
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Job:
+    found = Job()
+    monkeypatch.setattr(job, "run", found.run)
+    return found
+
+
+def test_equal_copies_end_with_0(cli: CommandLine, played: Job) -> None:
+    result = cli("verify", "ha", "--mode", "full")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "ha: the copies of a and b are equal.\n"
+        "  Compared: 1 GiB of 1 GiB (all of it) in blocks of 64 KiB, in 8 s, 128 MiB/s.\n"
+    )
+
+
+def test_a_difference_ends_with_1_and_says_where_it_is(cli: CommandLine, played: Job) -> None:
+    played.outcome = DIVERGED
+    result = cli("verify", "ha", "--mode", "full")
+    assert result.exit_code == 1
+    assert "16 KiB DIFFER between a and b" in result.stdout
+    assert "12 KiB at byte 2396160" in result.stdout and "4 KiB at byte 1073737728" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (replace(CLEAN, unsettled=((0, 8192),)), "nothing is known to differ, but 8 KiB kept changing"),
+        (replace(CLEAN, unreadable_there=((0, 8192),)), "8 KiB cannot be read; the rest is equal"),
+        (replace(CLEAN, stopped="a resync is running. Wait for its end."), "not compared to the end: a resync"),
+        (replace(DIVERGED, stopped="b is Diskless. Look.", resumable=True), "16 KiB are known to differ so far"),
+    ],
+)
+def test_what_is_not_known_ends_with_2_and_is_never_called_equal(
+    cli: CommandLine, played: Job, outcome: Outcome, words: str
+) -> None:
+    played.outcome = outcome
+    result = cli("verify", "ha")
+    assert result.exit_code == 2 and words in result.stdout
+    assert "are equal" not in result.stdout
+    document = json.loads(cli("verify", "ha", "--json").stdout)
+    assert document["verdict"] != "clean" and document["exit_status"] == 2
+
+
+def test_what_is_not_compared_at_all_ends_with_2(cli: CommandLine, played: Job) -> None:
+    played.outcome = VerifyRefused(storage="ha", cause="b is Diskless", remedy="Attach it")
+    result = cli("verify", "ha")
+    assert result.exit_code == 2 and "were not compared: b is Diskless. Attach it." in result.stderr
+    error = json.loads(cli("verify", "ha", "--json").stderr)["error"]
+    assert (error["kind"], error["exit_status"]) == ("VerifyRefused", 2)
+    played.outcome = PermissionError(13, "Permission denied", "/dev/drbd0")
+    assert cli("verify", "ha").exit_code == 2
+    assert cli("verify", "nothing").exit_code == 2
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(cli: CommandLine, played: Job) -> None:
+    played.outcome = replace(CLEAN, compared=4096, stopped="it was interrupted.", resumable=True)
+    played.interrupted = True
+    result = cli("verify", "ha")
+    assert result.exit_code == 130 and "'pvedrbdstor verify ha --resume' goes on" in result.stdout
+
+
+def test_options_arrive(cli: CommandLine, played: Job) -> None:
+    cli("verify", "ha", "--granularity", "4k", "--rate", "100", "--latency", "0")
+    (asked,) = played.asked
+    assert asked.granularity == 4096 and asked.pace.rate == 100 << 20 and asked.pace.bound is None
+    cli("verify", "ha", "--resume")
+    assert played.asked[1].resume
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--granularity", "1k"],
+        ["--granularity", "2M"],
+        ["--granularity", "12k"],
+        ["--granularity", "x"],
+        ["--mode", "quick"],
+        ["--rate", "0"],
+        ["--resume", "--mode", "full"],
+        ["--resume", "--granularity", "4k"],
+    ],
+)
+def test_wrong_options_are_refused(cli: CommandLine, played: Job, options: list[str]) -> None:
+    assert cli("verify", "ha", *options).exit_code == 2 and not played.asked

@@ -1,0 +1,83 @@
+"""What is kept of an interrupted comparison: all of it comes back, and what is not of this mirror is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pvedrbdstor.errors import VerifyRefused
+from pvedrbdstor.verify import resume
+from pvedrbdstor.verify.resume import Saved
+
+SAVED = Saved(
+    "ha",
+    1 << 30,
+    "A" * 32,
+    "full",
+    65536,
+    0.01,
+    7,
+    1000.5,
+    12.5,
+    1 << 20,
+    1 << 20,
+    ((0, 4096),),
+    ((8192, 4096),),
+    (),
+    ((4096, 4096),),
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(resume, "FOLDER", str(tmp_path / "verify"))
+    return tmp_path / "verify"
+
+
+def test_what_was_kept_comes_back(folder: Path) -> None:
+    assert resume.read("ha") is None
+    resume.write(SAVED)
+    assert resume.read("ha") == SAVED and [path.name for path in folder.iterdir()] == ["ha.json"]
+    resume.remove("ha")
+    resume.remove("ha")
+    assert resume.read("ha") is None
+
+
+def test_another_file_system_or_size_is_not_gone_on_with() -> None:
+    assert resume.misfit(SAVED, 1 << 30, "A" * 32) is None
+    assert "had 1073741824 bytes then" in (resume.misfit(SAVED, 1 << 31, "A" * 32) or "")
+    assert "of the file system AAAA" in (resume.misfit(SAVED, 1 << 30, "B" * 32) or "")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"at": -1},
+        {"at": "1"},
+        {"at": True},
+        {"pending": [[0]]},
+        {"diverged": 5},
+        {"pending": [[0, 0]]},
+        {"uuid": None},
+    ],
+)
+def test_a_file_that_is_none_is_refused(folder: Path, changes: dict[str, object]) -> None:
+    resume.write(SAVED)
+    path = folder / "ha.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(VerifyRefused, match="cannot be understood"):
+        resume.read("ha")
+
+
+@given(st.text(max_size=60) | st.just("[" * 9999))
+def test_any_file_is_read_or_refused(text: str) -> None:
+    resume.write(replace(SAVED, storage="any"))
+    Path(resume.path("any")).write_text(text, encoding="utf-8", errors="replace")
+    with pytest.raises(VerifyRefused):
+        resume.read("any")
