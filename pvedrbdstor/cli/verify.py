@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,12 +14,15 @@ from pvedrbdstor.cli.options import json_option, storage_argument
 from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.cli.sizes import parse_size
-from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import BadSize, Error, SystemCallFailed
+from pvedrbdstor.pve.storage_cfg import Storage
+
+if TYPE_CHECKING:
+    from pvedrbdstor.verify.job import Asked
 
 CANNOT = 2
 """The exit status for whatever is neither known to be equal nor known to differ."""
-_MODES = ("full",)
+_MODES = ("sample", "allocated", "full")
 _STOPPING = (
     b"\npvedrbdstor: stopping; '--resume' will go on where it was. Ctrl-C again ends it at once, and nothing is kept.\n"
 )
@@ -39,9 +43,31 @@ class Granularity(click.ParamType):
         return size
 
 
+class Percent(click.ParamType):
+    """A part of the whole, as 1% or 0.01."""
+
+    name = "percent"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        try:
+            part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            part = 0.0
+        if not 0 < part <= 1:
+            self.fail(f"{text} is no part of the whole, such as 1% or 0.01", param, ctx)
+        return part
+
+
 @click.command(short_help="Compare the copies of both nodes, block by block.")
 @storage_argument
-@click.option("--mode", type=click.Choice(_MODES), help="What is compared: all of it (full).")
+@click.option(
+    "--mode",
+    type=click.Choice(_MODES),
+    help="What is compared: random blocks and some of each file (sample, the default), what the file system uses (allocated), "
+    "all of it (full).",
+)
+@click.option("--fraction", type=Percent(), help="Of the device, with a sample. Default: 1%.")
 @click.option("--granularity", type=Granularity(), help="Of one digest, from 4k to 1M. Default: 64k.")
 @click.option(
     "--rate", type=click.FloatRange(min=0.1), metavar="MIB", help="Read at most so many MiB a second on each node."
@@ -62,6 +88,7 @@ def verify(
     session: Session,
     storage: str,
     mode: str | None,
+    fraction: float | None,
     granularity: int | None,
     rate: float | None,
     latency: float,
@@ -75,15 +102,27 @@ def verify(
 
     Ends with 0 where all is equal, 1 where something differs for certain, 2 where it could not be compared, or not all of it.
 
-    Example: pvedrbdstor verify ha
+    Example: pvedrbdstor verify ha --mode allocated
     """
     if serve:
         sys.exit(_serve(session, storage))
-    if resumed and (mode is not None or granularity is not None):
-        raise click.UsageError("--resume goes on with the mode and granularity of before")
+    if resumed and (mode, fraction, granularity) != (None, None, None):
+        raise click.UsageError("--resume goes on with the mode, fraction and granularity of before")
+    if fraction is not None and mode not in (None, "sample"):
+        raise click.UsageError("--fraction is of a sample")
     try:
-        config = session.storage(storage).config
-        status = _compare(session, config, mode or "full", granularity or 65536, rate, latency, resumed)
+        from pvedrbdstor.verify import job
+        from pvedrbdstor.verify.pace import Pace
+        from pvedrbdstor.verify.plan import Mode
+
+        asked = job.Asked(
+            Mode(mode or "sample"),
+            granularity or 65536,
+            fraction or 0.01,
+            Pace(rate * (1 << 20) if rate is not None else None, latency or None),
+            resumed,
+        )
+        status = _compare(session, session.storage(storage), asked)
     except OSError as error:
         _fail(_failed(error), session)
     except Error as error:
@@ -91,25 +130,15 @@ def verify(
     raise click.exceptions.Exit(status)
 
 
-def _compare(
-    session: Session,
-    config: StorageConfig,
-    mode: str,
-    granularity: int,
-    rate: float | None,
-    latency: float,
-    resumed: bool,
-) -> int:
+def _compare(session: Session, storage: Storage, asked: Asked) -> int:
     """The exit status. Raises Error, OSError."""
-    from pvedrbdstor.verify import job, report
-    from pvedrbdstor.verify.pace import Pace
-    from pvedrbdstor.verify.plan import Mode
+    from pvedrbdstor.verify import explain, job, report
 
-    pace = Pace(rate * (1 << 20) if rate is not None else None, latency or None)
-    asked = job.Asked(Mode(mode), granularity, pace=pace, resume=resumed)
     with Interrupt(_STOPPING) as interrupt, Progress("Comparing", rate=True) as progress:
-        outcome, interrupted = job.run(config, asked, job.Watcher(progress, output.say, interrupt.gone))
-    session.answer(report.as_json(outcome), report.text(outcome))
+        outcome, interrupted = job.run(storage.config, asked, job.Watcher(progress, output.say, interrupt.gone))
+    told = explain.explain(outcome, storage.config, storage.aliases, outcome.minor)
+    text = report.text(outcome, list(told.lines()), list(told.advice()))
+    session.answer({**report.as_json(outcome), **told.as_json()}, text)
     return EXIT_STATUS if interrupted else outcome.exit_status
 
 

@@ -8,20 +8,21 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pvedrbdstor import command, nodes
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.errors import VerifyRefused, VerifyStopped
 from pvedrbdstor.verify import resume
+from pvedrbdstor.verify.allocation import in_use, one_byte_of_each
 from pvedrbdstor.verify.copy import LocalCopy
 from pvedrbdstor.verify.hello import Hello
 from pvedrbdstor.verify.lead import UNIT, Findings, Leader
 from pvedrbdstor.verify.link import ALIVE_SECONDS, Link
 from pvedrbdstor.verify.pace import Pace
 from pvedrbdstor.verify.pair import Interrupted, Pair
-from pvedrbdstor.verify.plan import Mode, Plan, blocks_of, ranges_of
+from pvedrbdstor.verify.plan import Mode, Plan, blocks_of, found_surely, ranges_of, sample, whole_blocks
 from pvedrbdstor.verify.report import Outcome
 from pvedrbdstor.verify.resume import Saved
 from pvedrbdstor.verify.settle import Settling
@@ -33,7 +34,7 @@ _TOOL_SECONDS = 10.0
 class Asked:
     """What the command line wants. granularity: bytes."""
 
-    mode: Mode = Mode.FULL
+    mode: Mode = Mode.SAMPLE
     granularity: int = 65536
     fraction: float = 0.01
     pace: Pace = field(default_factory=Pace)
@@ -56,16 +57,18 @@ def run(config: StorageConfig, asked: Asked, watcher: Watcher) -> tuple[Outcome,
         other = other_node(config, here.node)
         line = nodes.line(other, ["verify", "--serve", config.id], alive=ALIVE_SECONDS)
         saved = _saved(config, asked, here.hello)
+        plan = _plan(config, here, saved)
         with Link(line, config.id, other) as there:
             there.greet(here.hello)
-            job = _Job(here.hello, other, saved, watcher, marked)
-            return job.run(here, there, asked.pace)
+            job = _Job(here.hello, other, saved, plan, watcher, marked)
+            outcome, interrupted = job.run(here, there, asked.pace)
+            return replace(outcome, verify_alg=here.hello.verify_alg is not None, minor=here.minor), interrupted
 
 
 class _Job:
-    def __init__(self, own: Hello, other: str, saved: Saved, watcher: Watcher, marked: int) -> None:
-        self._own, self._other, self._saved, self._watcher, self._marked = own, other, saved, watcher, marked
-        self._plan = Plan(own.size, saved.granularity)
+    def __init__(self, own: Hello, other: str, saved: Saved, plan: Plan, watcher: Watcher, marked: int) -> None:
+        self._own, self._other, self._saved, self._plan, self._watcher = own, other, saved, plan, watcher
+        self._marked = marked
         settling = Settling(
             own.patience,
             diverged=set(blocks_of(saved.diverged, UNIT)),
@@ -92,20 +95,13 @@ class _Job:
         return self._outcome(seconds, stopped), interrupted
 
     def _now(self, seconds: float) -> Saved:
-        saved, found = self._saved, self._findings
-        return Saved(
-            storage=saved.storage,
-            size=saved.size,
-            uuid=saved.uuid,
-            mode=saved.mode,
-            granularity=saved.granularity,
-            fraction=saved.fraction,
-            seed=saved.seed,
-            began=saved.began,
+        found = self._findings
+        return replace(
+            self._saved,
             seconds=seconds,
             at=found.at,
             compared=found.compared,
-            pending=found.pending(saved.size),
+            pending=found.pending(self._saved.size),
             diverged=self._ranges(found.settling.diverged),
             unreadable_here=self._ranges(found.settling.unreadable_here),
             unreadable_there=self._ranges(found.settling.unreadable_there),
@@ -129,6 +125,8 @@ class _Job:
             unreadable_there=self._ranges(found.settling.unreadable_there),
             stopped=stopped,
             much=found.much,
+            surely=found_surely(self._plan.picked) if self._plan.picked is not None else None,
+            seed=self._plan.picked.seed if self._plan.picked is not None else None,
             marked=self._marked,
             resumable=stopped is not None,
         )
@@ -154,6 +152,8 @@ def other_node(config: StorageConfig, own: str) -> str:
 def _saved(config: StorageConfig, asked: Asked, own: Hello) -> Saved:
     """Where to begin: where the last one was, with --resume, else at the start."""
     if not asked.resume:
+        seed = random.SystemRandom().randrange(1 << 32)
+        beside = one_byte_of_each(config, random.Random(seed)) if asked.mode is Mode.SAMPLE else ()  # noqa: S311
         return Saved(
             storage=config.id,
             size=own.size,
@@ -161,17 +161,28 @@ def _saved(config: StorageConfig, asked: Asked, own: Hello) -> Saved:
             mode=asked.mode.value,
             granularity=asked.granularity,
             fraction=asked.fraction,
-            seed=random.SystemRandom().randrange(1 << 32),
+            seed=seed,
             began=time.time(),
             seconds=0.0,
             at=0,
             compared=0,
+            beside=tuple(sorted({byte // asked.granularity * asked.granularity for byte in beside})),
         )
     found = resume.read(config.id)
     cause = "no comparison of it was interrupted" if found is None else resume.misfit(found, own.size, own.uuid)
     if found is None or cause is not None:
         raise VerifyRefused(storage=config.id, cause=cause, remedy="Run it without --resume")
     return found
+
+
+def _plan(config: StorageConfig, here: LocalCopy, saved: Saved) -> Plan:
+    size, granularity = saved.size, saved.granularity
+    match Mode(saved.mode):
+        case Mode.SAMPLE:
+            return Plan(size, granularity, picked=sample(size, granularity, saved.fraction, saved.seed, saved.beside))
+        case Mode.ALLOCATED:
+            return Plan(size, granularity, whole_blocks(in_use(config, here.path), granularity, size))
+    return Plan(size, granularity)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import enum
 import heapq
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pvedrbdstor.drbd.metadata import Range, merged
@@ -96,18 +96,12 @@ class Picked:
             yield low + int(dice.random() * (high - low))
 
 
-def sample(
-    size: int, granularity: int, fraction: float, seed: int, images: Mapping[str, Sequence[Range]] | None = None
-) -> Picked:
-    """A ``fraction`` of the device's blocks at random, at least one, and one of each image at random.
-
-    images: where each lies on the device.
-    """
+def sample(size: int, granularity: int, fraction: float, seed: int, beside: Iterable[int] = ()) -> Picked:
+    """A ``fraction`` of the device's blocks at random, at least one, and those with the bytes ``beside``."""
     blocks = -(-size // granularity)
     count = max(1, min(blocks, math.ceil(blocks * fraction)))
-    dice = random.Random(seed + 1)  # noqa: S311
-    beside = {_one_of(ranges, dice) // granularity for _, ranges in sorted((images or {}).items()) if ranges}
-    return Picked(blocks, count, seed, tuple(sorted(number for number in beside if number < blocks)))
+    numbers = {byte // granularity for byte in beside if byte < size}
+    return Picked(blocks, count, seed, tuple(sorted(numbers)))
 
 
 def found_surely(picked: Picked, confidence: float = CONFIDENCE) -> int:
@@ -146,13 +140,3 @@ def ranges_of(blocks: Iterable[int], unit: int, size: int) -> tuple[Range, ...]:
 
 def _bytes(first: int, last: int, unit: int, size: int) -> Range:
     return first * unit, min(size, (last + 1) * unit) - first * unit
-
-
-def _one_of(ranges: Sequence[Range], dice: random.Random) -> int:
-    """A byte of the ranges at random."""
-    left = dice.randrange(sum(length for _, length in ranges))
-    for start, length in ranges:
-        if left < length:
-            return start + left
-        left -= length
-    raise AssertionError("it lies in one of them")

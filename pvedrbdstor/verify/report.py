@@ -22,7 +22,7 @@ class Outcome:
 
     stopped: the reason why it did not come to its end, None where it did. much: so much differs that the rest was left out. surely: with
     a sample, how many damaged blocks would have been found with 95 % probability. marked: KiB that DRBD had marked as different before.
-    resumable: --resume goes on. remarks: what else is worth knowing.
+    resumable: --resume goes on. verify_alg: whether DRBD could verify by itself. minor: of the DRBD device. remarks: what else is worth knowing.
     """
 
     storage: str
@@ -41,8 +41,11 @@ class Outcome:
     stopped: str | None = None
     much: bool = False
     surely: int | None = None
+    seed: int | None = None
     marked: int = 0
     resumable: bool = False
+    verify_alg: bool = True
+    minor: int = 0
     remarks: tuple[str, ...] = ()
 
     @property
@@ -86,7 +89,12 @@ def as_json(outcome: Outcome) -> dict[str, object]:
         "resumable": outcome.resumable,
         "sample": None
         if outcome.surely is None
-        else {"confidence": 0.95, "blocks": outcome.surely, "bytes": outcome.surely * outcome.granularity},
+        else {
+            "seed": outcome.seed,
+            "confidence": 0.95,
+            "blocks": outcome.surely,
+            "bytes": outcome.surely * outcome.granularity,
+        },
         "marked_by_drbd_kib": outcome.marked,
         "remarks": list(outcome.remarks),
     }
@@ -131,7 +139,7 @@ def _what(outcome: Outcome) -> Iterator[str]:
         amount = size(outcome.surely * outcome.granularity)
         yield (
             f"Had {outcome.surely} or more of these blocks differed ({amount}), wherever they lie, the sample would have met one with 95 % "
-            "probability. Smaller damage can be missed."
+            f"probability. Smaller damage can be missed. (Seed {outcome.seed}.)"
         )
     if outcome.verdict in ("diverged", "unreadable", "stopped") and outcome.unsettled:
         yield f"{size(total(outcome.unsettled))} kept changing and could not be compared."
@@ -140,10 +148,7 @@ def _what(outcome: Outcome) -> Iterator[str]:
     if outcome.much:
         yield "So much differs that the rest was left out."
     if outcome.marked:
-        yield (
-            f"DRBD itself had {size(outcome.marked << 10)} marked as different before, which an earlier verify has found: a reconnect copies "
-            "that."
-        )
+        yield f"DRBD itself had marked {size(outcome.marked << 10)} as different before, as an earlier verify of its own has found."
     yield from outcome.remarks
 
 

@@ -20,7 +20,7 @@ _READ_MAX = 64 << 20
 @dataclass(frozen=True, slots=True)
 class Saved:
     """began: seconds since 1970. seconds: spent so far. at: the byte up to which the plan was compared. pending: found different, without a
-    verdict. The other ranges have theirs. fraction, seed: of a sample."""
+    verdict. The other ranges have theirs. fraction, seed, beside: of a sample (plan.sample())."""
 
     storage: str
     size: int
@@ -33,6 +33,7 @@ class Saved:
     seconds: float
     at: int
     compared: int
+    beside: tuple[int, ...] = ()
     pending: tuple[Range, ...] = ()
     diverged: tuple[Range, ...] = ()
     unreadable_here: tuple[Range, ...] = ()
@@ -98,6 +99,9 @@ def _from_json(data: Mapping[str, object]) -> Saved:
         if field.name in _RANGES:
             values[field.name] = _ranges(value)
             continue
+        if field.name == "beside":
+            values[field.name] = _numbers(value)
+            continue
         values[field.name] = value
         kinds: tuple[type, ...] = {"str": (str,), "int": (int,), "float": (int, float)}[str(field.type)]
         if type(value) not in kinds or (isinstance(value, int | float) and value < 0):
@@ -112,3 +116,9 @@ def _ranges(data: object) -> tuple[Range, ...]:
     if any(start < 0 or length <= 0 for start, length in found):
         raise ValueError("a range is none")
     return found
+
+
+def _numbers(data: object) -> tuple[int, ...]:
+    if not isinstance(data, list) or not all(type(number) is int and number >= 0 for number in data):
+        raise ValueError("places are no list of numbers")
+    return tuple(data)

@@ -81,6 +81,23 @@ class Space:
             if end < start + length:
                 yield Spot(max(start, end), start + length - max(start, end), Kind.OUTSIDE)
 
+    def in_use(self) -> Iterator[Range]:
+        """What the map calls used, in order; all of a group that cannot be read."""
+        size, group = self._super.cluster_size, self._chains.group
+        for first in range(0, self._super.size // size, group):
+            try:
+                found = list(self._group(first))
+            except (BadBlock, OSError):
+                found = []
+            covered = first
+            for cluster, length, used in found:
+                covered = cluster + length
+                if used:
+                    yield cluster * size, length * size
+            end = min(first + group, self._super.size // size)
+            if covered < end:
+                yield covered * size, (end - covered) * size
+
     def _inside(self, start: int, end: int) -> Iterator[Spot]:
         named = _cut(self._named, start, end)
         yield from named

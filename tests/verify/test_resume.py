@@ -15,21 +15,21 @@ from pvedrbdstor.verify import resume
 from pvedrbdstor.verify.resume import Saved
 
 SAVED = Saved(
-    "ha",
-    1 << 30,
-    "A" * 32,
-    "full",
-    65536,
-    0.01,
-    7,
-    1000.5,
-    12.5,
-    1 << 20,
-    1 << 20,
-    ((0, 4096),),
-    ((8192, 4096),),
-    (),
-    ((4096, 4096),),
+    storage="ha",
+    size=1 << 30,
+    uuid="A" * 32,
+    mode="sample",
+    granularity=65536,
+    fraction=0.01,
+    seed=7,
+    began=1000.5,
+    seconds=12.5,
+    at=1 << 20,
+    compared=1 << 20,
+    beside=(65536, 1 << 21),
+    pending=((0, 4096),),
+    diverged=((8192, 4096),),
+    unreadable_there=((4096, 4096),),
 )
 
 
@@ -65,6 +65,7 @@ def test_another_file_system_or_size_is_not_gone_on_with() -> None:
         {"diverged": 5},
         {"pending": [[0, 0]]},
         {"uuid": None},
+        {"beside": [-1]},
     ],
 )
 def test_a_file_that_is_none_is_refused(folder: Path, changes: dict[str, object]) -> None:

@@ -78,6 +78,10 @@ def test_free_space_is_what_debugfs_counts(
     assert total(found, Kind.FREE) == int(told[3]) * cluster
     assert total(found, Kind.METADATA) == int(told[2]) * cluster
     assert sum(spot.length for spot in found) == size
+    with Reader(str(path)) as reader:
+        used = list(Space(parse_superblock(reader.read(0, READ_SIZE)), [reader.read, reader.read], ()).in_use())
+    assert sum(length for _, length in used) == int(told[2]) * cluster
+    assert all(one[0] + one[1] <= other[0] for one, other in pairwise(used))
     assert subprocess.run(["fsck.ocfs2", "-fn", path], capture_output=True, check=False).returncode == 0
 
 

@@ -1,0 +1,66 @@
+"""What of the device the mounted file system uses: its own map of clusters, and where each image lies. Reads only."""
+
+from __future__ import annotations
+
+import random
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from pvedrbdstor import native
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd.metadata import Range, merged
+from pvedrbdstor.errors import NotOcfs2, VerifyRefused
+from pvedrbdstor.mirror.extents import Ranges, pieces
+from pvedrbdstor.mirror.mount import mirror
+from pvedrbdstor.mirror.walk import walk
+from pvedrbdstor.ocfs2.inodes import BadBlock
+from pvedrbdstor.ocfs2.superblock import READ_SIZE, parse_superblock
+from pvedrbdstor.verify.direct import Reader
+from pvedrbdstor.verify.space import Space
+
+_EVERYWHERE = Ranges([(0, 1 << 63)])
+
+
+def in_use(config: StorageConfig, device: str) -> tuple[Range, ...]:
+    """Every cluster that has a file or metadata of the file system, in order; what is allocated later is not among them.
+
+    Raises VerifyRefused where the map cannot be read, NotMounted, WrongMount, OSError.
+    """
+    with mirror(config) as opened, ExitStack() as stack:
+        native.fstatfs(opened.root_fd)  # lets the other node bring its map of clusters to the disk (space.py)
+        views = [stack.enter_context(Reader(device, buffered=buffered)) for buffered in (False, True)]
+        try:
+            superblock = parse_superblock(views[0].read(0, READ_SIZE), device)
+            space = Space(superblock, [view.read for view in views], ())
+            return merged(list(space.in_use()))
+        except (BadBlock, NotOcfs2) as error:
+            raise VerifyRefused(
+                storage=config.id,
+                cause=f"what is allocated cannot be told ({str(error).rstrip('.')})",
+                remedy=f"Compare all of it: 'pvedrbdstor verify {config.id} --mode full'",
+            ) from error
+
+
+def one_byte_of_each(config: StorageConfig, dice: random.Random) -> Iterator[int]:
+    """A place on the device at random out of each file of the storage that has any: images, their snapshots, whatever else is there.
+
+    Raises NotMounted, WrongMount, OSError.
+    """
+    with mirror(config) as opened:
+        for entry in walk(opened.root_fd, failed=lambda error: None):
+            if stat.S_ISREG(entry.status.st_mode):
+                chosen = _one_of(entry.fd, entry.path, dice)
+                if chosen is not None:
+                    yield chosen
+
+
+def _one_of(fd: int, path: str, dice: random.Random) -> int | None:
+    """Each written byte of the file with the same chance, in one pass over its extents."""
+    seen, chosen = 0, None
+    for piece in pieces(native.fiemap(fd, path=path), _EVERYWHERE):
+        if not piece.unwritten:
+            seen += piece.length
+            if dice.randrange(seen) < piece.length:
+                chosen = piece.physical + dice.randrange(piece.length)
+    return chosen

@@ -1,0 +1,87 @@
+"""What the ranges of an outcome mean and which repairs there are, for its report: asks the mounted file system, Proxmox and DRBD."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd import devices, generation
+from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.errors import Error
+from pvedrbdstor.mirror.mount import mirror
+from pvedrbdstor.verify import guests, meaning, repairs, where_text
+from pvedrbdstor.verify.meaning import Meaning
+from pvedrbdstor.verify.repairs import Mirror, Repair
+from pvedrbdstor.verify.report import Outcome
+from pvedrbdstor.verify.where import where
+
+_PROC_DRBD = "/proc/drbd"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """missing: why there is no meaning, None where there is one."""
+
+    meaning: Meaning | None = None
+    repairs: tuple[Repair, ...] = ()
+    missing: str | None = None
+
+    def lines(self) -> Iterator[str]:
+        if self.meaning is not None:
+            yield from where_text.lines(self.meaning)
+
+    def advice(self) -> Iterator[str]:
+        """What can be done, the commands with the nodes they are run on."""
+        if self.missing is not None:
+            yield f"What lies there could not be told: {self.missing}"
+        if self.repairs:
+            yield "What can be done (nothing was changed, and nobody but you knows which copy is right):"
+        for repair in self.repairs:
+            yield f"- {repair.title}. {repair.text}"
+            for place, command in repair.commands:
+                yield f"    {place}: {command}"
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "meaning": meaning.as_json(self.meaning) if self.meaning is not None else None,
+            "repairs": [
+                {
+                    "title": one.title,
+                    "text": one.text,
+                    "commands": [{"where": at, "command": do} for at, do in one.commands],
+                }
+                for one in self.repairs
+            ],
+        }
+
+
+def explain(outcome: Outcome, config: StorageConfig, ids: Collection[str], minor: int) -> Explanation:
+    """Of what differs; nothing where nothing does. ids: by which Proxmox knows the storage."""
+    if not outcome.diverged:
+        return Explanation()
+    try:
+        with mirror(config) as opened:
+            found = where(
+                outcome.diverged,
+                opened.root_fd,
+                devices.node(minor),
+                images_dir=config.images_dir,
+                guests=guests.guests(),
+                used=guests.uses(ids),
+            )
+    except Error as error:
+        return Explanation(missing=error.message)
+    except OSError as error:
+        return Explanation(missing=f"{error.strerror or error}.")
+    with open(_PROC_DRBD, encoding="ascii", errors="replace") as file:
+        version = generation.from_proc_drbd(file.readline())
+    about = Mirror(
+        storage=config.id,
+        path=config.path,
+        resource=config.resource,
+        volume=config.volume,
+        generation=version or Generation.V9,
+        verify_alg=outcome.verify_alg,
+    )
+    return Explanation(found, repairs.repairs(found, about))
