@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CANNOT = 2
 """The exit status for whatever is neither known to be equal nor known to differ."""
-_MODES = ("sample", "allocated", "full")
+_MODES = ("sample", "allocated", "full", "kernel")
 _STOPPING = (
     b"\npvedrbdstor: stopping; '--resume' will go on where it was. Ctrl-C again ends it at once, and nothing is kept.\n"
 )
@@ -65,7 +65,7 @@ class Percent(click.ParamType):
     "--mode",
     type=click.Choice(_MODES),
     help="What is compared: random blocks and some of each file (sample, the default), what the file system uses (allocated), "
-    "all of it (full).",
+    "all of it (full), or all of it by DRBD's own verify (kernel), whose findings are then looked at.",
 )
 @click.option("--fraction", type=Percent(), help="Of the device, with a sample. Default: 1%.")
 @click.option("--granularity", type=Granularity(), help="Of one digest, from 4k to 1M. Default: 64k.")

@@ -84,6 +84,16 @@ def pause_sync(resource: str) -> list[str]:
     return ["drbdadm", "pause-sync", resource]
 
 
+def verify_all(volume: tuple[str, int], minor: int, peer: int | None) -> list[str]:
+    """Compare all of a volume with the peer's copy, from its beginning: without that it begins where the last one was broken off.
+
+    peer: as with verify_part().
+    """
+    resource, number = volume
+    named = [str(minor)] if peer is None else [resource, str(peer), str(number)]
+    return ["drbdsetup", "verify", *named, "--start=0s"]
+
+
 def verify_part(volume: tuple[str, int], minor: int, peer: int | None, start: int, stop: int) -> list[str]:
     """Compare a part of a volume (resource and number) with the peer's, bytes that are multiples of 4 KiB.
 

@@ -40,10 +40,11 @@ class Copy(Protocol):
 
 
 class LocalCopy:
-    """A context manager. Raises VerifyRefused where this node's reads would prove nothing, OSError, CommandFailed, CommandTimeout."""
+    """A context manager. verifying: DRBD's own verify may be running. Raises VerifyRefused where this node's reads would prove nothing,
+    OSError, CommandFailed, CommandTimeout."""
 
-    def __init__(self, storage: StorageConfig) -> None:
-        self.storage = storage
+    def __init__(self, storage: StorageConfig, *, verifying: bool = False) -> None:
+        self.storage, self._verifying = storage, verifying
         self.node = socket.gethostname().partition(".")[0]
         self.minor = self._minor()
         self._digesters: dict[int, Digester] = {}
@@ -68,6 +69,8 @@ class LocalCopy:
     def check(self) -> NodeState:
         """DRBD's state, in which this node's reads come from its own disk. Raises VerifyRefused."""
         state = self.state()
+        if self._verifying and state.replication in states.VERIFY_STATES:
+            return state
         found = states.obstacle(state, self.node, self.storage.id, self.storage.resource)
         if found is not None:
             raise VerifyRefused(storage=self.storage.id, cause=found.cause, remedy=found.remedy)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +14,7 @@ from pvedrbdstor import command, nodes
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.errors import VerifyRefused, VerifyStopped
-from pvedrbdstor.verify import resume
+from pvedrbdstor.verify import kernel, resume
 from pvedrbdstor.verify.allocation import in_use, one_byte_of_each
 from pvedrbdstor.verify.copy import LocalCopy
 from pvedrbdstor.verify.hello import Hello
@@ -26,6 +26,7 @@ from pvedrbdstor.verify.plan import Mode, Plan, blocks_of, found_surely, ranges_
 from pvedrbdstor.verify.report import Outcome
 from pvedrbdstor.verify.resume import Saved
 from pvedrbdstor.verify.settle import Settling
+from pvedrbdstor.verify.state import VERIFY_STATES
 
 _TOOL_SECONDS = 10.0
 
@@ -52,53 +53,90 @@ class Watcher:
 
 def run(config: StorageConfig, asked: Asked, watcher: Watcher) -> tuple[Outcome, bool]:
     """The outcome, and whether it was interrupted. Raises VerifyRefused, CommandFailed, CommandTimeout, OSError."""
-    with _only_one(config.id), LocalCopy(config) as here:
+    verifying = asked.mode is Mode.KERNEL and not asked.resume
+    with _only_one(config.id), LocalCopy(config, verifying=verifying) as here:
         marked = here.check().out_of_sync or 0
         other = other_node(config, here.node)
         line = nodes.line(other, ["verify", "--serve", config.id], alive=ALIVE_SECONDS)
         saved = _saved(config, asked, here.hello)
-        plan = _plan(config, here, saved)
-        with Link(line, config.id, other) as there:
-            there.greet(here.hello)
-            job = _Job(here.hello, other, saved, plan, watcher, marked)
-            outcome, interrupted = job.run(here, there, asked.pace)
-            return replace(outcome, verify_alg=here.hello.verify_alg is not None, minor=here.minor), interrupted
+        job = _Job(here, other, line, saved, watcher, marked)
+        if verifying:
+            outcome, interrupted = job.run_with_the_kernel(asked.pace)
+        else:
+            outcome, interrupted = job.run(asked.pace)
+        return replace(outcome, verify_alg=here.hello.verify_alg is not None, minor=here.minor), interrupted
 
 
 class _Job:
-    def __init__(self, own: Hello, other: str, saved: Saved, plan: Plan, watcher: Watcher, marked: int) -> None:
-        self._own, self._other, self._saved, self._plan, self._watcher = own, other, saved, plan, watcher
-        self._marked = marked
+    """line: what runs the other side. saved: where to begin. marked: KiB that DRBD calls out of sync before."""
+
+    def __init__(
+        self, here: LocalCopy, other: str, line: Sequence[str], saved: Saved, watcher: Watcher, marked: int
+    ) -> None:
+        self._here, self._other, self._line, self._watcher, self._marked = here, other, line, watcher, marked
+        self._own, self._config = here.hello, here.storage
+        self._remarks: tuple[str, ...] = ()
+        self._began = time.monotonic()
+        self._plan = Plan(saved.size, saved.granularity, ())
+        self._begin_at(saved)
+
+    def _begin_at(self, saved: Saved) -> None:
+        self._saved = saved
         settling = Settling(
-            own.patience,
+            self._own.patience,
             diverged=set(blocks_of(saved.diverged, UNIT)),
             unreadable_here=set(blocks_of(saved.unreadable_here, UNIT)),
             unreadable_there=set(blocks_of(saved.unreadable_there, UNIT)),
         )
         self._findings = Findings(saved.at, saved.compared, list(saved.pending), settling)
 
-    def run(self, here: LocalCopy, there: Link, pace: Pace) -> tuple[Outcome, bool]:
-        watcher, stopped, interrupted = self._watcher, None, False
-        began = time.monotonic()
+    def run_with_the_kernel(self, pace: Pace) -> tuple[Outcome, bool]:
+        """DRBD's verify first, then our own looks at what that has found."""
+        size, watcher = self._own.size, self._watcher
+        if self._here.state().replication not in VERIFY_STATES:
+            with Link(self._line, self._saved.storage, self._other) as there:
+                there.greet(self._own)  # better now than after the hours that a verify takes
         try:
-            with Pair(here, there, self._own, self._saved.storage, watcher.stop) as pair:
-                Leader(pair, self._plan, self._findings, pace, watcher.progress, watcher.say).run()
+            found = kernel.follow(self._here, watcher.progress, watcher.say, watcher.stop)
         except VerifyStopped as error:
-            stopped = f"{error.fields['cause']}. {error.fields['remedy']}."
+            return self._outcome(_why(error), resumable=False), False
         except Interrupted:
-            stopped, interrupted = "it was interrupted.", True
-        seconds = self._saved.seconds + time.monotonic() - began
+            again = f"'pvedrbdstor verify {self._saved.storage} --mode kernel' follows it again"
+            return self._outcome(
+                f"it was interrupted. DRBD's verify goes on by itself: {again}.", resumable=False
+            ), True
+        self._remarks = found.remarks
+        self._begin_at(replace(self._saved, at=size, compared=size, pending=found.ranges))
+        self._findings.much = found.cut
+        return self.run(pace)
+
+    def run(self, pace: Pace) -> tuple[Outcome, bool]:
+        watcher, stopped, interrupted = self._watcher, None, False
+        self._plan = _plan(self._config, self._here, self._saved)
+        with Link(self._line, self._saved.storage, self._other) as there:
+            there.greet(self._own)
+            try:
+                with Pair(self._here, there, self._own, self._saved.storage, watcher.stop) as pair:
+                    Leader(pair, self._plan, self._findings, pace, watcher.progress, watcher.say).run()
+            except VerifyStopped as error:
+                stopped = _why(error)
+            except Interrupted:
+                stopped, interrupted = "it was interrupted.", True
         if stopped is not None:
-            resume.write(self._now(seconds))
+            resume.write(self._now())
         else:
             resume.remove(self._saved.storage)
-        return self._outcome(seconds, stopped), interrupted
+        return self._outcome(stopped, resumable=stopped is not None), interrupted
 
-    def _now(self, seconds: float) -> Saved:
+    @property
+    def _seconds(self) -> float:
+        return self._saved.seconds + time.monotonic() - self._began
+
+    def _now(self) -> Saved:
         found = self._findings
         return replace(
             self._saved,
-            seconds=seconds,
+            seconds=self._seconds,
             at=found.at,
             compared=found.compared,
             pending=found.pending(self._saved.size),
@@ -107,7 +145,7 @@ class _Job:
             unreadable_there=self._ranges(found.settling.unreadable_there),
         )
 
-    def _outcome(self, seconds: float, stopped: str | None) -> Outcome:
+    def _outcome(self, stopped: str | None, *, resumable: bool) -> Outcome:
         saved, found = self._saved, self._findings
         return Outcome(
             storage=saved.storage,
@@ -118,7 +156,7 @@ class _Job:
             granularity=saved.granularity,
             compared=found.compared,
             began=saved.began,
-            seconds=seconds,
+            seconds=self._seconds,
             diverged=self._ranges(found.settling.diverged),
             unsettled=self._ranges(found.settling.unsettled),
             unreadable_here=self._ranges(found.settling.unreadable_here),
@@ -128,11 +166,16 @@ class _Job:
             surely=found_surely(self._plan.picked) if self._plan.picked is not None else None,
             seed=self._plan.picked.seed if self._plan.picked is not None else None,
             marked=self._marked,
-            resumable=stopped is not None,
+            resumable=resumable,
+            remarks=self._remarks,
         )
 
     def _ranges(self, blocks: set[int]) -> tuple[tuple[int, int], ...]:
         return ranges_of(blocks, UNIT, self._saved.size)
+
+
+def _why(error: VerifyStopped) -> str:
+    return f"{error.fields['cause']}. {error.fields['remedy']}."
 
 
 def other_node(config: StorageConfig, own: str) -> str:
@@ -182,6 +225,8 @@ def _plan(config: StorageConfig, here: LocalCopy, saved: Saved) -> Plan:
             return Plan(size, granularity, picked=sample(size, granularity, saved.fraction, saved.seed, saved.beside))
         case Mode.ALLOCATED:
             return Plan(size, granularity, whole_blocks(in_use(config, here.path), granularity, size))
+        case Mode.KERNEL:  # what DRBD has found is looked at, no more
+            return Plan(size, granularity, ())
     return Plan(size, granularity)
 
 

@@ -77,6 +77,8 @@ class Leader:
 
     def _pass(self) -> None:
         found, total = self.findings, self._plan.total
+        if not total:
+            return
         under_way: deque[Range] = deque()
         busy = time.monotonic()
         for piece in self._plan.pieces(found.at):

@@ -18,8 +18,8 @@ _SYNC_STATES = frozenset(f"{state}{end}" for state in ("StartingSync", "WFBitMap
     "SyncSource",
     "SyncTarget",
 }
-_VERIFY_STATES = frozenset({"VerifyS", "VerifyT"})
-_REPLICATING = _SYNC_STATES | _VERIFY_STATES | {"Ahead", "Behind"}
+VERIFY_STATES = frozenset({"VerifyS", "VerifyT"})
+_REPLICATING = _SYNC_STATES | VERIFY_STATES | {"Ahead", "Behind"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def obstacle(state: NodeState, node: str, storage: str, resource: str) -> Obstac
         return Obstacle(f"{node} is not connected to its peer ({state.connection})", f"See what {status}")
     if state.replication in _SYNC_STATES:
         return Obstacle(f"a resync is running ({state.replication} on {node})", f"Wait for its end, {again}")
-    if state.replication in _VERIFY_STATES:
+    if state.replication in VERIFY_STATES:
         return Obstacle(
             f"DRBD's own verify is running ({state.replication} on {node})",
             f"Wait for its end, or follow it with 'pvedrbdstor verify {storage} --mode kernel'",

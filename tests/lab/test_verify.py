@@ -373,3 +373,25 @@ def test_differences_written_while_the_node_was_dead_are_found_exactly_20_times(
                 120,
             )
             b.run(f"pvedrbdstor mirror up {STORAGE}", 120)
+
+
+def test_drbds_own_verify_finds_the_same(pair: Cluster, vmid: int) -> None:
+    a, b = pair.nodes
+    image = image_of(a, vmid, 8 * MIB)
+    different = random.Random(vmid).sample(places(a, image), 20)
+    with planted(b, different):
+        document = found(a, "--mode", "kernel")
+        assert document["verdict"] == "diverged" and blocks(document["diverged"]) == set(different), document
+        assert any("DRBD's verify has found 80 KiB different" in remark for remark in document["remarks"])
+        assert blocks(found(b, "--mode", "full")["diverged"]) == set(different)
+    again = found(b, "--mode", "kernel")
+    assert again["verdict"] == "clean" and again["marked_by_drbd_kib"] == 80
+    quiet = a.run(
+        f"sed -i.kept s/verify-alg.crc32c.// /etc/drbd.d/{RESOURCE}.res && drbdadm adjust {RESOURCE} && echo done"
+    )
+    assert "done" in quiet
+    try:
+        refused = verify(a, "--mode", "kernel")
+        assert refused.rc == 2 and "no `verify-alg` is set" in refused.out, refused.out
+    finally:
+        a.run(f"mv /etc/drbd.d/{RESOURCE}.res.kept /etc/drbd.d/{RESOURCE}.res && drbdadm adjust {RESOURCE}")
