@@ -96,36 +96,32 @@ def _marked(mirror: Mirror) -> Repair:
             "both nodes (`verify-alg crc32c;`), run the command, and check again.",
             (("on both nodes", f"drbdadm adjust {mirror.resource}"),),
         )
-    before = (
+    begin = (
         (wrong, "move or stop all its guests (qm migrate, qm shutdown; pct migrate, pct shutdown)"),
-        (
-            right,
-            f"drbdadm verify {_name(mirror)}   # hours; wait for its end (drbdadm status), blocks that differ are marked",
-        ),
-        (wrong, f"pvedrbdstor mirror down {mirror.storage}"),
+        (right, f"drbdadm verify {_name(mirror)}   # hours; until 'drbdadm status' shows no verify any more"),
     )
-    after = (
-        (wrong, f"drbdadm status {mirror.resource}   # until both are UpToDate again"),
-        (wrong, f"pvedrbdstor mirror up {mirror.storage}"),
-    )
+    up = (wrong, f"pvedrbdstor mirror up {mirror.storage}")
     if mirror.generation is Generation.V9:
-        copying: tuple[tuple[str, str], ...] = ((wrong, f"drbdadm invalidate --reset-bitmap=no {_name(mirror)}"),)
+        commands: tuple[tuple[str, str], ...] = (
+            *begin,
+            (wrong, f"pvedrbdstor mirror down {mirror.storage}"),
+            (wrong, f"drbdadm invalidate --reset-bitmap=no {_name(mirror)}"),
+            (wrong, f"drbdadm status {mirror.resource}   # until both are UpToDate again"),
+            up,
+        )
         text = (
-            "Only marked blocks are copied, to the node where the command is run: the direction is yours to choose, and nobody can take it back. Needs DRBD 9.0.29 "
-            "and drbd-utils 9.17. DRBD 9 may skip blocks that were busy during its verify: check again afterwards. Never disconnect and connect instead: "
-            "DRBD 9 may drop the marks."
+            "The verify marks the blocks that differ, and only those are copied, to the node where the last commands are run: the direction is yours to choose, and "
+            "cannot be taken back. Needs DRBD 9.0.29 and drbd-utils 9.17. DRBD 9 may skip blocks that were busy during its verify: check again "
+            "afterwards. Do not disconnect and connect instead: DRBD 9 may drop the marks."
         )
     else:
-        copying = (
-            (wrong, f"drbdadm disconnect {mirror.resource}"),
-            (wrong, f"drbdadm connect {mirror.resource}"),
-        )
+        commands = (*begin, (wrong, f"pvedrbdstor mirror down {mirror.storage} --stop"), up)
         text = (
-            "Only marked blocks are copied, from the node that is Primary then to the one that is Secondary: so the one whose copy is wrong must be unmounted and "
-            "Secondary, and the other one mounted, or nothing is copied. NEVER disconnect while the storage is mounted on both nodes: that is a "
-            "split brain. It cannot be taken back."
+            "The verify marks the blocks that differ, and only those are copied: from the node that has stayed Primary, with the storage mounted, to the one that went down "
+            "and connects anew. So the one whose copy is wrong goes down, and the other one stays up: were both down, nothing would be copied, and a "
+            "mere 'drbdadm disconnect' while both have it mounted is a split brain. It cannot be taken back."
         )
-    return Repair("Let DRBD copy the blocks that differ", text, (*before, *copying, *after))
+    return Repair("Let DRBD copy the blocks that differ", text, commands)
 
 
 def _full(mirror: Mirror) -> Repair:

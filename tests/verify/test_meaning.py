@@ -1,0 +1,262 @@
+"""What is told of differences, and which repairs go with them: pure functions."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pvedrbdstor import command
+from pvedrbdstor.command import Result
+from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.errors import CommandTimeout
+from pvedrbdstor.verify import guests
+from pvedrbdstor.verify.guests import Guest
+from pvedrbdstor.verify.harm import Harm
+from pvedrbdstor.verify.image import Part
+from pvedrbdstor.verify.labels import label, path
+from pvedrbdstor.verify.meaning import Found, Meaning, as_json
+from pvedrbdstor.verify.repairs import Mirror, Repair, repairs
+from pvedrbdstor.verify.where_text import lines, size
+
+MIRROR = Mirror("ha", "/mnt/pve/ha", "r0")
+IMAGE = Found(
+    Harm.GUEST,
+    "images/100/vm-100-disk-0.raw",
+    "image",
+    'partition 2 (ext4 "root")',
+    (Part(1 << 30, 5 << 30, 4096, 1 << 30),),
+    1,
+    4096,
+    vmid=100,
+    guest=Guest(100, "VM", False, "pve1", "web"),
+    used="VM 100 (scsi0)",
+    partition=2,
+    holds="ext4",
+)
+FREE = Found(Harm.FREE, "", "no file's", "free space", (Part(0, 0, 512),), 1, 512)
+
+
+def of(*found: Found) -> Meaning:
+    return Meaning(found, len(found), sum(it.bytes for it in found))
+
+
+def commands(found: tuple[Repair, ...]) -> list[str]:
+    return [text for repair in found for _, text in repair.commands]
+
+
+# --- repairs ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_to_be_done_for_nothing_and_for_free_space() -> None:
+    assert repairs(of(), MIRROR) == ()
+    found = repairs(of(FREE), MIRROR)
+    assert [it.title for it in found] == ["Nothing has to be done"]
+    assert commands(found) == []
+
+
+def test_swap_alone_calls_for_nothing_now() -> None:
+    found = repairs(of(replace(IMAGE, harm=Harm.SWAP), FREE), MIRROR)
+    assert [it.title for it in found] == ["Nothing has to be done now"]
+
+
+@pytest.mark.parametrize("harm", [it for it in Harm if it not in (Harm.WORK, Harm.SWAP, Harm.FREE)])
+def test_blocks_that_somebody_reads_can_be_copied_by_drbd(harm: Harm) -> None:
+    titles = [it.title for it in repairs(of(replace(IMAGE, harm=harm)), MIRROR)]
+    assert "Let DRBD copy the blocks that differ" in titles and "Let DRBD copy everything" in titles
+
+
+def test_metadata_is_looked_at_first() -> None:
+    found = repairs(of(replace(IMAGE, harm=Harm.METADATA, path="")), MIRROR)
+    assert commands(found)[0] == "fsck.ocfs2 -fn /dev/drbd/by-res/r0/0"
+
+
+def test_of_84_the_node_with_the_wrong_copy_goes_down_and_the_other_stays_up() -> None:
+    repair = next(it for it in repairs(of(IMAGE), MIRROR) if it.title == "Let DRBD copy the blocks that differ")
+    assert repair.commands[-2:] == (
+        ("on the node whose copy is wrong", "pvedrbdstor mirror down ha --stop"),
+        ("on the node whose copy is wrong", "pvedrbdstor mirror up ha"),
+    )
+    assert not any(text.startswith(("drbdadm disconnect", "drbdadm invalidate")) for _, text in repair.commands)
+
+
+def test_of_9_the_marks_are_kept_by_name() -> None:
+    nine = replace(MIRROR, generation=Generation.V9, volume=3)
+    repair = next(it for it in repairs(of(IMAGE), nine) if it.title == "Let DRBD copy the blocks that differ")
+    texts = [text for _, text in repair.commands]
+    assert "drbdadm invalidate --reset-bitmap=no r0/3" in texts
+    assert texts.index("pvedrbdstor mirror down ha") < texts.index("drbdadm invalidate --reset-bitmap=no r0/3")
+    assert not any(text.startswith("drbdadm disconnect") for text in texts)
+
+
+def test_without_an_algorithm_drbd_cannot_mark_blocks() -> None:
+    found = repairs(of(IMAGE), replace(MIRROR, verify_alg=False))
+    assert "drbdadm adjust r0" in commands(found)
+    assert not any(text.startswith("drbdadm verify") for text in commands(found))
+
+
+def test_blocks_of_a_stopped_guest_are_written_anew_and_only_they() -> None:
+    image = replace(
+        IMAGE, path="images/100/it's.raw", parts=(Part(8192 + 512, 0, 4096), Part(1 << 40, 0, 512)), count=2
+    )
+    found = [text for text in commands(repairs(of(image), MIRROR)) if text.startswith("dd ")]
+    assert [shlex.split(text)[-3:] for text in found] == [
+        ["skip=8192", "seek=8192", "count=8192"],
+        [f"skip={1 << 40}", f"seek={1 << 40}", "count=4096"],
+    ]
+    assert shlex.split(found[0])[1:3] == ["if=/mnt/pve/ha/images/100/it's.raw", "of=/mnt/pve/ha/images/100/it's.raw"]
+    assert all("conv=notrunc" in text for text in found)
+
+
+def test_no_image_of_a_guest_that_runs_is_written_from_outside() -> None:
+    assert not any(text.startswith("dd ") for text in commands(repairs(of(replace(IMAGE, harm=Harm.RUNNING)), MIRROR)))
+
+
+@pytest.mark.parametrize(
+    ("guest", "expected"),
+    [
+        (Guest(100, "VM", False), ["qm rollback 100 new"]),
+        (Guest(100, "CT", False), ["pct rollback 100 new"]),
+        (None, ["qm rollback 100 new", "pct rollback 100 new"]),
+    ],
+)
+def test_the_newest_intact_snapshot_is_offered(guest: Guest | None, expected: list[str]) -> None:
+    found = commands(repairs(of(replace(IMAGE, guest=guest, intact=("old", "new"))), MIRROR))
+    assert [text for text in found if " rollback 100 " in text] == expected
+    assert "pvedrbdstor snapshot rollback ha:100/vm-100-disk-0.raw new" in found
+
+
+def test_no_rollback_where_no_snapshot_is_intact() -> None:
+    assert not any("rollback" in text for text in commands(repairs(of(IMAGE), MIRROR)))
+
+
+def test_a_backup_is_made_anew() -> None:
+    backup = replace(IMAGE, harm=Harm.CONTENT, path="dump/a b.vma", what="backup", vmid=None, guest=None)
+    assert "sha256sum '/mnt/pve/ha/dump/a b.vma'" in commands(repairs(of(backup), MIRROR))
+
+
+_found = st.builds(
+    replace,
+    st.just(IMAGE),
+    harm=st.sampled_from(Harm),
+    path=st.sampled_from(["", "images/1/a;reboot.raw", "$(reboot)", "-rf", "a'b\"c"]),
+    intact=st.sampled_from([(), ("before",)]),
+    count=st.integers(1, 10_000),
+)
+
+
+@given(st.lists(_found, max_size=60), st.sampled_from(Generation), st.booleans())
+def test_commands_are_bounded_and_no_name_breaks_out_of_its_word(
+    found: list[Found], generation: Generation, algorithm: bool
+) -> None:
+    told = repairs(of(*found), replace(MIRROR, generation=generation, verify_alg=algorithm))
+    assert len(told) <= 40
+    for text in commands(told):
+        if "#" not in text and not text.startswith("move or stop"):
+            words = shlex.split(text)
+            assert words[0] in ("dd", "qm", "pct", "pvedrbdstor", "drbdadm", "fsck.ocfs2", "sha256sum")
+            assert not any(word in ("reboot", "-rf") for word in words)
+
+
+# --- text and JSON -----------------------------------------------------------------------------------------------------
+
+
+def test_the_report_groups_by_harm_and_file() -> None:
+    swap = replace(
+        IMAGE, harm=Harm.SWAP, region="partition 1 (swap)", parts=(Part(0, 0, 4096, 0),), partition=1, holds="swap"
+    )
+    shared = replace(IMAGE, shared=("images/100/.snapshots/vm-100-disk-0.raw/a.raw",), intact=("b",))
+    assert list(lines(of(shared, swap, FREE))) == [
+        "Data in a file system of a guest that does not run (4 KiB):",
+        f"  {Harm.GUEST.meaning}",
+        "  - images/100/vm-100-disk-0.raw (VM 100 (scsi0), does not run on pve1)",
+        "    shares such blocks with images/100/.snapshots/vm-100-disk-0.raw/a.raw",
+        "    snapshots that have none of them: b",
+        '    partition 2 (ext4 "root"): 4 KiB',
+        "      4096 bytes at byte 1073741824 (1 GiB); byte 5368709120 of the device",
+        "Swap of a guest (4 KiB):",
+        f"  {Harm.SWAP.meaning}",
+        "  - images/100/vm-100-disk-0.raw (VM 100 (scsi0), does not run on pve1)",
+        "    partition 1 (swap): 4 KiB",
+        "      4096 bytes at byte 0 (0 B); byte 0 of the device",
+        "Free or never written (512 B):",
+        f"  {Harm.FREE.meaning}",
+        "  - free space: 512 B",
+        "      512 bytes at byte 0 of the device (0 B)",
+    ]
+
+
+def test_the_guests_place_is_told_where_it_is_another() -> None:
+    other = replace(IMAGE, parts=(Part(65536, 0, 512, 1 << 20),))
+    assert any(line.endswith("at byte 1048576 of the guest's disk; byte 0 of the device") for line in lines(of(other)))
+
+
+def test_the_report_is_bounded() -> None:
+    many = replace(IMAGE, parts=tuple(Part(at * 8192, 0, 512) for at in range(1000)), count=50_000, bytes=25_600_000)
+    told = list(lines(of(*(replace(many, path=f"images/1/{number:04}.raw") for number in range(900)))))
+    assert len(told) < 600
+    assert "      and 49995 more places" in told
+    assert "  - and 850 more" in told
+    assert len(json.dumps(as_json(of(many)))) < 20_000
+
+
+@given(st.integers(0, 1 << 62))
+def test_sizes_are_short(count: int) -> None:
+    assert len(size(count)) < 14
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (512, "512 B"), (4096, "4 KiB"), (1536 << 20, "1.5 GiB"), (1 << 60, "1024 PiB")]
+)
+def test_sizes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_harms_are_in_their_order() -> None:
+    assert [it.rank for it in Harm] == list(range(len(Harm)))
+    assert [it for it in Harm if it.harmless] == [Harm.FREE]
+
+
+@given(st.text() | st.binary().map(lambda raw: raw.decode("utf-8", "surrogateescape")))
+def test_names_are_printable_and_bounded(text: str) -> None:
+    assert label(text).isprintable() and len(label(text)) <= 40
+    assert path(text).isprintable() and len(path(text)) <= 410
+
+
+# --- guests --------------------------------------------------------------------------------------------------------------
+
+_LISTED = json.dumps(
+    [
+        {"vmid": 100, "type": "qemu", "status": "running", "node": "pve1", "name": "web"},
+        {"vmid": 101, "type": "lxc", "status": "stopped", "node": "pve2"},
+        {"vmid": 102, "type": "qemu", "status": "unknown", "node": "pve3"},
+        {"vmid": "103", "type": "qemu"},
+        {"type": "storage"},
+        7,
+    ]
+)
+
+
+def test_guests_are_those_that_proxmox_lists() -> None:
+    assert guests.parse(_LISTED) == {
+        100: Guest(100, "VM", True, "pve1", "web"),
+        101: Guest(101, "CT", False, "pve2"),
+        102: Guest(102, "VM", True, "pve3"),  # of a node that does not answer: taken for one that runs
+    }
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", "[", "7"])
+def test_what_is_no_list_is_not_known(text: str) -> None:
+    assert guests.parse(text) is None
+
+
+def test_a_proxmox_that_does_not_answer_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> Result:
+        raise CommandTimeout(command="pvesh", seconds=20)
+
+    monkeypatch.setattr(command, "run", silent)
+    assert guests.guests() is None
