@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pvedrbdstor.verify.guests import Guest
 from pvedrbdstor.verify.harm import Harm
@@ -52,6 +53,25 @@ class Meaning:
 
     def of(self, *harms: Harm) -> Iterator[Found]:
         return (found for found in self.found if found.harm in harms)
+
+
+def from_plain(value: Mapping[str, Any]) -> Meaning:
+    """Of what dataclasses.asdict() has made of one, also by way of JSON."""
+    return Meaning(
+        tuple(_found_from(found) for found in value["found"]), value["ranges"], value["bytes"], tuple(value["remarks"])
+    )
+
+
+def _found_from(value: Mapping[str, Any]) -> Found:
+    found = {
+        **value,
+        "harm": Harm(value["harm"]),
+        "parts": tuple(Part(**part) for part in value["parts"]),
+        "guest": Guest(**value["guest"]) if value["guest"] is not None else None,
+        "shared": tuple(value["shared"]),
+        "intact": tuple(value["intact"]),
+    }
+    return Found(**found)
 
 
 def as_json(meaning: Meaning, most: int = 100) -> dict[str, object]:

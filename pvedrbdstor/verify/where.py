@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -75,8 +75,8 @@ class _Look:
 
     # --- files ---------------------------------------------------------------------------------------------------
 
-    def files(self, root_fd: int, block: int | None) -> None:
-        """block: bytes of a block of OCFS2, where an inode's number is that of its block; None on another file system."""
+    def files(self, root_fd: int, block: int | None) -> Iterator[None]:
+        """One step for each file. block: bytes of a block of OCFS2, where an inode's number is that of its block; None on another."""
         for entry in walk(root_fd, leave_out=(), folders=True, failed=self._failed):
             owner = owners.owner_of(entry.path, self._images_dir)
             if owner.kind is owners.Kind.SNAPSHOT and not entry.is_folder:
@@ -93,6 +93,7 @@ class _Look:
                 for piece in others:
                     total = self._sum(self._harm(owner, _PLAIN), entry.path, owner.what, _OTHERS)
                     total.count, total.bytes = total.count + piece.logical, total.bytes + piece.length
+            yield
         self._cover([], last=True)
         self._find_shared()
 
@@ -176,8 +177,10 @@ class _Look:
         for start, length in self.rest():
             self._add(Harm.METADATA, "", "no file's", _NOT_KNOWN, Part(start, start, length))
 
-    def in_space(self, found: Iterable[space.Spot]) -> None:
+    def in_space(self, found: Iterable[space.Spot]) -> Iterator[None]:
+        """One step for each spot."""
         for spot in found:
+            yield
             if spot.kind in (space.Kind.METADATA, space.Kind.UNKNOWN):
                 region = (
                     _NOT_KNOWN
@@ -247,15 +250,35 @@ def where(
     guests: of the cluster; None where nobody knows: then all count as running. used: who uses `VMID/NAME`, in words. Raises OSError where
     the device cannot be read; what else cannot be read is a remark.
     """
+    steps = looking(ranges, root_fd, device, images_dir=images_dir, guests=guests, used=used)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Meaning = end.value
+            return found
+
+
+def looking(
+    ranges: Sequence[Range],
+    root_fd: int,
+    device: str,
+    *,
+    images_dir: str = "images",
+    guests: Mapping[int, Guest] | None = None,
+    used: Callable[[str], str] = lambda _: "",
+) -> Generator[None, None, Meaning]:
+    """The same in small steps, a file or a spot each, so that one can tell what is slow from what hangs."""
     native.fstatfs(root_fd)  # lets the other node bring its map of clusters to the disk (space.py)
     look = _Look(ranges, images_dir, guests)
     with ExitStack() as stack:
-        views = [stack.enter_context(Reader(device, buffered=buffered)) for buffered in (False, True)]
+        path = os.path.realpath(device)
+        views = [stack.enter_context(Reader(path, buffered=buffered)) for buffered in (False, True)]
         superblock = _superblock(look, views[0], device)
-        look.files(root_fd, superblock.block_size if superblock is not None else None)
+        yield from look.files(root_fd, superblock.block_size if superblock is not None else None)
         rest = look.rest()
         if rest and superblock is not None:
-            _space(look, superblock, views, rest)
+            yield from _space(look, superblock, views, rest)
         else:
             look.not_known()
     return Meaning(
@@ -271,14 +294,14 @@ def _superblock(look: _Look, device: Reader, name: str) -> Superblock | None:
         return None
 
 
-def _space(look: _Look, superblock: Superblock, views: Sequence[Reader], rest: Sequence[Range]) -> None:
+def _space(look: _Look, superblock: Superblock, views: Sequence[Reader], rest: Sequence[Range]) -> Iterator[None]:
     try:
         found = space.Space(superblock, [view.read for view in views], rest)
     except BadBlock as error:
         look.remark(str(error))
         look.not_known()
         return
-    look.in_space(found.spots(rest))
+    yield from look.in_space(found.spots(rest))
     for remark in found.remarks:
         look.remark(remark)
 
