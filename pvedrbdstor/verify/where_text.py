@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pvedrbdstor.verify.image import Part
 from pvedrbdstor.verify.meaning import Found, Meaning
+from pvedrbdstor.verify.repairs import Repair
 
 _FILES_MAX = 50
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
@@ -86,3 +87,12 @@ def _place(found: Found, part: Part) -> str:
     if part.guest is not None and part.guest != part.offset:
         guest = f", at byte {part.guest} of the guest's disk"
     return f"{part.length} bytes at byte {part.offset} ({size(part.offset)}){guest}; byte {part.device} of the device"
+
+
+def repair_lines(repairs: Sequence[Repair]) -> Iterator[str]:
+    """The commands stand by themselves, under the words on where each is run, so that they can be copied."""
+    for number, repair in enumerate(repairs, 1):
+        yield f"{number}. {repair.title}. {repair.text}"
+        for where, of_one in groupby(repair.commands, key=lambda command: command[0]):
+            yield f"   {where}:"
+            yield from (f"     {text}" for _, text in of_one)

@@ -21,7 +21,7 @@ from pvedrbdstor.verify.image import Part
 from pvedrbdstor.verify.labels import label, path
 from pvedrbdstor.verify.meaning import Found, Meaning, as_json
 from pvedrbdstor.verify.repairs import Mirror, Repair, repairs
-from pvedrbdstor.verify.where_text import lines, size
+from pvedrbdstor.verify.where_text import lines, repair_lines, size
 
 MIRROR = Mirror("ha", "/mnt/pve/ha", "r0")
 IMAGE = Found(
@@ -187,6 +187,14 @@ def test_the_report_groups_by_harm_and_file() -> None:
         f"  {Harm.FREE.meaning}",
         "  - free space: 512 B",
         "      512 bytes at byte 0 of the device (0 B)",
+    ]
+
+
+def test_commands_are_grouped_by_the_node_where_they_are_run() -> None:
+    repair = Repair("Do it", "At night.", (("on a", "one"), ("on a", "two"), ("on b", "three"), ("on a", "four")))
+    assert list(repair_lines((repair,))) == [
+        "1. Do it. At night.",
+        *("   on a:", "     one", "     two", "   on b:", "     three", "   on a:", "     four"),
     ]
 
 
