@@ -118,7 +118,8 @@ class Map:
         if start == 0 or (not compressed and entry & _ZERO and self._entry == 8):
             return bytes(count)
         if not compressed:
-            return self._padded(self._read_all(start + inside, count), count)
+            data = self._padded(self._read_all(start + inside, count), count)
+            return data if self._entry == 8 else self._without_holes(data, number, inside)
         if self._header.incompatible_features & _OTHER_COMPRESSION:
             return bytes(count)
         try:
@@ -127,15 +128,26 @@ class Map:
             return bytes(count)
         return self._padded(data[inside : inside + count], count)
 
-    def _table_entry(self, number: int) -> int:
-        index, at = divmod(number, self._per_table)
+    def _without_holes(self, data: bytes, number: int, inside: int) -> bytes:
+        """With extended entries each of the 32 parts of a cluster has a bit that says whether it is in the file."""
+        allocated = self._table_entry(number, 8) & 0xFFFFFFFF
+        size, found = self._header.cluster_size // 32, bytearray(data)
+        for part in range(inside // size, -(-(inside + len(data)) // size)):
+            if not allocated >> part & 1:
+                low, high = max(0, part * size - inside), min(len(data), (part + 1) * size - inside)
+                found[low:high] = bytes(high - low)
+        return bytes(found)
+
+    def _table_entry(self, number: int, at: int = 0) -> int:
+        """Eight bytes of the entry of a cluster of the guest; 0 where there is no table."""
+        index, inside = divmod(number, self._per_table)
         if index >= self._header.l1_size:
             return 0
         raw = self._read(self._header.l1_offset + index * 8, 8)
         table = int.from_bytes(raw, "big") & _OFFSET if len(raw) == 8 else 0
         if table == 0:
             return 0
-        raw = self._read(table + at * self._entry, 8)
+        raw = self._read(table + inside * self._entry + at, 8)
         return int.from_bytes(raw, "big") if len(raw) == 8 else 0
 
     def _read_all(self, start: int, length: int) -> bytes:

@@ -98,12 +98,13 @@ def test_swap_is_known_by_its_type(tmp_path: Path) -> None:
     ]
 
 
-def test_the_copy_at_the_end_serves_where_the_first_gpt_is_broken(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("at", "length"), [(512, 33 * 512), (512, 8), (512 + 92 - 4, 4), (1024 + 32, 8)])
+def test_the_copy_at_the_end_serves_where_the_first_gpt_is_broken(tmp_path: Path, at: int, length: int) -> None:
     path = tmp_path / "disk"
     whole = made(path, "label: gpt\nsize=9MiB\nsize=20MiB, name=root\n")
     with path.open("r+b") as file:
-        file.seek(512)
-        file.write(bytes(33 * 512))
+        file.seek(at)
+        file.write(bytes(length))
     broken = read_layout(reader(path), 512 * MIB)
     assert (broken.kind, broken.partitions) == ("gpt", whole.partitions)
 
@@ -205,6 +206,16 @@ def test_a_hostile_table_is_bounded_and_stays_inside_the_disk(data: st.DataObjec
     assert len(layout.partitions) <= 1024 and len(layout.areas) <= 200
     assert all(it.start > 0 and it.length > 0 and it.start + it.length <= size for it in layout.partitions)
     assert all(start >= 0 and length > 0 for start, length in layout.areas)
+    assert layout.kind == "gpt" or len(set(layout.areas)) == len(layout.areas)
+
+
+def test_an_extended_partition_that_contains_itself_is_seen_once() -> None:
+    disk = bytearray(64 * 512)
+    disk[510:512] = disk[8 * 512 + 510 : 9 * 512] = b"\x55\xaa"
+    struct.pack_into("<B3xB3xII", disk, 446, 0, 0x05, 8, 50)
+    struct.pack_into("<B3xB3xII", disk, 8 * 512 + 446, 0, 0x83, 2, 4)
+    struct.pack_into("<B3xB3xII", disk, 8 * 512 + 462, 0, 0x05, 0, 50)
+    assert as_told(read_layout(of_bytes(bytes(disk)), len(disk))) == [(5, 10 * 512, 4 * 512, "")]
 
 
 @given(st.binary(max_size=2048))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,6 +157,7 @@ def test_files_that_go_while_all_are_walked_are_no_error(
     for number in range(6):
         (reflink_dir / f"{number}").mkdir()
         (reflink_dir / f"{number}/file").write_bytes(b"d" * BLOCK)
+    (reflink_dir / "0/later").write_bytes(b"d" * BLOCK)
     os.sync()
     wanted = [on_device(reflink_dir / f"{number}/file", 0) for number in range(6)]
     plain = native.fiemap
@@ -163,6 +165,8 @@ def test_files_that_go_while_all_are_walked_are_no_error(
     def removing(fd: int, *arguments: object, **named: object) -> Iterator[native.Extent]:
         for number in (2, 3):  # the first time; then they are gone
             (reflink_dir / f"{number}/file").unlink(missing_ok=True)
+        if named["path"] == "0/file":  # whose folder has been listed
+            (reflink_dir / "0/later").unlink()
         if (reflink_dir / "4").is_dir():
             (reflink_dir / "4/file").unlink(missing_ok=True)
             (reflink_dir / "4").rmdir()
@@ -244,6 +248,17 @@ def test_a_guest_whose_state_nobody_knows_counts_as_one_that_runs(
 ) -> None:
     path = image(reflink_dir)
     assert look(reflink_fs, reflink_dir, [on_device(path, ROOT)], guests).worst is harm
+
+
+def test_a_file_system_on_the_bare_disk_has_no_partitions_even_if_it_looks_so(
+    reflink_fs: Loopback, reflink_dir: Path
+) -> None:
+    path = image(reflink_dir)
+    subprocess.run(["mkfs.vfat", "-F", "32", "-n", "BARE", path], check=True, capture_output=True)
+    entry = bytes([0x80, 0, 0, 0, 0x83, 0, 0, 0]) + (2048).to_bytes(4, "little") + (4096).to_bytes(4, "little")
+    write(path, 446, entry + bytes(48))
+    found = look(reflink_fs, reflink_dir, [on_device(path, ROOT)], STOPPED).found
+    assert [(it.harm, it.region) for it in found] == [(Harm.GUEST, 'the whole disk (vfat "BARE")')]
 
 
 def test_hibernated_swap_is_data(reflink_fs: Loopback, reflink_dir: Path) -> None:
