@@ -1,136 +1,95 @@
 """A disk of a test's making: a file whose reads fail, fall short or hang as the test says, and a loop device on it.
 
-FUSE, mounted on a single file and served by a thread of this process (include/uapi/linux/fuse.h). Needs root and
-/dev/fuse. Reads come to it as they are made when the file is open with O_DIRECT; those of the loop device in its own pieces.
+FUSE, mounted on a single file (include/uapi/linux/fuse.h). Needs root and /dev/fuse. Reads come to it as they are made
+when the file is open with O_DIRECT; those of the loop device in its own pieces. The server (faulty_disk_server.py) is a
+process of its own: one that serves what it reads itself cannot be killed while a read hangs.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
+import json
 import os
-import stat
-import struct
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-_MNT_DETACH = 2  # umount2(2)
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-_GETATTR, _OPEN, _READ, _RELEASE, _FLUSH, _INIT, _INTERRUPT = 3, 14, 15, 18, 25, 26, 36
-_FORGET = (2, 42)  # which have no answer
-_ROOT = 1
-_FOPEN_DIRECT_IO = 1
-_ASYNC_READ, _ASYNC_DIO, _MAX_PAGES = 1 << 0, 1 << 15, 1 << 22
-
-_IN = struct.Struct("=IIQQIIIHH")
-_OUT = struct.Struct("=IiQ")
-_INIT_OUT = struct.Struct("=IIIIHHIIHHI7I")
-_ATTR_OUT = struct.Struct("=QIIQQQQQQIIIIIIIIII")
-_OPEN_OUT = struct.Struct("=QII")
-_READ_IN = struct.Struct("=QQIIQII")
-_ROOM = 1 << 20
+_SERVER = Path(__file__).with_name("faulty_disk_server.py")
 
 
 class FaultyDisk:
-    """``path`` is a read-only file with this content. What a read meets, a test may change at any time:
+    """``path`` is a read-only file with the ``content``, both in a folder that exists."""
 
-    bad: ranges (start, end) that cannot be read: EIO. short: offset to the most bytes that one read from there gives.
-    answering: while it is clear, no read is answered. asked: every read so far, as (offset, length).
-    """
+    def __init__(self, content: bytes, folder: Path) -> None:
+        self.path = folder / "disk"
+        self._content = folder / "content"
+        self._content.write_bytes(content)
+        self._lock = threading.Lock()
+        argv = [sys.executable, str(_SERVER), str(self.path), str(self._content)]
+        self._server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._ask({})  # once it answers it is mounted
 
-    def __init__(self, content: bytes, path: Path) -> None:
-        self.content = content
-        self.path = path
-        self.bad: list[tuple[int, int]] = []
-        self.short: dict[int, int] = {}
-        self.answering = threading.Event()
-        self.answering.set()
-        self.asked: list[tuple[int, int]] = []
-        self.waiting = threading.Semaphore(0)  # released once for each read that finds it not answering
-        self._held: list[tuple[int, int, int]] = []
+    def replace(self, content: bytes) -> None:
+        """Other content of the same size."""
+        assert len(content) == self._content.stat().st_size
+        with self._content.open("r+b") as file:
+            file.write(content)
+
+    def fail(self, *ranges: tuple[int, int]) -> None:
+        """What touches one of these (start, end) is EIO from now on; nothing else is."""
+        self._ask({"bad": ranges})
+
+    def fall_short(self, at: dict[int, int]) -> None:
+        """From now on one read from such an offset gives so many bytes at most; no other falls short."""
+        self._ask({"short": list(at.items())})
+
+    def hang(self) -> None:
+        """Answer no read, until resume()."""
+        self._ask({"answering": False})
 
     def resume(self) -> None:
         """Answer again, first what waits."""
-        self.answering.set()
-        held, self._held = self._held, []
-        for unique, offset, length in held:
-            self._answer(unique, *self._read(offset, length))
+        self._ask({"answering": True})
 
-    def serve(self, fuse: int) -> None:
-        """Until the mount is gone."""
-        self._fuse = fuse
-        while True:
-            try:
-                request = os.read(fuse, _ROOM + 4096)
-            except OSError as error:
-                if error.errno in (errno.EINTR, errno.ENOENT):
-                    continue
-                return
-            _, opcode, unique, *_ = _IN.unpack_from(request)
-            if opcode == _READ:
-                _, offset, length, *_ = _READ_IN.unpack_from(request, _IN.size)
-                self.asked.append((offset, length))
-                if not self.answering.is_set():
-                    self._held.append((unique, offset, length))
-                    self.waiting.release()
-                    continue
-                self._answer(unique, *self._read(offset, length))
-            elif opcode not in (_INTERRUPT, *_FORGET):
-                self._answer(unique, *self._other(opcode))
+    def asked(self) -> list[tuple[int, int]]:
+        """Every read so far: (offset, length)."""
+        return [(offset, length) for offset, length in self._ask({})]
 
-    def _read(self, offset: int, length: int) -> tuple[int, bytes]:
-        end = min(offset + length, len(self.content))
-        if any(offset < bad_end and start < end for start, bad_end in self.bad):
-            return -errno.EIO, b""
-        return 0, self.content[offset : min(end, offset + self.short.get(offset, length))]
+    def wait_for_reads(self, count: int, seconds: float = 10) -> bool:
+        """Until there were so many; False when there were fewer in that time."""
+        end = time.monotonic() + seconds
+        while len(self.asked()) < count:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        return True
 
-    def _other(self, opcode: int) -> tuple[int, bytes]:
-        if opcode == _INIT:
-            flags = _ASYNC_READ | _ASYNC_DIO | _MAX_PAGES
-            return 0, _INIT_OUT.pack(7, 31, 0, flags, 64, 48, _ROOM, 1, _ROOM // 4096, 0, 0, *(0,) * 7)
-        if opcode == _GETATTR:
-            size = len(self.content)
-            return 0, _ATTR_OUT.pack(
-                *(0, 0, 0, _ROOT, size, size // 512, 0, 0, 0, 0, 0, 0, stat.S_IFREG | 0o400, 1, 0, 0, 0, 4096, 0)
-            )
-        if opcode == _OPEN:
-            return 0, _OPEN_OUT.pack(1, _FOPEN_DIRECT_IO, 0)
-        if opcode in (_RELEASE, _FLUSH):
-            return 0, b""
-        return -errno.ENOSYS, b""
+    def close(self) -> None:
+        """What hangs on it goes on with an error."""
+        self._server.communicate(timeout=30)
 
-    def _answer(self, unique: int, error: int, payload: bytes) -> None:
-        try:
-            os.writev(self._fuse, [_OUT.pack(_OUT.size + len(payload), error, unique), payload])
-        except OSError as problem:
-            if problem.errno != errno.ENOENT:  # who asked has gone
-                raise
+    def _ask(self, order: dict[str, Any]) -> Any:
+        assert self._server.stdin is not None and self._server.stdout is not None
+        with self._lock:
+            self._server.stdin.write(json.dumps(order) + "\n")
+            self._server.stdin.flush()
+            answer = self._server.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the server of {self.path} has ended; these tests need root and /dev/fuse")
+        return json.loads(answer)
 
 
 @contextmanager
 def faulty_disk(content: bytes, folder: Path) -> Iterator[FaultyDisk]:
-    """One with this content, in a folder that exists. In the end whatever hangs on it goes on with an error."""
-    path = folder / "disk"
-    path.touch()
-    fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    disk = FaultyDisk(content, path)
-    options = f"fd={fuse},rootmode=100400,user_id=0,group_id=0,max_read={_ROOM}".encode()
-    if _LIBC.mount(b"faulty", os.fsencode(path), b"fuse", 1, options) != 0:  # 1: MS_RDONLY
-        os.close(fuse)
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
-    server = threading.Thread(target=disk.serve, args=(fuse,))
-    server.start()
+    disk = FaultyDisk(content, folder)
     try:
         yield disk
     finally:
-        disk.resume()
-        _LIBC.umount2(os.fsencode(path), _MNT_DETACH)
-        server.join(10)
-        os.close(fuse)
+        disk.close()
 
 
 @contextmanager

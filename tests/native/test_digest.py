@@ -77,7 +77,7 @@ def test_the_page_cache_has_no_say(engine: str, tmp_path: Path) -> None:
     old, new = noise(2 * MIB), noise(2 * MIB + 1)[1:]
     with faulty_disk(old, tmp_path) as disk, loop_device_on(disk) as path, open(path, "rb") as cached:
         assert cached.read() == old
-        disk.content = new
+        disk.replace(new)
         cached.seek(0)
         assert cached.read() == old, "the cache holds what was on the device, so that this test can tell"
         with digester(path, granularity=4 * KIB, engine=engine) as digests:
@@ -89,16 +89,15 @@ def test_the_page_cache_has_no_say(engine: str, tmp_path: Path) -> None:
 def test_as_many_reads_as_wanted_are_in_flight(depth: int, engine: str, tmp_path: Path) -> None:
     content = noise(20 * 64 * KIB)
     with faulty_disk(content, tmp_path) as disk:
-        disk.answering.clear()
+        disk.hang()
         options = {"granularity": 4 * KIB, "request": 64 * KIB, "depth": depth, "engine": engine}
         with digester(disk.path, **options) as digests, running(digests, len(content)) as answers:
-            for _ in range(depth):
-                assert disk.waiting.acquire(timeout=10)
-            assert not disk.waiting.acquire(timeout=0.2)
-            assert sorted(disk.asked) == [(number * 64 * KIB, 64 * KIB) for number in range(depth)]
+            assert disk.wait_for_reads(depth)
+            assert not disk.wait_for_reads(depth + 1, seconds=0.2)
+            assert sorted(disk.asked()) == [(number * 64 * KIB, 64 * KIB) for number in range(depth)]
             disk.resume()
         assert answers == [(expected(content, 4 * KIB), {})]
-        assert {length for _, length in disk.asked} == {64 * KIB}
+        assert {length for _, length in disk.asked()} == {64 * KIB}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -131,8 +130,9 @@ def test_any_range_at_any_granularity_over_any_damage(
     last = data.draw(st.integers(first, blocks))
     start, end = first * granularity, min(last * granularity, size)
     with faulty_disk(content, tmp_path_factory.mktemp("disk")) as disk:
-        disk.bad = [(at, at + length) for at, length in bad]
-        disk.short = short
+        damage = [(at, at + length) for at, length in bad]
+        disk.fail(*damage)
+        disk.fall_short(short)
         options = {"granularity": granularity, "request": granularity * factor, "depth": depth, "engine": engine}
         with digester(disk.path, **options) as digests:
             found = digests.run(start, end - start)
@@ -142,7 +142,7 @@ def test_any_range_at_any_granularity_over_any_damage(
         for number in range(last - first)
         if any(
             at < min(start + (number + 1) * granularity, size) and start + number * granularity < bad_end
-            for at, bad_end in disk.bad
+            for at, bad_end in damage
         )
     }
     assert set(found.errors) == broken
@@ -159,10 +159,10 @@ def test_any_range_at_any_granularity_over_any_damage(
 def test_only_the_blocks_that_cannot_be_read_are_marked(sector_size: int, engine: str, tmp_path: Path) -> None:
     content = noise(4 * MIB)
     with faulty_disk(content, tmp_path) as disk, loop_device_on(disk, sector_size) as path:
-        disk.bad = [(MIB + 5000, MIB + 5001), (3 * MIB - 1, 3 * MIB + 1)]
+        disk.fail((MIB + 5000, MIB + 5001), (3 * MIB - 1, 3 * MIB + 1))
         with digester(path, granularity=4 * KIB, engine=engine) as digests:
             found = digests.run(MIB, 3 * MIB)
-            disk.bad.clear()
+            disk.fail()
             again = digests.run(MIB, 3 * MIB)
     right = expected(content[MIB:], 4 * KIB)
     assert found.errors == {1: 5, 511: 5, 512: 5}
@@ -188,11 +188,11 @@ def test_a_device_that_lost_its_end_says_so_block_by_block(engine: str, loop_dev
 def test_a_read_that_falls_short_is_gone_on_with(engine: str, tmp_path: Path) -> None:
     content = noise(MIB)
     with faulty_disk(content, tmp_path) as disk:
-        disk.short = {0: 4096, 64 * KIB: 8192, 64 * KIB + 8192: 4096}
+        disk.fall_short({0: 4096, 64 * KIB: 8192, 64 * KIB + 8192: 4096})
         with digester(disk.path, granularity=64 * KIB, engine=engine) as digests:
             assert digests.run(0, MIB) == (expected(content, 64 * KIB), {})
-        assert disk.asked[0] == (0, MIB)
-        assert (64 * KIB + 12288, 64 * KIB - 12288) in disk.asked
+        assert disk.asked()[0] == (0, MIB)
+        assert (64 * KIB + 12288, 64 * KIB - 12288) in disk.asked()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -200,7 +200,7 @@ def test_a_read_that_falls_short_is_gone_on_with(engine: str, tmp_path: Path) ->
 def test_a_block_that_ends_within_a_sector_is_unreadable(given: int, engine: str, tmp_path: Path) -> None:
     content = noise(MIB)
     with faulty_disk(content, tmp_path) as disk:
-        disk.short = {0: given}
+        disk.fall_short({0: given})
         with digester(disk.path, granularity=64 * KIB, engine=engine) as digests:
             found = digests.run(0, MIB)
     assert found.errors == {0: 5}

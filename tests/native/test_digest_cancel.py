@@ -30,7 +30,7 @@ def disk(tmp_path: Path) -> Iterator[FaultyDisk]:
 @pytest.fixture(params=ENGINES)
 def hanging(request: pytest.FixtureRequest, disk: FaultyDisk) -> Iterator[native.Digester]:
     """A digester of ``disk``, which does not answer."""
-    disk.answering.clear()
+    disk.hang()
     with digester(disk.path, granularity=4 * KIB, request=64 * KIB, engine=request.param) as digests:
         yield digests
 
@@ -65,7 +65,7 @@ def signalled_when_asked(disk: FaultyDisk, number: int) -> Iterator[None]:
     """As soon as a read waits for the disk this process gets the signal."""
 
     def wait() -> None:
-        if disk.waiting.acquire(timeout=SOON):
+        if disk.wait_for_reads(1, SOON):
             os.kill(os.getpid(), number)
 
     waiter = threading.Thread(target=wait)
@@ -78,7 +78,7 @@ def signalled_when_asked(disk: FaultyDisk, number: int) -> Iterator[None]:
 
 def test_another_thread_cancels_a_run(hanging: native.Digester, disk: FaultyDisk) -> None:
     with running(hanging, len(CONTENT)) as answers:
-        assert disk.waiting.acquire(timeout=SOON)
+        assert disk.wait_for_reads(1, SOON)
         hanging.cancel()
         assert eventually(lambda: bool(answers))
     (cancelled,) = answers
@@ -136,10 +136,11 @@ def test_what_comes_late_is_not_taken_for_an_answer_of_the_next_run(hanging: nat
 def test_closing_gives_up_on_a_device_that_does_not_answer(disk: FaultyDisk) -> None:
     before = threads(), len(os.listdir("/proc/self/fd"))
     for engine in ENGINES:
-        disk.answering.clear()
+        disk.hang()
         with digester(disk.path, granularity=4 * KIB, engine=engine) as digests:
+            seen = len(disk.asked())
             with running(digests, len(CONTENT)):
-                assert disk.waiting.acquire(timeout=SOON)
+                assert disk.wait_for_reads(seen + 1, SOON)
                 digests.close()
             started = time.monotonic()
             digests.close()
@@ -154,7 +155,7 @@ def test_closing_gives_up_on_a_device_that_does_not_answer(disk: FaultyDisk) -> 
 
 def test_a_second_run_at_the_same_time_is_refused(hanging: native.Digester, disk: FaultyDisk) -> None:
     with running(hanging, len(CONTENT)) as answers:
-        assert disk.waiting.acquire(timeout=SOON)
+        assert disk.wait_for_reads(1, SOON)
         with pytest.raises(OSError) as caught:
             hanging.run(0, 4 * KIB)
         assert (caught.value.errno, caught.value.filename) == (errno.EBUSY, str(disk.path))
