@@ -1,5 +1,5 @@
 """`python3 -m bench`: measure the whole line against what Proxmox's base class does; `--lab`: on two nodes with OCFS2;
-`--status`: the call that pvestatd makes all day.
+`--status`: the call that pvestatd makes all day; `--digest`: reading and hashing a device, against fio.
 
 A missed goal is shown, not an error: the exit status is 0 unless the bench itself fails.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import local, machine, picture, report, status
+from bench import digest, local, machine, picture, report, status
 from bench.perl_side import BenchError, pve_tree
 from bench.report import Report
 
@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m bench", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--lab", action="store_true", help="on a two-node cluster in user space, instead of here")
     parser.add_argument("--status", action="store_true", help="10 000 calls of status, also with a mount that hangs")
+    parser.add_argument("--digest", action="store_true", help="1 GiB read and hashed, against fio reading it")
     parser.add_argument("--output", type=Path, default=ROOT / "artifacts" / "bench", help="folder for JSON and picture")
     parser.add_argument(
         "--update-docs", action="store_true", help="also write docs/bench*.{json,svg} and the table there"
@@ -33,12 +34,15 @@ def main(arguments: list[str]) -> int:
     def progress(text: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s   {text}", file=sys.stderr, flush=True)
 
-    name = "bench-lab" if options.lab else "bench-status" if options.status else "bench"
+    kinds = {"bench-lab": options.lab, "bench-status": options.status, "bench-digest": options.digest}
+    name = next((kind for kind, wanted in kinds.items() if wanted), "bench")
     try:
         if options.lab:
             result = measure_lab(progress)
         elif options.status:
             result = status.measure(progress)
+        elif options.digest:
+            result = digest.measure(progress)
         else:
             result = measure_here(progress)
     except BenchError as error:

@@ -110,6 +110,20 @@ class Within:
 
 
 @dataclass(frozen=True)
+class Share:
+    """At least this share of the reference's rate, where both move so many bytes."""
+
+    share: float
+    size: int
+
+    def judge(self, ours: Series, reference: Series) -> Verdict:
+        ratio = reference.own / ours.own
+        rates = " and ".join(f"{digits(self.size / series.own / 1e9)} GB/s" for series in (ours, reference))
+        goal = f"at least {self.share:.0%} of {reference.label}"
+        return Verdict(goal, f"{ratio:.0%}, {rates}", ratio, ratio >= self.share)
+
+
+@dataclass(frozen=True)
 class NoGoal:
     """Measured for information."""
 
@@ -119,7 +133,7 @@ class NoGoal:
         return Verdict("-", words, ratio, None)
 
 
-Goal = Faster | Within | NoGoal
+Goal = Faster | Within | Share | NoGoal
 
 
 @dataclass(frozen=True)

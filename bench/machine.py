@@ -15,9 +15,9 @@ def facts() -> dict[str, str]:
         "cpu": _cpu(),
         "kernel": f"{platform.system()} {re.match(r'[0-9.]+', platform.release())[0]}",  # type: ignore[index]
         "load before": f"{os.getloadavg()[0]:.1f}",
-        "python": platform.python_version(),
-        "perl": _version("perl", "-e", "printf '%vd', $^V"),
-        "qemu-img": _version("qemu-img", "--version"),
+        "python": platform.pythonversion(),
+        "perl": version("perl", "-e", "printf '%vd', $^V"),
+        "qemu-img": version("qemu-img", "--version"),
     }
 
 
@@ -27,7 +27,8 @@ def _cpu() -> str:
     return found[1] if found else platform.machine()
 
 
-def _version(*command: str) -> str:
+def version(*command: str) -> str:
+    """The first number with dots that a program says."""
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"\d+(\.\d+)+", text)
     return found[0] if found else "?"

@@ -49,7 +49,7 @@ def svg(report: Report) -> str:
         f'<rect class="page" width="{_WIDTH}" height="{height}"/>',
         f'<text class="title" x="20" y="30">{escape(report.title)}</text>',
         f'<rect class="ours" x="20" y="46" width="{_BAR}" height="{_BAR}"/>',
-        '<text class="small" x="39" y="57">pvedrbdstor: Perl plugin, socket, service, disk</text>',
+        f'<text class="small" x="39" y="57">{escape(report.ours)}</text>',
         f'<rect class="reference" x="320" y="46" width="{_BAR}" height="{_BAR}"/>',
         f'<text class="small" x="339" y="57">{escape(report.baseline)}</text>',
     ]

@@ -13,7 +13,10 @@ from bench.goals import Comparison, Series, digits
 
 @dataclass(frozen=True)
 class Report:
-    """One run of the bench. extra: further facts, as lines for people. command: what made it."""
+    """One run of the bench. extra: further facts, as lines for people. command: what made it.
+
+    ours: what our side is, for the picture.
+    """
 
     title: str
     command: str
@@ -21,6 +24,7 @@ class Report:
     baseline: str
     rows: Sequence[Comparison]
     extra: Sequence[str] = ()
+    ours: str = "pvedrbdstor: Perl plugin, socket, service, disk"
 
     @property
     def missed(self) -> list[Comparison]:

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from bench.goals import Comparison, Faster, Goal, NoGoal, Series, Timing, Within, percentile
+from bench.goals import Comparison, Faster, Goal, NoGoal, Series, Share, Timing, Within, percentile
 from bench.picture import svg
 from bench.report import Report, as_json, between, markdown, replace_between, table
 
@@ -43,6 +43,13 @@ def test_what_other_programs_take_counts_against_the_factor() -> None:
 @pytest.mark.parametrize(("ours", "met"), [(0.0032, True), (0.0034, False)])
 def test_a_bound_grows_with_the_bare_call(ours: float, met: bool) -> None:
     assert Within(1.3, plus=0.002).judge(series(ours), series(0.001)).met is met
+
+
+@pytest.mark.parametrize(("ours", "met"), [(1.0, True), (1.11, True), (1.12, False)])
+def test_a_share_of_the_reference_s_rate_is_met_by_who_takes_not_much_longer(ours: float, met: bool) -> None:
+    verdict = Share(0.9, 2_000_000_000).judge(series(ours), series(1.0))
+    assert verdict.met is met
+    assert verdict.measured.endswith("GB/s and 2 GB/s")
 
 
 def test_what_has_no_goal_is_neither_met_nor_missed() -> None:

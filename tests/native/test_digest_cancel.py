@@ -35,8 +35,9 @@ def hanging(request: pytest.FixtureRequest, disk: FaultyDisk) -> Iterator[native
         yield digests
 
 
-def threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+def left() -> tuple[int, int]:
+    """The threads and descriptors of this process."""
+    return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
 
 
 def eventually(so: Callable[[], bool], within: float = SOON) -> bool:
@@ -134,23 +135,37 @@ def test_what_comes_late_is_not_taken_for_an_answer_of_the_next_run(hanging: nat
 
 
 def test_closing_gives_up_on_a_device_that_does_not_answer(disk: FaultyDisk) -> None:
-    before = threads(), len(os.listdir("/proc/self/fd"))
+    before = left()
     for engine in ENGINES:
         disk.hang()
         with digester(disk.path, granularity=4 * KIB, engine=engine) as digests:
             seen = len(disk.asked())
-            with running(digests, len(CONTENT)):
+            started = time.monotonic()
+            with running(digests, len(CONTENT)) as answers:
                 assert disk.wait_for_reads(seen + 1, SOON)
                 digests.close()
-            started = time.monotonic()
-            digests.close()
             assert time.monotonic() - started < SOON
+            assert isinstance(answers[0], native.Cancelled)
             with pytest.raises(ValueError, match="closed"):
                 digests.run(0, 4 * KIB)
         disk.resume()
-    assert eventually(lambda: (threads(), len(os.listdir("/proc/self/fd"))) == before), (
-        "threads or descriptors are left"
-    )
+    assert eventually(lambda: left() == before), "threads or descriptors are left"
+
+
+def test_a_close_during_a_run_takes_effect_at_its_end(disk: FaultyDisk) -> None:
+    for engine in ENGINES:
+        disk.hang()
+        fd = os.open(disk.path, os.O_RDONLY | os.O_DIRECT)
+        before = left()
+        digests = native.Digester(fd, granularity=4 * KIB, engine=engine)  # type: ignore[arg-type]
+        assert left() != before
+        seen = len(disk.asked())
+        with running(digests, len(CONTENT)):
+            assert disk.wait_for_reads(seen + 1, SOON)
+            digests.close()
+            disk.resume()
+        assert eventually(lambda was=before: left() == was)  # type: ignore[misc]
+        os.close(fd)
 
 
 def test_a_second_run_at_the_same_time_is_refused(hanging: native.Digester, disk: FaultyDisk) -> None:
@@ -172,9 +187,6 @@ def test_the_caller_may_close_its_descriptor(disk: FaultyDisk) -> None:
 
 
 def test_nothing_is_left_when_it_is_closed(disk: FaultyDisk) -> None:
-    def left() -> tuple[int, int]:
-        return threads(), len(os.listdir("/proc/self/fd"))
-
     def mapped() -> int:
         return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
 
