@@ -44,9 +44,6 @@ class Digests(NamedTuple):
     values: bytes
     errors: dict[int, int]
 
-    def __len__(self) -> int:
-        return len(self.values) // DIGEST_BYTES
-
     def of(self, block: int) -> bytes | None:
         """The digest of one block, or None when it cannot be read."""
         return None if block in self.errors else self.values[block * DIGEST_BYTES : (block + 1) * DIGEST_BYTES]
@@ -75,6 +72,7 @@ class Digester:
     ) -> None:
         self._handle: Any = None
         self._busy = threading.Lock()
+        self._handle_lock = threading.RLock()  # a signal handler may cancel while its own thread closes
         self._closed = False
         self.size, sector = _size_and_sector(fd, path)
         _check(granularity, sector, request, depth)
@@ -122,8 +120,9 @@ class Digester:
 
         Takes at most a tenth of a second, also while the device does not answer.
         """
-        if self._handle is not None:
-            self._lib.digest_cancel(self._handle)
+        with self._handle_lock:
+            if self._handle is not None:
+                self._lib.digest_cancel(self._handle)
 
     def close(self) -> None:
         """Let go of everything; during a run this cancels it, and the run closes at its end.
@@ -136,7 +135,8 @@ class Digester:
             self.cancel()
             return
         try:
-            handle, self._handle = self._handle, None
+            with self._handle_lock:
+                handle, self._handle = self._handle, None
             if handle is not None:
                 self._lib.digest_close(handle)
         finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "packaging"
+_LINKED = ["liburing2", "libxxhash0"]  # what debhelper fills in, beside the C library: csrc/build_native.py
 
 
 def dependencies_from_debian(doubles: set[str]) -> list[str]:
@@ -24,7 +25,7 @@ def dependencies_from_debian(doubles: set[str]) -> list[str]:
         if not alternatives or alternatives[0].startswith("${") or doubles & set(alternatives):
             continue
         wanted.append(alternatives[0])
-    return wanted
+    return [*wanted, *_LINKED]
 
 
 def base_tarball(doubles: set[str], *, release: str = "", more: frozenset[str] = frozenset()) -> Path:
