@@ -31,6 +31,7 @@ Engine = Literal["io_uring", "threads"]
 def measure(progress: Callable[[str], None], rounds: int = _ROUNDS) -> Report:
     """Takes a minute. Raises BenchError."""
     rows, extra = [], []
+    facts = {**machine.facts(), "fio": machine.version("fio", "--version")}
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as on_disk:
         for where, opened in (("memory", _loop_device("/dev/shm")), ("disk", _file(on_disk))):
             with opened as path:
@@ -43,8 +44,7 @@ def measure(progress: Callable[[str], None], rounds: int = _ROUNDS) -> Report:
         title="Digests of 1 GiB, read with O_DIRECT",
         command="python3 -m bench --digest --update-docs",
         machine={
-            **machine.facts(),
-            "fio": machine.version("fio", "--version"),
+            **facts,
             "memory": "a loop device on a file in /dev/shm",
             "disk": "a file in /var/tmp",
             "requests": f"{REQUEST >> 20} MiB, {DEPTH} in flight",

@@ -15,7 +15,7 @@ def facts() -> dict[str, str]:
         "cpu": _cpu(),
         "kernel": f"{platform.system()} {re.match(r'[0-9.]+', platform.release())[0]}",  # type: ignore[index]
         "load before": f"{os.getloadavg()[0]:.1f}",
-        "python": platform.pythonversion(),
+        "python": platform.python_version(),
         "perl": version("perl", "-e", "printf '%vd', $^V"),
         "qemu-img": version("qemu-img", "--version"),
     }
