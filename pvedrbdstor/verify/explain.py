@@ -9,12 +9,10 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import devices, generation
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.errors import Error
-from pvedrbdstor.mirror.mount import mirror
-from pvedrbdstor.verify import guests, meaning, repairs, where_text
+from pvedrbdstor.verify import asked, guests, meaning, repairs, where_text
 from pvedrbdstor.verify.meaning import Meaning
 from pvedrbdstor.verify.repairs import Mirror, Repair
 from pvedrbdstor.verify.report import Outcome
-from pvedrbdstor.verify.where import where
 
 _PROC_DRBD = "/proc/drbd"
 
@@ -36,11 +34,8 @@ class Explanation:
         if self.missing is not None:
             yield f"What lies there could not be told: {self.missing}"
         if self.repairs:
-            yield "What can be done (nothing was changed, and nobody but you knows which copy is right):"
-        for repair in self.repairs:
-            yield f"- {repair.title}. {repair.text}"
-            for place, command in repair.commands:
-                yield f"    {place}: {command}"
+            yield "What can be done (nothing was changed, and which copy is right is for you to find out):"
+            yield from where_text.repair_lines(self.repairs)
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -61,15 +56,7 @@ def explain(outcome: Outcome, config: StorageConfig, ids: Collection[str], minor
     if not outcome.diverged:
         return Explanation()
     try:
-        with mirror(config) as opened:
-            found = where(
-                outcome.diverged,
-                opened.root_fd,
-                devices.node(minor),
-                images_dir=config.images_dir,
-                guests=guests.guests(),
-                used=guests.uses(ids),
-            )
+        found = asked.ask(config, outcome.diverged, devices.node(minor), guests=guests.guests(), storages=sorted(ids))
     except Error as error:
         return Explanation(missing=error.message)
     except OSError as error:

@@ -1,0 +1,67 @@
+"""The report of a comparison with what its differences mean, and without where that cannot be told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.errors import NotMounted
+from pvedrbdstor.verify import asked, explain, guests, report
+from pvedrbdstor.verify.harm import Harm
+from pvedrbdstor.verify.image import Part
+from pvedrbdstor.verify.meaning import Found, Meaning
+from pvedrbdstor.verify.report import Outcome
+
+CONFIG = StorageConfig("ha", "/mnt/pve/ha", "r0")
+CLEAN = Outcome("ha", "full", "a", "b", 1 << 30, 65536, 1 << 30, 0.0, 8.0)
+DIVERGED = replace(CLEAN, diverged=((8192, 4096),), minor=3)
+IMAGE = Found(
+    Harm.GUEST,
+    "images/100/vm-100-disk-0.raw",
+    "disk image",
+    "partition 1, ext4",
+    (Part(4096, 8192, 4096, 4096),),
+    1,
+    4096,
+    100,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "guests", lambda: None)
+    monkeypatch.setattr(explain, "_PROC_DRBD", "/dev/null")
+
+
+def test_what_differs_is_named_with_its_repairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def ask(config: StorageConfig, ranges: object, device: str, **_: object) -> Meaning:
+        calls.append((ranges, device))
+        return Meaning((IMAGE,), 1, 4096)
+
+    monkeypatch.setattr(asked, "ask", ask)
+    told = explain.explain(DIVERGED, CONFIG, {"ha"}, 3)
+    text = report.text(DIVERGED, list(told.lines()), list(told.advice()))
+    assert calls == [(((8192, 4096),), "/dev/drbd3")]
+    assert "4 KiB DIFFER between a and b" in text and "images/100/vm-100-disk-0.raw" in text
+    assert "which copy is right is for you to find out" in text and "drbdadm" in text
+    document = told.as_json()
+    assert document["meaning"] and document["repairs"]
+
+
+def test_where_nobody_can_tell_the_places_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> Meaning:
+        raise NotMounted(storage="ha", path="/mnt/pve/ha", resource="r0")
+
+    monkeypatch.setattr(asked, "ask", fails)
+    told = explain.explain(DIVERGED, CONFIG, {"ha"}, 3)
+    text = report.text(DIVERGED, list(told.lines()), list(told.advice()))
+    assert "4 KiB at byte 8192" in text and "could not be told: Storage 'ha': nothing is mounted" in text
+
+
+def test_where_nothing_differs_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked, "ask", None)
+    assert explain.explain(CLEAN, CONFIG, {"ha"}, 3).as_json() == {"meaning": None, "repairs": []}
