@@ -85,13 +85,13 @@ def describe(references: Iterable[Reference]) -> str:
 
 
 def _search(sought: Sought, nodes: str) -> Iterator[Reference]:
-    for vmid, kind, path in list(_configurations(nodes)):
+    for vmid, kind, path in list(configurations(nodes)):
         with open(path, encoding="utf-8", errors="replace") as file:
             for section, key in references_in(sought, file.read()):
                 yield Reference(vmid, kind, section, key)
 
 
-def _configurations(nodes: str) -> Iterator[tuple[int, str, str]]:
+def configurations(nodes: str) -> Iterator[tuple[int, str, str]]:
     """(vmid, kind, path) of every guest's configuration file; a node without one of the folders has no such guests."""
     for node in sorted(os.listdir(nodes)):
         for folder, kind in _KINDS.items():

@@ -130,7 +130,7 @@ def test_guest_that_migrates_meanwhile_is_found_on_its_new_node(
 ) -> None:
     old = _put(tmp_path, "b", "qemu-server", 100, VM)
     (tmp_path / "a" / "qemu-server").mkdir(parents=True)
-    listed = guests._configurations
+    listed = guests.configurations
 
     def listed_then_migrated(nodes: str) -> list[tuple[int, str, str]]:
         files = list(listed(nodes))
@@ -138,7 +138,7 @@ def test_guest_that_migrates_meanwhile_is_found_on_its_new_node(
             old.rename(tmp_path / "a" / "qemu-server" / "100.conf")
         return files
 
-    monkeypatch.setattr(guests, "_configurations", listed_then_migrated)
+    monkeypatch.setattr(guests, "configurations", listed_then_migrated)
     assert {found.vmid for found in find_references(SOUGHT, str(tmp_path))} == {100}
 
 
