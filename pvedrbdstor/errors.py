@@ -425,3 +425,10 @@ class VerifyStopped(Error):
 
     code = 81
     exit_status = 75
+
+
+class WritePathUnchecked(Error):
+    """The write path of storage '{storage}' was not checked to the end: {cause}. {remedy}."""
+
+    code = 85
+    exit_status = 69

@@ -34,7 +34,8 @@ class Malformed(Exception):
 
 
 class Type(enum.IntEnum):
-    """HELLO, STATE and ERROR carry a JSON object; a STATE without one asks for it. DIGEST asks, DIGESTS answers. BYE carries nothing."""
+    """HELLO, STATE and ERROR carry a JSON object; a STATE without one asks for it. DIGEST asks, DIGESTS answers. BYE carries nothing.
+    PROBE carries a question about the write path, or its answer."""
 
     HELLO = 1
     DIGEST = 2
@@ -42,6 +43,7 @@ class Type(enum.IntEnum):
     STATE = 4
     ERROR = 5
     BYE = 6
+    PROBE = 7
 
 
 _MAXIMA = {
@@ -51,6 +53,7 @@ _MAXIMA = {
     Type.STATE: _DOCUMENT_MAX,
     Type.ERROR: _DOCUMENT_MAX,
     Type.BYE: 0,
+    Type.PROBE: _DOCUMENT_MAX,
 }
 
 
