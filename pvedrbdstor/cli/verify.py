@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pvedrbdstor.cli import output
+from pvedrbdstor.cli import output, verify_write_path
 from pvedrbdstor.cli.interrupt import EXIT_STATUS, Interrupt
 from pvedrbdstor.cli.options import json_option, storage_argument
 from pvedrbdstor.cli.progress import Progress
@@ -81,6 +81,11 @@ class Percent(click.ParamType):
     help="Read more slowly while writes of the guests take longer than this on average; 0: do not mind them.",
 )
 @click.option("--resume", "resumed", is_flag=True, help="Go on with the comparison that was interrupted last.")
+@click.option(
+    "--write-path",
+    is_flag=True,
+    help="Write probe files instead, follow each write to the other node's disk, and try QEMU's aio and cache modes.",
+)
 @click.option("--serve", is_flag=True, hidden=True, help="Be the other side: for the node that leads.")
 @json_option
 @pass_session
@@ -93,9 +98,10 @@ def verify(
     rate: float | None,
     latency: float,
     resumed: bool,
+    write_path: bool,
     serve: bool,
 ) -> None:
-    """Compare the copies of STORAGE on both nodes while guests go on; nothing is written to the mirror.
+    """Compare the copies of STORAGE on both nodes while guests go on; nothing is written to the mirror (but with --write-path).
 
     Both nodes read their own disks past all caches at the same time and compare digests; the other node is asked by ssh as root, as
     Proxmox's nodes trust each other. What differs at first is looked at again until it is certain. Ctrl-C keeps what is known.
@@ -104,6 +110,8 @@ def verify(
 
     Example: pvedrbdstor verify ha --mode allocated
     """
+    if write_path:
+        raise click.exceptions.Exit((verify_write_path.serve if serve else verify_write_path.run)(session, storage))
     if serve:
         sys.exit(_serve(session, storage))
     if resumed and (mode, fraction, granularity) != (None, None, None):
