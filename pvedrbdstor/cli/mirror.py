@@ -12,6 +12,7 @@ import click
 from pvedrbdstor.cli import mirror_adopt, mirror_peer, output
 from pvedrbdstor.cli.options import StorageName, confirm, json_option, storage_argument, yes_option
 from pvedrbdstor.cli.session import DEFAULT_CONFIG, Session, pass_session
+from pvedrbdstor.cli.sizes import format_size
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import BadConfig, Error, StillComingUp, SystemCallFailed
 from pvedrbdstor.mirror import vendor
@@ -22,6 +23,7 @@ from pvedrbdstor.mirror.bringup.record import Record, boot_clock
 from pvedrbdstor.mirror.live.view import read_view, verdict_as_json
 from pvedrbdstor.mirror.verdict import Verdict, verdict_of
 from pvedrbdstor.pve import storage_cfg
+from pvedrbdstor.verify import last as last_verify
 
 _PEER_SHARE = 2 / 3
 """Of the time that boot waits, for the other node; the rest is for the mount."""
@@ -123,6 +125,7 @@ def status(session: Session, storage: str) -> None:
     verdict, source = _verdict(config)
     last = record.read(storage)
     running = last if last is not None and last.finished is None and job.is_running(storage) else None
+    verified, verified_text = _last_verify(storage)
     document = {
         "storage": storage,
         "verdict": verdict_as_json(verdict),
@@ -130,8 +133,9 @@ def status(session: Session, storage: str) -> None:
         "coming_up": None if running is None else {"step": running.step, "seconds": boot_clock() - running.started},
         "held_down": os.path.exists(paths.hold(storage)),
         "last_error": None if last is None or last.error is None else last.error.get("message"),
+        "last_verify": verified,
     }
-    session.answer(document, _status_text(storage, verdict, running, last))
+    session.answer(document, f"{_status_text(storage, verdict, running, last)}  {verified_text}\n")
 
 
 def _chosen(
@@ -257,6 +261,15 @@ def _status_text(storage: str, verdict: Verdict, running: Record | None, last: R
     elif last is not None and last.error is not None and not verdict.active:
         lines.append(f"  Last try: {last.error.get('message')}")
     return "\n".join(lines) + "\n"
+
+
+def _last_verify(storage: str) -> tuple[dict[str, object] | None, str]:
+    """What `pvedrbdstor verify` has found last, when it led on this node: for --json, and a line for people."""
+    try:
+        record = last_verify.read(storage)
+    except last_verify.Unknown as error:
+        return {"unknown": str(error)}, f"last verify: not known, as {error}"
+    return last_verify.as_json(record), last_verify.line(record, format_size)
 
 
 def _no_files(error: OSError) -> SystemCallFailed:

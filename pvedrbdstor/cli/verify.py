@@ -14,6 +14,7 @@ from pvedrbdstor.cli.options import json_option, storage_argument
 from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.cli.sizes import parse_size
+from pvedrbdstor.cli.verify_metrics import metrics_options
 from pvedrbdstor.errors import BadSize, Error, SystemCallFailed
 from pvedrbdstor.pve.storage_cfg import Storage
 
@@ -87,6 +88,7 @@ class Percent(click.ParamType):
     help="Write probe files instead, follow each write to the other node's disk, and try QEMU's aio and cache modes.",
 )
 @click.option("--serve", is_flag=True, hidden=True, help="Be the other side: for the node that leads.")
+@metrics_options
 @json_option
 @pass_session
 def verify(

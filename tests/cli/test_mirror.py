@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from pvedrbdstor.mirror.bringup.record import Record, boot_clock
 from pvedrbdstor.mirror.finding import Kind, Severity
 from pvedrbdstor.mirror.live import peer_off, view
 from pvedrbdstor.mirror.verdict import Verdict
+from pvedrbdstor.verify import last as last_verify
 from tests.cli.conftest import CommandLine
 
 Watch = Callable[[Record | None], None]
@@ -48,6 +50,7 @@ def joined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Joined:
     made = Joined()
     monkeypatch.setattr(paths, "FOLDER", str(tmp_path / "bringup"))
     monkeypatch.setattr(view, "FOLDER", str(tmp_path / "live"))
+    monkeypatch.setattr(last_verify, "FOLDER", str(tmp_path / "verified"))
     monkeypatch.setattr(join, "join", made)
     (tmp_path / "bringup").mkdir()
     (tmp_path / "live").mkdir()
@@ -212,11 +215,32 @@ def seen(kind: Kind = Kind.NOT_UP) -> None:
 
 def test_status_is_the_monitors_verdict(cli: CommandLine, joined: Joined) -> None:
     seen()
-    assert cli("mirror", "status", "ha").stdout == "ha: not-up\n  It is so.\n  Do this.\n  By the way.\n"
+    assert cli("mirror", "status", "ha").stdout == (
+        "ha: not-up\n  It is so.\n  Do this.\n  By the way.\n  never verified\n"
+    )
     document = json.loads(cli("mirror", "status", "ha", "--json").stdout)
     assert document["source"] == "monitor"
     assert document["verdict"]["kind"] == "not-up"
     assert document["coming_up"] is None
+    assert document["last_verify"] is None
+
+
+def test_status_tells_what_the_last_verify_has_found(cli: CommandLine, joined: Joined) -> None:
+    seen()
+    now = time.time()
+    check = last_verify.Check("full", "a", "diverged", now - 200_000, now - 180_000, 1 << 30, 1 << 30, diverged=8192)
+    last_verify.keep("ha", check)
+    assert "\n  last verify: diverged, full, 2 days ago (1 GiB, 8 KiB DIFFER)\n" in cli("mirror", "status", "ha").stdout
+    document = json.loads(cli("mirror", "status", "ha", "--json").stdout)
+    assert document["last_verify"]["diverged"] == document["last_verify"]["judged"]["diverged"] == 8192
+
+
+def test_status_does_not_take_a_damaged_record_for_none(cli: CommandLine, joined: Joined) -> None:
+    seen()
+    Path(last_verify.FOLDER).mkdir()
+    Path(last_verify.path("ha")).write_text("{")
+    assert "last verify: not known" in cli("mirror", "status", "ha").stdout
+    assert "unknown" in json.loads(cli("mirror", "status", "ha", "--json").stdout)["last_verify"]
 
 
 def test_status_tells_what_is_being_done(cli: CommandLine, joined: Joined) -> None:

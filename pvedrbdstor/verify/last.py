@@ -1,0 +1,203 @@
+"""What the last check of a storage has found, on this node's disk: for `mirror status` and for whoever monitors."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol
+
+from pvedrbdstor.drbd.metadata import Range
+from pvedrbdstor.fencing.split.manifest import sync_folder
+from pvedrbdstor.verify import values
+
+FOLDER = "/var/lib/pvedrbdstor/verify/last"
+"""A folder of its own: a storage may be called `ha.last`, and its file must not be mistaken for another's."""
+_FORMAT = 1
+_READ_MAX = 64 << 10
+_REASON_MAX = 250
+COULD_NOT = "could not check"
+VERDICTS = ("clean", "diverged", "unsettled", "unreadable", COULD_NOT)
+"""`unreadable`: a disk could not give back some of it; the rest is equal."""
+_AGES = ((86400, "day"), (3600, "hour"), (60, "minute"))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """began, ended: seconds since 1970. node: the one that led. compared, size, diverged, unsettled, unreadable: bytes. reason: why it could
+    not check."""
+
+    mode: str
+    node: str
+    verdict: str
+    began: float
+    ended: float
+    compared: int = 0
+    size: int = 0
+    diverged: int = 0
+    unsettled: int = 0
+    unreadable: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """last: the last try. judged: the last one that came to a verdict, perhaps the same; a try that failed does not hide it."""
+
+    last: Check
+    judged: Check | None
+
+
+class Unknown(Exception):
+    """The record cannot be read; the text says why."""
+
+
+class Compared(Protocol):
+    """What a comparison has found; verify.report.Outcome is one."""
+
+    @property
+    def storage(self) -> str: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def here(self) -> str: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def began(self) -> float: ...
+    @property
+    def compared(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def diverged(self) -> Iterable[Range]: ...
+    @property
+    def unsettled(self) -> Iterable[Range]: ...
+    @property
+    def unreadable_here(self) -> Iterable[Range]: ...
+    @property
+    def unreadable_there(self) -> Iterable[Range]: ...
+    @property
+    def stopped(self) -> str | None: ...
+
+
+def check_of(found: Compared, now: float) -> Check:
+    """What differs for certain is diverged, also where the comparison was stopped later."""
+    diverged = _total(found.diverged)
+    verdict = "diverged" if diverged else found.verdict if found.verdict in VERDICTS else COULD_NOT
+    return Check(
+        mode=found.mode,
+        node=found.here,
+        verdict=verdict,
+        began=found.began,
+        ended=now,
+        compared=found.compared,
+        size=found.size,
+        diverged=diverged,
+        unsettled=_total(found.unsettled),
+        unreadable=_total(found.unreadable_here) + _total(found.unreadable_there),
+        reason=_plain(found.stopped),
+    )
+
+
+def failed(mode: str, node: str, began: float, now: float, reason: str) -> Check:
+    """A try that was refused."""
+    return Check(mode, node, COULD_NOT, began, now, reason=_plain(reason))
+
+
+def keep(storage: str, check: Check) -> None:
+    """On the disk when this returns. Raises OSError."""
+    try:
+        before = read(storage)
+    except Unknown:
+        before = None
+    judged = check if check.verdict != COULD_NOT else before.judged if before is not None else None
+    document = {"format": _FORMAT, "last": asdict(check), "judged": None if judged is None else asdict(judged)}
+    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
+    new = f"{FOLDER}/{storage}.new"
+    with open(new, "w", encoding="utf-8") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(new, path(storage))
+    sync_folder(FOLDER)
+
+
+def path(storage: str) -> str:
+    return f"{FOLDER}/{storage}.json"
+
+
+def read(storage: str) -> Record | None:
+    """None where it was never checked on this node. Raises Unknown."""
+    try:
+        with open(path(storage), encoding="utf-8") as file:
+            return _record(json.loads(file.read(_READ_MAX)))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise Unknown(f"{path(storage)} cannot be read ({error})") from error
+
+
+def as_json(record: Record | None) -> dict[str, object] | None:
+    """The last try, and as `judged` the last one that came to a verdict."""
+    if record is None:
+        return None
+    return {**asdict(record.last), "judged": None if record.judged is None else asdict(record.judged)}
+
+
+def line(record: Record | None, size_of: SizeOf, now: float | None = None) -> str:
+    """For people: `last verify: clean, full, 3 days ago (412 GiB)`. size_of: how a size is written."""
+    if record is None:
+        return "never verified"
+    now = time.time() if now is None else now
+    last, judged = record.last, record.judged
+    if last.verdict != COULD_NOT:
+        return f"last verify: {_told(last, size_of, now)}"
+    reason = f": {last.reason}" if last.reason else ""
+    before = _told(judged, size_of, now) if judged is not None else "never one that came to a verdict"
+    return f"last verify: {COULD_NOT}, {last.mode}, {_age(now - last.ended)} ago{reason.rstrip('.')}; before: {before}"
+
+
+class SizeOf(Protocol):
+    def __call__(self, size: int, /) -> str: ...
+
+
+def _told(check: Check, size_of: SizeOf, now: float) -> str:
+    differs = f", {size_of(check.diverged)} DIFFER" if check.diverged else ""
+    return f"{check.verdict}, {check.mode}, {_age(now - check.ended)} ago ({size_of(check.compared)}{differs})"
+
+
+def _age(seconds: float) -> str:
+    for unit, name in _AGES:
+        if seconds >= unit:
+            count = int(seconds // unit)
+            return f"{count} {name}{'s' if count != 1 else ''}"
+    return "moments"
+
+
+def _record(data: object) -> Record:
+    """Raises ValueError."""
+    if not isinstance(data, Mapping) or data.get("format") != _FORMAT or not isinstance(data.get("last"), Mapping):
+        raise ValueError("it is of another version")
+    judged = data.get("judged")
+    if judged is not None and not isinstance(judged, Mapping):
+        raise ValueError("'judged' is no object")
+    return Record(_check(data["last"]), None if judged is None else _check(judged))
+
+
+def _check(data: Mapping[str, object]) -> Check:
+    found = values.read(Check, data)
+    if found.verdict not in VERDICTS:
+        raise ValueError(f"'{found.verdict[:64]}' is no verdict")
+    return replace(found, reason=_plain(found.reason))
+
+
+def _plain(text: str | None) -> str | None:
+    """One printable line."""
+    return None if text is None else "".join(c if c.isprintable() else " " for c in text).strip()[:_REASON_MAX]
+
+
+def _total(ranges: Iterable[Range]) -> int:
+    return sum(length for _, length in ranges)
