@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -15,8 +16,9 @@ from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.cli.sizes import parse_size
 from pvedrbdstor.cli.verify_metrics import metrics_options
-from pvedrbdstor.errors import BadSize, Error, SystemCallFailed
+from pvedrbdstor.errors import BadConfig, BadSize, Error, SystemCallFailed
 from pvedrbdstor.pve.storage_cfg import Storage
+from pvedrbdstor.verify import last
 
 if TYPE_CHECKING:
     from pvedrbdstor.verify.job import Asked
@@ -120,6 +122,7 @@ def verify(
         raise click.UsageError("--resume goes on with the mode, fraction and granularity of before")
     if fraction is not None and mode not in (None, "sample"):
         raise click.UsageError("--fraction is of a sample")
+    began = time.time()
     try:
         from pvedrbdstor.verify import job
         from pvedrbdstor.verify.pace import Pace
@@ -133,10 +136,11 @@ def verify(
             resumed,
         )
         status = _compare(session, session.storage(storage), asked)
-    except OSError as error:
-        _fail(_failed(error), session)
-    except Error as error:
-        _fail(error, session)
+    except (Error, OSError) as error:
+        failure = error if isinstance(error, Error) else _failed(error)
+        if not resumed and not isinstance(error, BadConfig):  # resumed, the mode is not known here
+            _keep(storage, last.failed(mode or "sample", session.node, began, time.time(), _cause(failure)))
+        _fail(failure, session)
     raise click.exceptions.Exit(status)
 
 
@@ -146,6 +150,7 @@ def _compare(session: Session, storage: Storage, asked: Asked) -> int:
 
     with Interrupt(_STOPPING) as interrupt, Progress("Comparing", rate=True) as progress:
         outcome, interrupted = job.run(storage.config, asked, job.Watcher(progress, output.say, interrupt.gone))
+    _keep(storage.config.id, last.check_of(outcome, time.time()))
     told = explain.explain(outcome, storage.config, storage.aliases, outcome.minor)
     text = report.text(outcome, list(told.lines()), list(told.advice()))
     session.answer({**report.as_json(outcome), **told.as_json()}, text)
@@ -160,6 +165,19 @@ def _serve(session: Session, storage: str) -> int:
     read_fd, write_fd = os.dup(0), os.dup(1)
     os.dup2(2, 1)
     return peer.serve(read_fd, write_fd, lambda: LocalCopy(session.storage(storage).config))
+
+
+def _keep(storage: str, check: last.Check) -> None:
+    """For `mirror status` and for Prometheus. That it cannot be kept changes nothing of what was found."""
+    try:
+        last.keep(storage, check)
+    except OSError as error:
+        output.say(f"'mirror status' will not know of it: {last.path(storage)} cannot be written ({error.strerror}).")
+
+
+def _cause(error: Error) -> str:
+    """Why it could not be compared, without the name of the storage and what to do."""
+    return str(error.fields.get("cause", error.message))
 
 
 def _fail(error: Error, session: Session) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pvedrbdstor.errors import VerifyRefused
-from pvedrbdstor.verify import job
+from pvedrbdstor.verify import job, last
 from pvedrbdstor.verify.job import Asked, Watcher
 from pvedrbdstor.verify.report import Outcome
 from tests.cli.conftest import CommandLine
@@ -34,8 +35,9 @@ class Job:
 
 
 @pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> Job:
+def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Job:
     found = Job()
+    monkeypatch.setattr(last, "FOLDER", str(tmp_path / "last"))
     monkeypatch.setattr(job, "run", found.run)
     return found
 
@@ -118,3 +120,26 @@ def test_options_arrive(cli: CommandLine, played: Job) -> None:
 )
 def test_wrong_options_are_refused(cli: CommandLine, played: Job, options: list[str]) -> None:
     assert cli("verify", "ha", *options).exit_code == 2 and not played.asked
+
+
+def test_what_was_found_is_kept(cli: CommandLine, played: Job) -> None:
+    cli("verify", "ha", "--mode", "full")
+    kept = last.read("ha")
+    assert kept is not None and kept.last == kept.judged
+    assert (kept.last.verdict, kept.last.mode, kept.last.node, kept.last.compared) == ("clean", "full", "a", GIB)
+    played.outcome = VerifyRefused(storage="ha", cause="b is Diskless", remedy="Look there")
+    assert cli("verify", "ha").exit_code == 2
+    again = last.read("ha")
+    assert again is not None and again.judged == kept.judged
+    assert (again.last.verdict, again.last.reason) == ("could not check", "b is Diskless")
+
+
+def test_a_storage_that_does_not_exist_was_never_checked(cli: CommandLine, played: Job) -> None:
+    assert cli("verify", "none").exit_code == 2
+    assert last.read("none") is None
+
+
+def test_what_cannot_be_kept_is_said_and_changes_nothing(cli: CommandLine, played: Job) -> None:
+    Path(last.FOLDER).write_text("")
+    result = cli("verify", "ha", "--mode", "full")
+    assert result.exit_code == 0 and "cannot be written" in result.stderr
