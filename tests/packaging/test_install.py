@@ -74,6 +74,14 @@ def test_boot_and_shutdown_are_seen_to(installed: Machine) -> None:
         assert installed.run("systemctl", "is-enabled", unit).stdout.strip() == "enabled"
 
 
+def test_nothing_is_verified_by_itself_until_somebody_wants_it(installed: Machine) -> None:
+    timer = "pvedrbdstor-verify@ha.timer"
+    assert installed.run("systemctl", "is-enabled", timer, check=False).stdout.strip() == "disabled"
+    installed.run("systemctl", "enable", timer)
+    assert installed.run("systemctl", "is-enabled", timer).stdout.strip() == "enabled"
+    installed.run("systemctl", "disable", timer)
+
+
 def test_installing_starts_nothing(installed: Machine) -> None:
     """Where systemd does not run, as in a chroot, the package's scripts start no process of their own."""
     running = installed.shell("for p in /proc/[0-9]*; do readlink $p/exe || true; done")
@@ -83,7 +91,8 @@ def test_installing_starts_nothing(installed: Machine) -> None:
 
 def test_systemd_understands_the_units(installed: Machine) -> None:
     kinds = [".socket", ".service"]
-    kinds += [f"-{name}.service" for name in ("mirrors", "boot", "fence", "bringup@ha", "vendor-units")]
+    kinds += [f"-{name}.service" for name in ("mirrors", "boot", "fence", "bringup@ha", "vendor-units", "verify@ha")]
+    kinds.append("-verify@ha.timer")
     said = installed.run("systemd-analyze", "verify", "--man=no", *(UNITS + kind for kind in kinds)).stdout
     assert "pvedrbdstor" not in said, said
 
