@@ -94,9 +94,10 @@ def test_an_error_of_the_other_side_is_told_in_its_words_and_no_others() -> None
 
 def test_much_talk_on_standard_error_is_not_kept() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(VerifyRefused, match="the last words"), Link(
-        ["sh", "-c", "head -c 100000000 /dev/zero >&2; echo >&2; echo the last words >&2"], "ha", "b"
-    ) as link:
+    with (
+        pytest.raises(VerifyRefused, match="the last words"),
+        Link(["sh", "-c", "head -c 100000000 /dev/zero >&2; echo >&2; echo the last words >&2"], "ha", "b") as link,
+    ):
         link.greet(OWN)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 
