@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pvedrbdstor import command, nodes
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
-from pvedrbdstor.errors import VerifyRefused, VerifyStopped
+from pvedrbdstor.drbd.metadata import merged
+from pvedrbdstor.errors import CommandFailed, CommandTimeout, VerifyRefused, VerifyStopped
 from pvedrbdstor.verify import kernel, resume
 from pvedrbdstor.verify.allocation import in_use, one_byte_of_each
 from pvedrbdstor.verify.copy import LocalCopy
@@ -22,7 +23,7 @@ from pvedrbdstor.verify.lead import UNIT, Findings, Leader
 from pvedrbdstor.verify.link import ALIVE_SECONDS, Link
 from pvedrbdstor.verify.pace import Pace
 from pvedrbdstor.verify.pair import Interrupted, Pair
-from pvedrbdstor.verify.plan import Mode, Plan, blocks_of, found_surely, ranges_of, sample, whole_blocks
+from pvedrbdstor.verify.plan import Mode, Plan, found_surely, ranges_of, sample, whole_blocks
 from pvedrbdstor.verify.report import Outcome
 from pvedrbdstor.verify.resume import Saved
 from pvedrbdstor.verify.settle import Settling
@@ -81,14 +82,10 @@ class _Job:
         self._begin_at(saved)
 
     def _begin_at(self, saved: Saved) -> None:
+        """What had a verdict then is looked at again with the rest: it may have been mended since."""
         self._saved = saved
-        settling = Settling(
-            self._own.patience,
-            diverged=set(blocks_of(saved.diverged, UNIT)),
-            unreadable_here=set(blocks_of(saved.unreadable_here, UNIT)),
-            unreadable_there=set(blocks_of(saved.unreadable_there, UNIT)),
-        )
-        self._findings = Findings(saved.at, saved.compared, list(saved.pending), settling)
+        suspects = [*saved.pending, *saved.diverged, *saved.unreadable_here, *saved.unreadable_there]
+        self._findings = Findings(saved.at, saved.compared, list(merged(suspects)), Settling(self._own.patience))
 
     def run_with_the_kernel(self, pace: Pace) -> tuple[Outcome, bool]:
         """DRBD's verify first, then our own looks at what that has found."""
@@ -120,6 +117,10 @@ class _Job:
                     Leader(pair, self._plan, self._findings, pace, watcher.progress, watcher.say).run()
             except VerifyStopped as error:
                 stopped = _why(error)
+            except (CommandFailed, CommandTimeout) as error:
+                stopped = error.message
+            except OSError as error:
+                stopped = f"{self._here.path} cannot be read ({error.strerror or error}). Look at 'dmesg'."
             except Interrupted:
                 stopped, interrupted = "it was interrupted.", True
         if stopped is not None:

@@ -57,7 +57,7 @@ class Outcome:
             return "diverged"
         if self.unreadable_here or self.unreadable_there:
             return "unreadable"
-        return "unsettled" if self.unsettled else "clean"
+        return "unsettled" if self.unsettled or self.much else "clean"
 
     @property
     def exit_status(self) -> int:
@@ -125,6 +125,8 @@ def _headline(outcome: Outcome) -> str:
         case "unreadable":
             lost = total(outcome.unreadable_here) + total(outcome.unreadable_there)
             return f"{size(lost)} cannot be read; the rest is equal."
+        case "unsettled" if not outcome.unsettled:
+            return "nothing is known to differ, but not all of it was compared."
         case "unsettled":
             return f"nothing is known to differ, but {size(total(outcome.unsettled))} kept changing and could not be compared."
     return f"not compared to the end: {outcome.stopped}"
@@ -146,7 +148,7 @@ def _what(outcome: Outcome) -> Iterator[str]:
     if outcome.stopped is not None and outcome.diverged:
         yield f"{size(total(outcome.diverged))} are known to differ so far."
     if outcome.much:
-        yield "So much differs that the rest was left out."
+        yield "So much differed that the rest was left out."
     if outcome.marked:
         yield f"DRBD itself had marked {size(outcome.marked << 10)} as different before, as an earlier verify of its own has found."
     yield from outcome.remarks
@@ -154,7 +156,7 @@ def _what(outcome: Outcome) -> Iterator[str]:
 
 def _next(outcome: Outcome) -> Iterator[str]:
     match outcome.verdict:
-        case "unsettled":
+        case "unsettled" if outcome.unsettled:
             yield (
                 "Run it again when guests write less. Blocks that a guest changes all the time (swap, a database's log) are no sign of a "
                 "fault."

@@ -63,6 +63,7 @@ def test_a_difference_ends_with_1_and_says_where_it_is(cli: CommandLine, played:
     ("outcome", "words"),
     [
         (replace(CLEAN, unsettled=((0, 8192),)), "nothing is known to differ, but 8 KiB kept changing"),
+        (replace(CLEAN, much=True), "nothing is known to differ, but not all of it was compared"),
         (replace(CLEAN, unreadable_there=((0, 8192),)), "8 KiB cannot be read; the rest is equal"),
         (replace(CLEAN, stopped="a resync is running. Wait for its end."), "not compared to the end: a resync"),
         (replace(DIVERGED, stopped="b is Diskless. Look.", resumable=True), "16 KiB are known to differ so far"),

@@ -20,7 +20,7 @@ from pvedrbdstor.verify.wire import VERSION, Answer, Request
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UUID = "0123456789ABCDEF0123456789ABCDEF"
-GOOD = NodeState("Primary", "UpToDate", "Connected", "Established", "UpToDate", False, None, 0, 0, 100, 0)
+GOOD = NodeState("Primary", "UpToDate", "Connected", "Established", "UpToDate", False, None, 0, 0, 100, 0, 5, 10)
 
 
 def hello(node: str, size: int) -> Hello:
