@@ -1,0 +1,166 @@
+"""One comparison as the command line runs it: what is kept when it is interrupted, and what is refused before it begins."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pvedrbdstor import command, nodes
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.errors import VerifyRefused
+from pvedrbdstor.verify import job, kernel, plan, resume
+from pvedrbdstor.verify.job import Asked, Watcher
+from pvedrbdstor.verify.pair import Interrupted
+from pvedrbdstor.verify.plan import Mode
+from pvedrbdstor.verify.report import Outcome
+from pvedrbdstor.verify.state import NodeState
+from tests.verify.world import REPOSITORY, FileCopy, far, tell
+
+SIZE = 16 << 20
+CONFIG = StorageConfig("ha", "/mnt/pve/ha", "r0")
+
+
+class Local(FileCopy):
+    """Node a's copy, with what the job asks beside."""
+
+    def __init__(self, storage: StorageConfig, folder: Path) -> None:
+        super().__init__("a", folder)
+        self.storage, self.minor = storage, 0
+
+    def check(self) -> NodeState:
+        return self.state()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(plan, "SLICE_BYTES", 1 << 20)
+    monkeypatch.setattr(resume, "FOLDER", str(tmp_path / "kept"))
+    monkeypatch.setattr(job, "LocalCopy", lambda config, verifying: Local(config, tmp_path))
+    monkeypatch.setattr(job, "other_node", lambda config, own: "b")
+    monkeypatch.setattr(nodes, "line", lambda node, words, alive: far(tmp_path))
+    data = random.Random(1).randbytes(SIZE)
+    for node in "ab":
+        (tmp_path / f"{node}.img").write_bytes(data)
+    yield tmp_path
+
+
+def differ(folder: Path, block: int) -> None:
+    with (folder / "b.img").open("r+b") as file:
+        file.seek(block * 4096)
+        file.write(b"other")
+
+
+def run(asked: Asked, stop: Callable[[], bool] = lambda: False) -> tuple[Outcome, bool]:
+    return job.run(CONFIG, asked, Watcher(stop=stop))
+
+
+def test_a_comparison_that_comes_to_its_end_leaves_nothing(folder: Path) -> None:
+    outcome, interrupted = run(Asked(Mode.FULL))
+    assert (outcome.verdict, outcome.compared, interrupted) == ("clean", SIZE, False)
+    assert not Path(resume.path("ha")).exists()
+
+
+def test_what_was_interrupted_is_gone_on_with_and_looked_at_anew(folder: Path) -> None:
+    differ(folder, 0)
+    differ(folder, 4000)
+    tell(folder, "b", slow=0.1)
+    calls: list[int] = []
+
+    def stop() -> bool:
+        calls.append(1)
+        return len(calls) > 30
+
+    outcome, interrupted = run(Asked(Mode.FULL), stop)
+    assert interrupted and outcome.verdict == "stopped" and outcome.resumable
+    kept = resume.read("ha")
+    assert kept is not None and 0 < kept.at < SIZE and kept.mode == "full"
+    tell(folder, "b")
+    outcome, _ = run(Asked(resume=True))
+    assert outcome.diverged == ((0, 4096), (4000 * 4096, 4096)) and outcome.compared == SIZE
+    with pytest.raises(VerifyRefused, match="no comparison of it was interrupted"):
+        run(Asked(resume=True))
+
+
+def test_what_is_stopped_by_a_state_is_kept_too(folder: Path) -> None:
+    tell(folder, "b", state={"disk": "Diskless"})
+    outcome, interrupted = run(Asked(Mode.FULL))
+    assert not interrupted and "b is Diskless" in (outcome.stopped or "") and outcome.resumable
+    assert resume.read("ha") is not None
+
+
+def test_a_comparison_of_another_file_system_is_not_gone_on_with(folder: Path) -> None:
+    tell(folder, "b", state={"disk": "Diskless"})
+    run(Asked(Mode.FULL))
+    tell(folder, "a", hello={"uuid": "F" * 32})
+    with pytest.raises(VerifyRefused, match="it was of the file system 0123"):
+        run(Asked(resume=True))
+
+
+def test_a_sample_says_what_it_would_have_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "one_byte_of_each", lambda config, dice: [4000 * 4096 + 5])
+    differ(folder, 4000)
+    outcome, _ = run(Asked(Mode.SAMPLE, fraction=0.05))
+    assert outcome.diverged == ((4000 * 4096, 4096),) and outcome.surely and 13 * 65536 <= outcome.compared < SIZE // 8
+
+
+def test_only_what_is_allocated_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "in_use", lambda config, device: [(0, 100_000), (8 << 20, 65536)])
+    differ(folder, 1)
+    differ(folder, 4000)
+    outcome, _ = run(Asked(Mode.ALLOCATED))
+    assert outcome.diverged == ((4096, 4096),) and outcome.compared == 3 * 65536
+
+
+def test_what_the_kernel_finds_is_looked_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    differ(folder, 7)
+    found = kernel.Found(((4096, 8192), (7 * 4096, 4096)), False, ("DRBD said so.",))
+    monkeypatch.setattr(kernel, "follow", lambda *_: found)
+    outcome, _ = run(Asked(Mode.KERNEL))
+    assert outcome.diverged == ((7 * 4096, 4096),) and outcome.compared == SIZE and outcome.remarks == found.remarks
+
+
+def test_a_list_of_the_kernel_that_is_not_whole_proves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "follow", lambda *_: kernel.Found((), True, ()))
+    outcome, _ = run(Asked(Mode.KERNEL))
+    assert outcome.exit_status == 2 and outcome.verdict == "unsettled"
+
+
+def test_drbds_own_verify_goes_on_after_ctrl_c(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> kernel.Found:
+        raise Interrupted
+
+    monkeypatch.setattr(kernel, "follow", stopped)
+    outcome, interrupted = run(Asked(Mode.KERNEL))
+    assert interrupted and "goes on by itself" in (outcome.stopped or "") and not outcome.resumable
+
+
+def test_two_at_a_time_are_refused(folder: Path) -> None:
+    refused: list[str] = []
+
+    def stop() -> bool:
+        if not refused:
+            with pytest.raises(VerifyRefused) as raised:
+                run(Asked(Mode.FULL))
+            refused.append(raised.value.message)
+        return False
+
+    outcome, _ = run(Asked(Mode.FULL), stop)
+    assert outcome.verdict == "clean" and "another 'pvedrbdstor verify ha' runs on this node" in refused[0]
+
+
+@pytest.mark.parametrize(
+    ("dump", "told"),
+    [
+        ("resource r0 { on a { } }", "names no host beside a"),
+        ("resource r0 { on a { } on b { } on c { } }", "names b, c"),
+        ("", "names no host"),
+    ],
+)
+def test_a_mirror_of_other_than_two_nodes_is_refused(monkeypatch: pytest.MonkeyPatch, dump: str, told: str) -> None:
+    monkeypatch.setattr(command, "run", lambda *_, **__: command.Result(0, dump, ""))
+    with pytest.raises(VerifyRefused, match=told):
+        job.other_node(CONFIG, "a")
