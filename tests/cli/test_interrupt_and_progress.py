@@ -113,3 +113,17 @@ def test_bar_waits_until_its_patience_is_over(monkeypatch: pytest.MonkeyPatch) -
     with progress.Progress("Working") as bar:
         bar(1, 2)
         assert time.monotonic() >= bar._started
+
+
+def test_bar_says_how_much_is_done_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last seconds more than of the first."""
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress, "watched", lambda: True)
+    labels = []
+    with progress.Progress("Comparing", rate=True) as bar:
+        for done in (10, 20, 30, 230, 430):
+            clock[0] += 2.5
+            bar(done << 20, 1 << 30)
+            labels.append(bar._bar.label.strip())
+    assert labels == [f"Comparing {rate} MiB/s" for rate in (4, 4, 4, 80, 80)]
