@@ -108,3 +108,10 @@ def patience_of(config: ResourceConfig) -> float | None:
             return None
         times.append(net.timeout * net.ko_count + net.detection)
     return max(times, default=None)
+
+
+def longest_patience(own: Hello, other: Hello) -> float | None:
+    """Seconds after which no request of either node can be under way any more."""
+    if own.patience is None or other.patience is None:
+        return None
+    return max(own.patience, other.patience)

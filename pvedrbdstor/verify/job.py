@@ -15,7 +15,7 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.drbd.metadata import merged
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, VerifyRefused, VerifyStopped
-from pvedrbdstor.verify import kernel, resume
+from pvedrbdstor.verify import hello, kernel, resume
 from pvedrbdstor.verify.allocation import in_use, one_byte_of_each
 from pvedrbdstor.verify.copy import LocalCopy
 from pvedrbdstor.verify.hello import Hello
@@ -111,7 +111,7 @@ class _Job:
         watcher, stopped, interrupted = self._watcher, None, False
         self._plan = _plan(self._config, self._here, self._saved)
         with Link(self._line, self._saved.storage, self._other) as there:
-            there.greet(self._own)
+            self._findings.settling.patience = hello.longest_patience(self._own, there.greet(self._own))
             try:
                 with Pair(self._here, there, self._own, self._saved.storage, watcher.stop) as pair:
                     Leader(pair, self._plan, self._findings, pace, watcher.progress, watcher.say).run()
