@@ -70,6 +70,15 @@ def test_places_are_those_of_qemu_img(tmp_path: Path, disk: Path, options: list[
     assert any(it.guest is None and it.start == 0 for it in places)
 
 
+def test_a_part_of_what_is_compressed_stands_for_the_whole_cluster(tmp_path: Path, disk: Path) -> None:
+    path = tmp_path / "disk.qcow2"
+    convert(disk, path, "-c")
+    ranges = [(at, 5) for at in range(7, path.stat().st_size, 700)]
+    with Reader(str(path)) as reader:
+        whole = [it for it in Map(reader.read, header_of(path)).places(ranges) if it.whole]
+    assert whole and all(it.guest is not None and it.guest % 65536 == 0 for it in whole)
+
+
 @pytest.mark.parametrize("options", [[], ["-c"], ["-o", "cluster_size=4k"], ["-o", "extended_l2=on"]])
 def test_the_guests_disk_reads_as_it_is(tmp_path: Path, disk: Path, options: list[str]) -> None:
     path = tmp_path / "disk.qcow2"
