@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.formation import MOUNT_POINT
 from tests.lab.node import GUEST_SHARE, Node
@@ -29,8 +28,7 @@ def ask(node: Node, *arguments: str) -> Any:
 def where(node: Node, ranges: list[tuple[int, int]]) -> Any:
     """The ranges go by a file: there are more of them than an argument holds."""
     (node.share / "ranges.json").write_text(json.dumps(ranges))
-    line = f'/usr/bin/python3 -m {_PROGRAM} where {MOUNT_POINT} {DEVICE} "$(cat {GUEST_SHARE}/ranges.json)"'
-    return json.loads(node.run(f"cd {REPOSITORY} && {line}", timeout=240).splitlines()[-1])
+    return ask(node, "where", MOUNT_POINT, DEVICE, f"{GUEST_SHARE}/ranges.json")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +66,11 @@ def test_every_block_of_every_file_is_said_to_be_where_it_says_itself(placed: Cl
 
 
 def test_all_of_the_device_is_something_and_as_much_is_free_as_debugfs_says(placed: Cluster) -> None:
-    for node in placed.nodes:
+    a, b = placed.nodes
+    for node, other in ((a, b), (b, a)):
+        other.run(
+            f"df {MOUNT_POINT}"
+        )  # takes the lock on the map, for which the node must bring its changes to the disk
         told = where(node, [])
         disk = node.run(f"df {MOUNT_POINT} >/dev/null; debugfs.ocfs2 -R 'stat //global_bitmap' {DEVICE}")
         size = int(node.run(f"blockdev --getsize64 {DEVICE}"))

@@ -2,7 +2,7 @@
 
 python3 -m tests.lab.guest.placed write FOLDER SEED     files with tagged blocks, clones and folders, some removed again
 python3 -m tests.lab.guest.placed scan DEVICE           {"offset on the device": [path, offset]} of tagged blocks, past the cache
-python3 -m tests.lab.guest.placed where ROOT DEVICE JSON    what it says of the ranges [[start, length], ...], of all if empty
+python3 -m tests.lab.guest.placed where ROOT DEVICE FILE    what it says of the ranges [[start, length], ...] in a file, of all if empty
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def scan(device: str) -> dict[str, list[object]]:
     return found
 
 
-def of_ranges(root: str, device: str, ranges: str) -> dict[str, object]:
-    wanted = json.loads(ranges)
+def of_ranges(root: str, device: str, file: str) -> dict[str, object]:
+    wanted = json.loads(Path(file).read_text())
     fd = os.open(device, os.O_RDONLY)
     wanted = [tuple(it) for it in wanted] or [(0, native.device_size(fd))]
     os.close(fd)
