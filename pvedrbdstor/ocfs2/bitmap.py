@@ -1,7 +1,8 @@
 """OCFS2's map of clusters in use: struct ocfs2_group_desc of fs/ocfs2/ocfs2_fs.h, and where each lies. Pure.
 
-Groups of clusters are never discontiguous, whatever `discontig-bg` allows to those of inodes and extents: the group of a cluster lies at the
-cluster whose number is the next lower multiple of the group's size, but the first (ocfs2_which_cluster_group()).
+Groups of clusters are never discontiguous, whatever `discontig-bg` allows to those of inodes and extents: the group
+of a cluster lies at the cluster whose number is the next lower multiple of the group's size, but the first
+(ocfs2_which_cluster_group()).
 """
 
 from __future__ import annotations

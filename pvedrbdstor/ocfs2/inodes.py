@@ -1,7 +1,7 @@
 """Blocks of OCFS2's inodes as they lie on the disk: struct ocfs2_dinode and what hangs on it, in fs/ocfs2/ocfs2_fs.h.
 
-Pure; every number may be a lie: whatever does not add up is BadBlock with one sentence, and nothing is looped over that a block
-cannot hold. Places on the disk are in blocks, clusters are counted from the start of the device.
+Pure; every number may be a lie: whatever does not add up is BadBlock with one sentence, and nothing is looped over
+that a block cannot hold. Places on the disk are in blocks, clusters are counted from the start of the device.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ SIGNATURES = {
     b"DXDIR01\0": (0x18, "an index of a folder"),
     b"DXLEAF1\0": (0x10, "an index of a folder"),
 }
-"""What a block of metadata begins with -> where in it its own number stands, and what it is. A block of a folder ends with a trailer instead."""
+"""What a block of metadata begins with -> where in it its own number stands, and what it is. A block of a folder ends
+with a trailer instead."""
 _TRAILER, _TRAILER_SIZE, _TRAILER_BLKNO_AT = b"DIRTRL1\0", 64, 0x28
 
 
@@ -56,8 +57,8 @@ class Inode:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A list of extents. Its records are leaves where depth is 0: (cluster in the file, number of clusters, first block, flags); else
-    the third is the block with the next list, and the second has no meaning here."""
+    """A list of extents. Its records are leaves where depth is 0: (cluster in the file, number of clusters, first
+    block, flags); else the third is the block with the next list, and the second has no meaning here."""
 
     depth: int
     records: tuple[tuple[int, int, int, int], ...]
@@ -109,7 +110,8 @@ def inline_data(inode: Inode) -> bytes:
 
 
 def folder_entries(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """(name, inode) of the entries in one block of a folder, or in the inline data of one; ends at what does not add up."""
+    """(name, inode) of the entries in one block of a folder, or in the inline data of one; ends at what does not add
+    up."""
     at = 0
     while at + _ENTRY.size <= len(data):
         number, length, name_length, _ = _ENTRY.unpack_from(data, at)

@@ -1,4 +1,5 @@
-"""Where ranges of the device are, asked through a process of its own: a file system that hangs is told, not waited for."""
+"""Where ranges of the device are, asked through a process of its own: a file system that hangs is told, not waited
+for."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from pvedrbdstor.verify.meaning import Meaning, from_plain
 from pvedrbdstor.verify.where import looking
 
 SILENT_SECONDS = 30.0
-"""After so long within one file the file system is said to hang: FIEMAP of one that the other node writes waits for its lock."""
+"""After so long within one file the file system is said to hang: FIEMAP of one that the other node writes waits for
+its lock."""
 _TURN_SECONDS = 1.0
 
 
@@ -33,7 +35,8 @@ def ask(
     progress: Callable[[int], None] = lambda _: None,
     seconds: float = SILENT_SECONDS,
 ) -> Meaning:
-    """As where() does, of the mounted storage. storages: all ids it is known by. progress: is told how many files and spots were looked at.
+    """As where() does, of the mounted storage. storages: all ids it is known by. progress: is told how many files and
+    spots were looked at.
 
     Raises NotMounted, WrongMount, NotAnswering, SystemCallFailed, OSError.
     """

@@ -38,7 +38,8 @@ def guests() -> dict[int, Guest] | None:
 
 
 def parse(text: str) -> dict[int, Guest] | None:
-    """The output of `pvesh get /cluster/resources --type vm`. A guest whose state is not told counts as one that runs."""
+    """The output of `pvesh get /cluster/resources --type vm`. A guest whose state is not told counts as one that
+    runs."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -57,7 +58,8 @@ def _guest(entry: Mapping[str, object]) -> Guest | None:
 
 
 def uses(storages: Collection[str]) -> Callable[[str], str]:
-    """A function that says of `VMID/NAME` which guests' configurations name it, in words; empty where none does or nobody knows.
+    """A function that says of `VMID/NAME` which guests' configurations name it, in words; empty where none does or
+    nobody knows.
 
     storages: the ids that the storage is known by.
     """

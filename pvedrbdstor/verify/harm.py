@@ -40,12 +40,13 @@ _ORDER = tuple(Harm)
 _WORDS = {
     Harm.METADATA: (
         "Metadata of the storage's own file system",
-        "The two nodes see different folders, files or free space: what one node writes next may land on the other's data, and a file system "
-        "that finds it out goes read-only. Repair this first.",
+        "The two nodes see different folders, files or free space: what one node writes next may land on the other's "
+        "data, and a file system that finds it out goes read-only. Repair this first.",
     ),
     Harm.RUNNING: (
         "Data in a file system of a guest that runs",
-        "The guest reads one node's copy now, and the other one after a migration or the loss of this node: a file, or the guest's own file system, may be damaged.",
+        "The guest reads one node's copy now, and the other one after a migration or the loss of this node: a file, "
+        "or the guest's own file system, may be damaged.",
     ),
     Harm.GUEST: (
         "Data in a file system of a guest that does not run",
@@ -53,17 +54,18 @@ _WORDS = {
     ),
     Harm.SNAPSHOT: (
         "Data in a snapshot",
-        "The snapshot is not the same on both nodes: a rollback or a clone of it may bring back damaged data. The guest as it runs now is not touched by "
-        "it, unless its own image is named above.",
+        "The snapshot is not the same on both nodes: a rollback or a clone of it may bring back damaged data. The "
+        "guest as it runs now is not touched by it, unless its own image is named above.",
     ),
     Harm.UNKNOWN: (
         "Data in an image, of unknown kind",
-        "It belongs to no partition or to one without a known file system: a boot loader, a database on a bare disk, a machine's memory or nothing at all. "
-        "Take it for data.",
+        "It belongs to no partition or to one without a known file system: a boot loader, a database on a bare disk, "
+        "a machine's memory or nothing at all. Take it for data.",
     ),
     Harm.CONTENT: (
         "Backups, ISO images, templates and other files",
-        "The file may be damaged on one of the nodes: a restore from it may fail, or bring back damaged data, depending on where it is done.",
+        "The file may be damaged on one of the nodes: a restore from it may fail, or bring back damaged data, "
+        "depending on where it is done.",
     ),
     Harm.WORK: (
         "Work in progress, or files that are being removed",
@@ -71,8 +73,10 @@ _WORDS = {
     ),
     Harm.SWAP: (
         "Swap of a guest",
-        "Harmless unless the guest hibernates: what is swapped out is read back on the node that has written it, and forgotten at a restart. A program that changes "
-        "its memory while that is being written leaves just such differences.",
+        "As a rule harmless: a program that changes its memory while that is being swapped out leaves just such "
+        "differences, and the guest writes that memory again before it reads it. A restart forgets all of it, unless "
+        "the guest hibernates. Where other data differ too, have the guest forget it (swapoff and swapon, or a restart) "
+        "before it migrates.",
     ),
     Harm.FREE: (
         "Free or never written",

@@ -104,7 +104,8 @@ class _Disk:
 
 
 def _disjoint(layout: Layout) -> list[tuple[int, int, Partition | None]]:
-    """(start, length, partition, None for the table) in order; where a hostile table lets them overlap, the first has it."""
+    """(start, length, partition, None for the table) in order; where a hostile table lets them overlap, the first has
+    it."""
     taken = merged(list(layout.areas))
     found: list[tuple[int, int, Partition | None]] = [(start, length, None) for start, length in taken]
     for partition in layout.partitions:

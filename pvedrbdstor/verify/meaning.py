@@ -15,9 +15,10 @@ from pvedrbdstor.verify.image import Part
 class Found:
     """Differences of one kind in one file, or in no file.
 
-    path: fit to be shown, empty in no file. region: where in it, in words. parts: the first ones; count, bytes: of all. shared: other files that
-    have some of the same blocks, the first ones. intact: the newest snapshots of the image that have none of the differing blocks, oldest first. used: which guests
-    name the image, in words. partition, holds: as in Region.
+    path: fit to be shown, empty in no file. region: where in it, in words. parts: the first ones; count, bytes: of
+    all. shared: other files that have some of the same blocks, the first ones. intact: the newest snapshots of the
+    image that have none of the differing blocks, oldest first. used: which guests name the image, in words.
+    partition, holds: as in Region.
     """
 
     harm: Harm

@@ -18,7 +18,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """path: relative to the storage. what: a word for people. image: for a snapshot the path of its image, else its own."""
+    """path: relative to the storage. what: a word for people. image: for a snapshot the path of its image, else its
+    own."""
 
     path: str
     kind: Kind

@@ -1,7 +1,9 @@
-"""A guest's partition table: GPT with its copy at the end, MBR with logical partitions. Pure but for the reads it is given.
+"""A guest's partition table: GPT with its copy at the end, MBR with logical partitions. Pure but for the reads it is
+given.
 
-Everything in an image is hostile: what does not add up is passed over, and every loop and length has a bound of this file. sfdisk would say the
-same of raw images (the tests ask it); it is not run, since it cannot look into qcow2, and so that root parses no guest's bytes in C.
+Everything in an image is hostile: what does not add up is passed over, and every loop and length has a bound of this
+file. sfdisk would say the same of raw images (the tests ask it); it is not run, since it cannot look into qcow2, and
+so that root parses no guest's bytes in C.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _MBR_SWAP = 0x82
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """start, length: bytes of the guest's disk. name: GPT's, fit to be shown. swap: its type says that it is for swap."""
+    """start, length: bytes of the guest's disk. name: GPT's, fit to be shown. swap: its type says that it is for
+    swap."""
 
     number: int
     start: int
@@ -66,7 +69,8 @@ def read_layout(read: Read, size: int) -> Layout:
 
 
 def _gpt(read: Read, size: int, mbr: bytes | None) -> Layout | None:
-    """From the first header that is whole, else from the one at the end; without a protective MBR only a whole one at the start counts."""
+    """From the first header that is whole, else from the one at the end; without a protective MBR only a whole one at
+    the start counts."""
     for sector in _SECTORS:
         places = (sector,) if mbr is None else (sector, size // sector * sector - sector)
         for at in places:
@@ -128,7 +132,8 @@ def _mbr(read: Read, size: int, first: bytes) -> Layout:
 
 
 def _mbr_entries(sector: bytes) -> list[tuple[int, int, int]]:
-    """(type, first sector, sectors) of the four; none where a byte that says whether to boot from one says anything else."""
+    """(type, first sector, sectors) of the four; none where a byte that says whether to boot from one says anything
+    else."""
     entries = [_ENTRY.unpack_from(sector, 446 + 16 * index) for index in range(4)]
     if any(boot not in (0, 0x80) for boot, _, _, _ in entries):
         return []
@@ -136,7 +141,8 @@ def _mbr_entries(sector: bytes) -> list[tuple[int, int, int]]:
 
 
 def _logical(read: Read, size: int, extended: int) -> Iterator[tuple[Partition | None, Range]]:
-    """The chain of tables inside an extended partition: each has one partition, relative to itself, and the place of the next."""
+    """The chain of tables inside an extended partition: each has one partition, relative to itself, and the place of
+    the next."""
     seen: set[int] = set()
     at, number = extended, 5
     while at not in seen and len(seen) < _LOGICAL_MAX and at * 512 < size:

@@ -1,7 +1,8 @@
-"""From places in a qcow2 file to places of the guest's disk, and back, by the image's own tables of the disk as it is now.
+"""From places in a qcow2 file to places of the guest's disk, and back, by the image's own tables of the disk as it is
+now.
 
-The format is QEMU's docs/interop/qcow2.txt. Tables are read one cluster at a time, and nothing is kept but what was asked for: qemu-img
-would print all of an image's map, which has no bound.
+The format is QEMU's docs/interop/qcow2.txt. Tables are read one cluster at a time, and nothing is kept but what was
+asked for: qemu-img would print all of an image's map, which has no bound.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ _EXTENDED_L2, _OTHER_COMPRESSION = 1 << 4, 1 << 3
 _STEP = 1 << 16  # bytes of a table that are read at once
 _FOUND_MAX = 100_000
 _TABLES_MAX = 512 << 20
-"""Bytes of second-level tables that are read: those of 4 TiB in clusters of 64 KiB. A good image has no table twice, so more is read of none."""
+"""Bytes of second-level tables that are read: those of 4 TiB in clusters of 64 KiB. A good image has no table twice,
+so more is read of none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Bytes of the file; guest: where they are in the guest's disk, None for tables. whole: they are compressed, and stand for the whole cluster
-    of the guest that begins there."""
+    """Bytes of the file; guest: where they are in the guest's disk, None for tables. whole: they are compressed, and
+    stand for the whole cluster of the guest that begins there."""
 
     start: int
     length: int
@@ -49,7 +51,8 @@ class Map:
         self.complete = True
 
     def places(self, wanted: Sequence[Range]) -> Iterator[Place]:
-        """Those of the wanted bytes of the file that are the guest's, or tables; in no order. Others are in no use now."""
+        """Those of the wanted bytes of the file that are the guest's, or tables; in no order. Others are in no use
+        now."""
         ranges, left = Ranges(wanted), _FOUND_MAX
         first = (0, self._header.cluster_size), (self._header.l1_offset, self._header.l1_size * 8)
         for start, length in first:

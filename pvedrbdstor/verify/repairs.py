@@ -1,13 +1,15 @@
 """Which repairs there are, and their exact commands: told, never done. Pure.
 
-Nothing here knows which node's copy is right: two different blocks do not say. What decides the direction of DRBD's own resync was read in its
-source, drbd_receiver.c and drbd_nl.c:
+Nothing here knows which node's copy is right: two different blocks do not say. What decides the direction of DRBD's
+own resync was read in its source, drbd_receiver.c and drbd_nl.c:
 
-- 8.4: after a disconnect the node that was Primary has a new identifier (drbd_state.c, lost_contact_to_peer_data), and the other, if it was Secondary,
-  has the former one: on connect drbd_uuid_compare() makes the first the source, and the blocks that a verify has marked are copied. If both were
-  Primary both have new ones: a split brain. If none was, they are equal: "No resync, but N bits in bitmap", and nothing is copied.
-- 9: with equal identifiers the marks are dropped, and whether a disconnect makes a new one depends on what was written meanwhile. Since 9.0.29
-  `invalidate --reset-bitmap=no` copies the marked blocks from the other node (L_WF_BITMAP_T), whatever the identifiers are.
+- 8.4: after a disconnect the node that was Primary has a new identifier (drbd_state.c, lost_contact_to_peer_data),
+  and the other, if it was Secondary, has the former one: on connect drbd_uuid_compare() makes the first the source,
+  and the blocks that a verify has marked are copied. If both were Primary both have new ones: a split brain. If none
+  was, they are equal: "No resync, but N bits in bitmap", and nothing is copied.
+- 9: with equal identifiers the marks are dropped, and whether a disconnect makes a new one depends on what was
+  written meanwhile. Since 9.0.29 `invalidate --reset-bitmap=no` copies the marked blocks from the other node
+  (L_WF_BITMAP_T), whatever the identifiers are.
 - `invalidate` makes the node it is run on the target of a full resync, on both.
 """
 
@@ -29,7 +31,8 @@ _REWRITE_MAX = 4
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """What the commands name. generation: of DRBD; verify_alg: whether one is set, without which DRBD cannot mark blocks."""
+    """What the commands name. generation: of DRBD; verify_alg: whether one is set, without which DRBD cannot mark
+    blocks."""
 
     storage: str
     path: str
@@ -63,7 +66,8 @@ def _repairs(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
     if not any(meaning.of(*_DATA)):
         yield Repair(
             "Nothing has to be done now",
-            "What differs is swap or unfinished work. It is gone when the guest has been restarted, or what is left over has been removed.",
+            "What differs is swap or unfinished work. It is gone when the guest has been restarted, or what is left "
+            "over has been removed.",
         )
     else:
         if any(meaning.of(Harm.METADATA)):
@@ -81,8 +85,9 @@ def _name(mirror: Mirror) -> str:
 def _look_at_metadata(mirror: Mirror) -> Repair:
     return Repair(
         "See which node's copy of the metadata is sound",
-        "It only reads. While the storage is mounted it may tell of damage that is none, as a part of the truth is in memory: what both nodes "
-        "tell does not count, what only one tells does. The heartbeat and the journals differ in nothing that matters.",
+        "It only reads. While the storage is mounted it may tell of damage that is none, as a part of the truth is "
+        "in memory: what both nodes tell does not count, what only one tells does. The heartbeat and the journals "
+        "differ in nothing that matters.",
         (("on each node", f"fsck.ocfs2 -fn /dev/drbd/by-res/{mirror.resource}/{mirror.volume}"),),
     )
 
@@ -92,8 +97,8 @@ def _marked(mirror: Mirror) -> Repair:
     if not mirror.verify_alg:
         return Repair(
             "Let DRBD copy the blocks that differ",
-            "It cannot as it is configured: `verify-alg` is not set, so DRBD cannot compare and mark blocks. Set it in the resource's net section on "
-            "both nodes (`verify-alg crc32c;`), run the command, and check again.",
+            "It cannot as it is configured: `verify-alg` is not set, so DRBD cannot compare and mark blocks. Set it "
+            "in the resource's net section on both nodes (`verify-alg crc32c;`), run the command, and check again.",
             (("on both nodes", f"drbdadm adjust {mirror.resource}"),),
         )
     begin = (
@@ -110,16 +115,18 @@ def _marked(mirror: Mirror) -> Repair:
             up,
         )
         text = (
-            "The verify marks the blocks that differ, and only those are copied, to the node where the last commands are run: the direction is yours to choose, and "
-            "cannot be taken back. Needs DRBD 9.0.29 and drbd-utils 9.17. DRBD 9 may skip blocks that were busy during its verify: check again "
-            "afterwards. Do not disconnect and connect instead: DRBD 9 may drop the marks."
+            "The verify marks the blocks that differ, and only those are copied, to the node where the last commands "
+            "are run: the direction is yours to choose, and cannot be taken back. Needs DRBD 9.0.29 and drbd-utils "
+            "9.17. DRBD 9 may skip blocks that were busy during its verify: check again afterwards. Do not "
+            "disconnect and connect instead: DRBD 9 may drop the marks."
         )
     else:
         commands = (*begin, (wrong, f"pvedrbdstor mirror down {mirror.storage} --stop"), up)
         text = (
-            "The verify marks the blocks that differ, and only those are copied: from the node that has stayed Primary, with the storage mounted, to the one that went down "
-            "and connects anew. So the one whose copy is wrong goes down, and the other one stays up: were both down, nothing would be copied, and a "
-            "mere 'drbdadm disconnect' while both have it mounted is a split brain. It cannot be taken back."
+            "The verify marks the blocks that differ, and only those are copied: from the node that has stayed "
+            "Primary, with the storage mounted, to the one that went down and connects anew. So the one whose copy "
+            "is wrong goes down, and the other one stays up: were both down, nothing would be copied, and a mere "
+            "'drbdadm disconnect' while both have it mounted is a split brain. It cannot be taken back."
         )
     return Repair("Let DRBD copy the blocks that differ", text, commands)
 
@@ -128,7 +135,8 @@ def _full(mirror: Mirror) -> Repair:
     wrong = "on the node whose copy is wrong"
     return Repair(
         "Let DRBD copy everything",
-        "Where much differs, or nobody trusts that disk any more. While it runs the other node has the only good copy. It cannot be taken back.",
+        "Where much differs, or nobody trusts that disk any more. While it runs the other node has the only good "
+        "copy. It cannot be taken back.",
         (
             (wrong, "move or stop all its guests"),
             (wrong, f"pvedrbdstor mirror down {mirror.storage}"),
@@ -145,9 +153,10 @@ def _of_guests(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
         return
     yield Repair(
         "Let the guest write it anew",
-        "What is written goes to both nodes, and then is the same on both. Run the guest on the node whose copy is right and look for damage with its own tools: a check of its "
-        "file system (xfs_repair -n, e2fsck -fn, chkdsk), of its packages (debsums, rpm -Va), of its database. What is sound "
-        "there is made equal by writing it again, such as a copy of a file in place of it; what is not comes from a backup.",
+        "What is written goes to both nodes, and then is the same on both. Run the guest on the node whose copy is "
+        "right and look for damage with its own tools: a check of its file system (xfs_repair -n, e2fsck -fn, "
+        "chkdsk), of its packages (debsums, rpm -Va), of its database. What is sound there is made equal by writing "
+        "it again, such as a copy of a file in place of it; what is not comes from a backup.",
     )
     stopped = [found for found in images if found.harm is not Harm.RUNNING and found.parts]
     yield from (_rewrite(found, mirror) for found in _files(stopped))
@@ -168,15 +177,17 @@ def _rewrite(found: Found, mirror: Mirror) -> Repair:
     commands = tuple(
         (
             node,
-            f"dd if={file} of={file} bs=4096 iflag=direct,skip_bytes,count_bytes oflag=direct,seek_bytes conv=notrunc "
-            f"skip={part.offset // 4096 * 4096} seek={part.offset // 4096 * 4096} count={-(-(part.offset % 4096 + part.length) // 4096) * 4096}",
+            f"dd if={file} of={file} bs=4096 iflag=direct,skip_bytes,count_bytes oflag=direct,seek_bytes "
+            f"conv=notrunc skip={part.offset // 4096 * 4096} seek={part.offset // 4096 * 4096} "
+            f"count={-(-(part.offset % 4096 + part.length) // 4096) * 4096}",
         )
         for part in found.parts[:_REWRITE_MAX]
     )
     more = found.count - len(commands)
     text = (
-        f"Reads what differs in {found.path} as this node has it, and writes the same again, to both nodes. A guest that runs meanwhile would "
-        "lose what it writes there, so it must not. Other files that share the blocks keep them as they are."
+        f"Reads what differs in {found.path} as this node has it, and writes the same again, to both nodes. A guest "
+        "that runs meanwhile would lose what it writes there, so it must not. Other files that share the blocks "
+        "keep them as they are."
     )
     return Repair(
         "Make both copies of an image's blocks that of one node",
@@ -203,8 +214,8 @@ def _rollback(found: Found, mirror: Mirror) -> Repair:
     )
     return Repair(
         "Go back to a snapshot that has blocks of its own there",
-        f"Of {found.path} these snapshots have none of the blocks that differ: {', '.join(found.intact)}. Everything that the guest has written since then is lost, by the first command on "
-        "all its disks: make a backup first.",
+        f"Of {found.path} these snapshots have none of the blocks that differ: {', '.join(found.intact)}. Everything "
+        "that the guest has written since then is lost, by the first command on all its disks: make a backup first.",
         (*commands, alone),
     )
 
@@ -217,13 +228,13 @@ def _of_files(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
         )
         yield Repair(
             "Make backups, ISO images and templates anew",
-            "A file that can be made again, should be: remove it and back up, upload or download again. Else copy it on the node where it is sound, and "
-            "put the copy in its place.",
+            "A file that can be made again, should be: remove it and back up, upload or download again. Else copy it "
+            "on the node where it is sound, and put the copy in its place.",
             names,
         )
     if any(meaning.of(Harm.SNAPSHOT)):
         yield Repair(
             "Take a new snapshot",
-            "A snapshot cannot be written. Remove the one that differs when the guest is known to be sound, and take another: blocks that are shared with the image are only "
-            "equal once the image's are.",
+            "A snapshot cannot be written. Remove the one that differs when the guest is known to be sound, and take "
+            "another: blocks that are shared with the image are only equal once the image's are.",
         )

@@ -1,4 +1,5 @@
-"""What a disk or a partition of a guest holds, by the signatures that libblkid knows them by. Pure but for the reads it is given."""
+"""What a disk or a partition of a guest holds, by the signatures that libblkid knows them by. Pure but for the reads
+it is given."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _HIBERNATED = (b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001", b"\xed\x
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """kind: in libblkid's words. label: fit to be shown. hibernated: swap that has a guest's memory, to be read when it wakes."""
+    """kind: in libblkid's words. label: fit to be shown. hibernated: swap that has a guest's memory, to be read when
+    it wakes."""
 
     kind: str
     label: str = ""

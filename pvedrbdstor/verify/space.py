@@ -1,10 +1,12 @@
-"""What a place of an OCFS2 is that no file has: metadata, and whose, or free space. Reads the device, and nothing else.
+"""What a place of an OCFS2 is that no file has: metadata, and whose, or free space. Reads the device, and nothing
+else.
 
-A mounted file system keeps changes in memory and in its journal for a while. Of the map of clusters two views are taken, and a cluster
-is called free only where it is free in both: the disk as it is, to which the other node has brought its changes before it let us look at
-the map (statfs(2) does, which takes the map's lock: ocfs2_statfs(), ocfs2_check_meta_downconvert()), and this node's page cache of
-the device, where its own changes are. What a node keeps for files to grow (local_alloc) and what it has freed but not given back yet
-(truncate_log) may be newer in its memory than on the disk: a block there that looks like metadata is called metadata.
+A mounted file system keeps changes in memory and in its journal for a while. Of the map of clusters two views are
+taken, and a cluster is called free only where it is free in both: the disk as it is, to which the other node has
+brought its changes before it let us look at the map (statfs(2) does, which takes the map's lock: ocfs2_statfs(),
+ocfs2_check_meta_downconvert()), and this node's page cache of the device, where its own changes are. What a node
+keeps for files to grow (local_alloc) and what it has freed but not given back yet (truncate_log) may be newer in its
+memory than on the disk: a block there that looks like metadata is called metadata.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Spot:
 
 
 class Space:
-    """One file system. views: of the device, the first is the disk itself. Raises OSError, BadBlock where even the system folder is broken."""
+    """One file system. views: of the device, the first is the disk itself. Raises OSError, BadBlock where even the
+    system folder is broken."""
 
     def __init__(self, superblock: Superblock, views: Sequence[Read], wanted: Sequence[Range]) -> None:
         self._super = superblock
@@ -139,7 +142,8 @@ class Space:
             yield from self._looked_into(Spot(at, length, Kind.METADATA))
 
     def _looked_into(self, spot: Spot) -> Iterator[Spot]:
-        """Block by block: metadata by its kind where it has one, else what it is thought to be; neighbours that are the same are one."""
+        """Block by block: metadata by its kind where it has one, else what it is thought to be; neighbours that are
+        the same are one."""
         last: Spot | None = None
         for found in self._blocks_of(spot):
             if last is not None and (found.kind, found.what) == (last.kind, last.what):

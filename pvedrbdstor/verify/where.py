@@ -1,4 +1,5 @@
-"""What ranges of the device are: which files have them, where in a guest's disk, or what of the file system; the worst first. Reads only."""
+"""What ranges of the device are: which files have them, where in a guest's disk, or what of the file system; the
+worst first. Reads only."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from pvedrbdstor.verify.meaning import Found, Meaning
 from pvedrbdstor.volumes.names import is_snapshot
 
 _PIECES_MAX, _PIECES_MIN = 100_000, 16
-"""Pieces of files that are looked into in all, and of each file however many there are; of the rest bytes are counted."""
+"""Pieces of files that are looked into in all, and of each file however many there are; of the rest bytes are
+counted."""
 _PARTS_MAX = 1000
 _NAMES_MAX = 8
 _REMARKS_MAX = 20
@@ -76,7 +78,8 @@ class _Look:
     # --- files ---------------------------------------------------------------------------------------------------
 
     def files(self, root_fd: int, block: int | None) -> Iterator[None]:
-        """One step for each file. block: bytes of a block of OCFS2, where an inode's number is that of its block; None on another."""
+        """One step for each file. block: bytes of a block of OCFS2, where an inode's number is that of its block;
+        None on another."""
         for entry in walk(root_fd, leave_out=(), folders=True, failed=self._failed):
             owner = owners.owner_of(entry.path, self._images_dir)
             if owner.kind is owners.Kind.SNAPSHOT and not entry.is_folder:
@@ -98,7 +101,8 @@ class _Look:
         self._find_shared()
 
     def _pieces(self, entry: Entry) -> tuple[list[Piece], list[Piece]]:
-        """(those that are looked into, one for all others with their count for its place and their bytes for its length)."""
+        """(those that are looked into, one for all others with their count for its place and their bytes for its
+        length)."""
         kept: list[Piece] = []
         count = size = 0
         try:
@@ -247,8 +251,8 @@ def where(
 ) -> Meaning:
     """What byte ranges of a device are, whose file system is mounted with this root.
 
-    guests: of the cluster; None where nobody knows: then all count as running. used: who uses `VMID/NAME`, in words. Raises OSError where
-    the device cannot be read; what else cannot be read is a remark.
+    guests: of the cluster; None where nobody knows: then all count as running. used: who uses `VMID/NAME`, in words.
+    Raises OSError where the device cannot be read; what else cannot be read is a remark.
     """
     steps = looking(ranges, root_fd, device, images_dir=images_dir, guests=guests, used=used)
     while True:

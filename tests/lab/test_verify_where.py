@@ -1,4 +1,5 @@
-"""What verify says of the places of a real, mounted OCFS2: against blocks that say themselves where they belong, and debugfs.ocfs2."""
+"""What verify says of the places of a real, mounted OCFS2: against blocks that say themselves where they belong, and
+debugfs.ocfs2."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Run in a node: files whose blocks say where they belong, where those lie on the device, and what verify says is there.
+"""Run in a node: files whose blocks say where they belong, where those lie on the device, and what verify says is
+there.
 
-python3 -m tests.lab.guest.placed write FOLDER SEED     files with tagged blocks, clones and folders, some removed again
-python3 -m tests.lab.guest.placed scan DEVICE           {"offset on the device": [path, offset]} of tagged blocks, past the cache
-python3 -m tests.lab.guest.placed where ROOT DEVICE FILE    what it says of the ranges [[start, length], ...] in a file, of all if empty
+python3 -m tests.lab.guest.placed write FOLDER SEED     files with tagged blocks, clones and folders, some removed
+again python3 -m tests.lab.guest.placed scan DEVICE           {"offset on the device": [path, offset]} of tagged
+blocks, past the cache python3 -m tests.lab.guest.placed where ROOT DEVICE FILE    what it says of the ranges [[start,
+length], ...] in a file, of all if empty
 """
 
 from __future__ import annotations
