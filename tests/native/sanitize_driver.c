@@ -123,7 +123,8 @@ static void block_device(int device, int fd)
 	EXPECT(sys_blkpbszget(fd) == -ENOTTY);
 }
 
-enum { GRANULES = 64, STEP = 1000 };
+/* LONG_RUN: blocks that no device reads in a millisecond. */
+enum { GRANULES = 64, LONG_RUN = 1 << 17, STEP = 1000 };
 
 static int ran_to_the_end(struct native_digest *digest)
 {
@@ -161,15 +162,21 @@ static void device_digests(int device, uint32_t engine)
 		EXPECT(ran_to_the_end(digest) == 0);
 	}
 	EXPECT(memcmp(first, second, GRANULES * 16) == 0);
-	/* What is given up half way writes no more to memory that has gone. */
-	for (int i = 0; i < 50; i++) {
-		unsigned char *gone = malloc(GRANULES * 16);
+	/* What is given up half way writes no more to memory that has gone, and not to that of the next run. */
+	for (uint64_t i = 0; i < 20; i++) {
+		unsigned char *gone = malloc(LONG_RUN * 16), *next = malloc(16);
+		int32_t *gone_errors = calloc(LONG_RUN, sizeof(*gone_errors)), next_error = -1;
 
-		EXPECT(gone != NULL);
-		EXPECT(digest_begin(digest, 0, (uint64_t)GRANULES * BLOCK, gone, errors) == 0);
-		EXPECT(digest_run(digest, 1) >= 0);
+		EXPECT(gone != NULL && next != NULL && gone_errors != NULL);
+		EXPECT(digest_begin(digest, 0, (uint64_t)LONG_RUN * BLOCK, gone, gone_errors) == 0);
+		EXPECT(digest_run(digest, 1) == 1);
 		digest_abandon(digest);
+		free(gone_errors);
 		free(gone);
+		EXPECT(digest_begin(digest, i * BLOCK, BLOCK, next, &next_error) == 0);
+		EXPECT(ran_to_the_end(digest) == 0);
+		EXPECT(next_error == 0 && memcmp(next, first + i * 16, 16) == 0);
+		free(next);
 	}
 	EXPECT(digest_begin(digest, 0, 0, NULL, NULL) == 0);
 	EXPECT(ran_to_the_end(digest) == 0);
