@@ -13,7 +13,7 @@
 
 #include "digest.h"
 
-/* HUGE_PAGE: the alignment the kernel wants for huge pages, which spare it most of the work of pinning a buffer. */
+/* HUGE_PAGE: the alignment the kernel wants for huge pages: fewer pieces to pin and to hand to the device. */
 enum { MIN_BLOCK = 4096, MAX_BLOCK = 1 << 20, MAX_REQUEST = 16 << 20, HUGE_PAGE = 2 << 20 };
 
 int64_t digest_now(void)
