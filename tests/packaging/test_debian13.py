@@ -26,6 +26,8 @@ BUILDS = frozenset(
         "dh-python",
         "fakeroot",
         "git",
+        "liburing-dev",
+        "libxxhash-dev",
         "pybuild-plugin-pyproject",
         "python3-all-dev",
         "python3-cffi",
