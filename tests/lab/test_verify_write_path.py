@@ -60,7 +60,7 @@ def test_each_write_is_on_the_other_nodes_disk_when_it_is_acknowledged(pair: Clu
     assert {mode["result"] for mode in document["modes"]} == {"ok"}
     for direction in document["directions"]:
         below = direction["on_the_readers_disk"]
-        assert below["when_acknowledged"] and below["protocols"] == ["C"] and below["disk"].startswith("/dev/")
+        assert below["at_first_look"] and below["protocols"] == ["C"] and below["disk"].startswith("/dev/")
         assert direction["wrong_through_the_mount"] == 0
         results.row(
             "Write path: O_DIRECT and O_DSYNC writes of 4 KiB, and how soon the other node's disk gave them back (ms)",

@@ -49,7 +49,7 @@ def test_what_is_written_is_on_the_other_disk_and_reads_as_it_was_written(check:
     assert outcome.verdict == "ok" and outcome.exit_status == 0, outcome
     assert [(direction.writer, direction.reader) for direction in outcome.directions] == [("a", "b"), ("b", "a")]
     for direction in outcome.directions:
-        assert direction.synchronous and len(direction.seen) == BLOCKS
+        assert direction.at_first_look and len(direction.seen) == BLOCKS
         assert all(seen.latency > 0 and seen.lag > 0 for seen in direction.seen)
 
 

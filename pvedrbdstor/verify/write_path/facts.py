@@ -22,6 +22,11 @@ class Ground:
     write_cache: str | None
 
     @property
+    def loose(self) -> tuple[str, ...]:
+        """The protocols in force that acknowledge a write before the other disk has it."""
+        return tuple(sorted({protocol for protocol in self.protocols if protocol != "C"}))
+
+    @property
     def volatile(self) -> bool:
         """Whether a power failure may take what the disk has acknowledged, as DRBD does not have it flush its cache."""
         return self.write_cache == "write back" and not self.flushes
@@ -30,7 +35,7 @@ class Ground:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One block, seen on the other node's lower disk. latency: seconds of the write. lag: seconds from its acknowledgement to the answer of
-    that disk, so that the block was there no later; late: whether it was not there yet at the first look; there: whether it ever was."""
+    that disk, so that the block was there no later (whether sooner than it was acknowledged only DRBD's protocol says); late: whether it was not there yet at the first look; there: whether it ever was."""
 
     latency: float
     lag: float
@@ -57,13 +62,13 @@ class Direction:
         return sum(1 for seen in self.seen if not seen.there)
 
     @property
-    def synchronous(self) -> bool:
-        """Whether each write was on the reader's disk when it was acknowledged, and read there as it was written."""
+    def at_first_look(self) -> bool:
+        """Whether the reader's disk gave back each write as it was written as soon as it was asked."""
         return not (self.late or self.missing)
 
     @property
     def good(self) -> bool:
-        return self.synchronous and not self.changed
+        return self.at_first_look and not self.changed and not self.ground.loose
 
     def latencies(self) -> dict[str, float]:
         """Milliseconds."""

@@ -84,7 +84,7 @@ def _direction(direction: Direction) -> dict[str, object]:
         "reader": direction.reader,
         "latency_ms": _rounded(direction.latencies()),
         "on_the_readers_disk": {
-            "when_acknowledged": direction.synchronous,
+            "at_first_look": direction.at_first_look,
             "late": direction.late,
             "missing": direction.missing,
             "seen_within_ms": _rounded(direction.lags()),
@@ -123,10 +123,12 @@ def _followed(direction: Direction) -> Iterator[str]:
         f"a write takes {_times(direction.latencies())}."
     )
     ground = direction.ground
-    if direction.synchronous:
+    if direction.at_first_look:
+        lags = direction.lags()
+        none_before = ", and protocol C acknowledges none before" if not ground.loose else ""
         yield (
-            f"  {reader}'s disk ({ground.lower}, below DRBD) had every one when it was acknowledged: it gave it back at most "
-            f"{_ms(direction.lags()['p50'])} later (median; {_ms(direction.lags()['max'])} the slowest), the way there and back included."
+            f"  {reader}'s disk ({ground.lower}, below DRBD) gave back every one at the first look, at most {_ms(lags['p50'])} after it was "
+            f"acknowledged (median; {_ms(lags['max'])} the slowest; the way there and back included){none_before}."
         )
     if direction.late:
         yield (
@@ -142,10 +144,9 @@ def _followed(direction: Direction) -> Iterator[str]:
 
 def _safety(direction: Direction) -> Iterator[str]:
     ground, reader = direction.ground, direction.reader
-    loose = sorted({protocol for protocol in ground.protocols if protocol != "C"})
-    if loose:
+    if ground.loose:
         yield (
-            f"DRBD replicates with protocol {', '.join(loose)}, which acknowledges before the other disk has it: set 'protocol C' in "
+            f"DRBD replicates with protocol {', '.join(ground.loose)}, which acknowledges before the other disk has it: set 'protocol C' in "
             "net { } on both nodes."
         )
     if ground.volatile:
