@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, fields
 
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import VerifyRefused
-from pvedrbdstor.fencing.split.manifest import sync_folder
 
 FOLDER = "/var/lib/pvedrbdstor/verify"
 _FORMAT = 1
@@ -56,7 +55,7 @@ def write(saved: Saved) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(new, path(saved.storage))
-    sync_folder(FOLDER)
+    _sync(FOLDER)
 
 
 def read(storage: str) -> Saved | None:
@@ -87,6 +86,15 @@ def misfit(saved: Saved, size: int, uuid: str) -> str | None:
     if saved.size != size:
         return f"the device had {saved.size} bytes then, and has {size} now"
     return None
+
+
+def _sync(folder: str) -> None:
+    """Its entries on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _from_json(data: Mapping[str, object]) -> Saved:
