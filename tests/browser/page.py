@@ -6,7 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -47,7 +51,11 @@ class Page:
 
     def wait_for(self, body: str, *arguments: object) -> Any:
         """What the script returns as soon as that is true."""
-        return wait(lambda: self.js(f"try {{ {body} }} catch (e) {{ return false }}", *arguments), body)
+        try:
+            return wait(lambda: self.js(f"try {{ {body} }} catch (e) {{ return false }}", *arguments), body)
+        except AssertionError as error:
+            error.add_note(f"errors of the page: {self.errors()}")
+            raise
 
     def errors(self) -> list[str]:
         return self.js("return window.pageErrors || ['the test doubles did not load']")
@@ -56,23 +64,18 @@ class Page:
 
     def menu(self) -> list[str]:
         """Open the Add menu if it is not open; the entries it shows."""
-
-        def is_open() -> bool:
-            return self.js("return Ext.ComponentQuery.query('viewport #add')[0].menu.isVisible()")
-
-        def attempt() -> bool:
-            # a menu that has closed a moment ago ignores a click
-            if not is_open():
-                self.click_on("Ext.ComponentQuery.query('viewport #add')[0].el.dom")
-            return is_open()
-
-        wait(attempt, "the Add menu")
+        # a menu that has closed a moment ago ignores a click
+        self.click_until(
+            "return Ext.ComponentQuery.query('viewport #add')[0].menu.isVisible()",
+            "Ext.ComponentQuery.query('viewport #add')[0].el.dom",
+        )
         return self.js("return Ext.ComponentQuery.query('viewport #add')[0].menu.items.getRange().map((i) => i.text)")
 
     def choose_entry(self, name: str) -> None:
         """Choose a type in the Add menu."""
         assert name in self.menu()
-        self.click_on(
+        self.click_until(
+            "return !!dialog() || !Ext.ComponentQuery.query('viewport #add')[0].menu.isVisible()",
             "Ext.ComponentQuery.query('viewport #add')[0].menu.items.findBy((i) => i.text === arguments[0]).el.dom",
             name,
         )
@@ -80,16 +83,16 @@ class Page:
     def add(self, name: str = OURS) -> None:
         """Choose a type in the Add menu, and wait for its dialog."""
         self.choose_entry(name)
-        self.wait_for("return dialog().isVisible() && !Ext.ComponentQuery.query('viewport #add')[0].menu.isVisible()")
+        self.wait_for("return dialog().isVisible()")
 
     def edit(self, storage: str) -> None:
         """Choose a storage in the list and press Edit; the dialog is there with the section loaded."""
-        self.click_on(
+        self.click_until(
+            "return Ext.ComponentQuery.query('viewport grid')[0].getSelection().length === 1",
             "(() => { const g = Ext.ComponentQuery.query('viewport grid')[0];"
             " return g.getView().getRow(g.store.findExact('storage', arguments[0])) })()",
             storage,
         )
-        self.wait_for("return Ext.ComponentQuery.query('viewport grid')[0].getSelection().length === 1")
         self.click_on("Ext.ComponentQuery.query('viewport #edit')[0].el.dom")
         self.wait_for("return dialog().isVisible() && !!dialog().digest && !busy()")
 
@@ -137,19 +140,14 @@ class Page:
     def choose(self, name: str, *keys: str) -> None:
         """Make the selection of a combo box exactly this, by clicks on its list."""
         self.wait_for("return field(arguments[0]).getStore().getCount() > 0", name)
-        self.click_on("field(arguments[0]).triggers.picker.el.dom", name)
-        self.wait_for("return field(arguments[0]).isExpanded && field(arguments[0]).getPicker().isVisible()", name)
+        self.click_until("return !!field(arguments[0]).isExpanded", "field(arguments[0]).triggers.picker.el.dom", name)
         several = self.js("return !!field(arguments[0]).multiSelect", name)
         before = self.js("return Ext.Array.from(field(arguments[0]).getValue())", name) if several else []
         for key in sorted(set(keys) ^ set(before)):
-            self.click_on(
+            self.click_until(
+                "return Ext.Array.from(field(arguments[0]).getValue()).includes(arguments[1]) === arguments[2]",
                 "(() => { const f = field(arguments[0]); return f.getPicker()"
                 ".getNode(f.findRecordByValue(arguments[1])) })()",
-                name,
-                key,
-            )
-            self.wait_for(
-                "return Ext.Array.from(field(arguments[0]).getValue()).includes(arguments[1]) === arguments[2]",
                 name,
                 key,
                 key in keys,
@@ -157,19 +155,21 @@ class Page:
         self.js("field(arguments[0]).collapse()", name)
 
     def tick(self, name: str, on: bool) -> None:
-        if self.value(name) != on:
-            self.click_on("field(arguments[0]).inputEl.dom", name)
-            self.wait_for("return field(arguments[0]).getValue() === arguments[1]", name, on)
+        self.click_until(
+            "return field(arguments[0]).getValue() === arguments[1]", "field(arguments[0]).inputEl.dom", name, on
+        )
 
     def show_advanced(self) -> None:
-        self.click_on("dialog().down('#advancedcb').inputEl.dom")
-        self.wait_for("return dialog().down('#advancedContainer').isVisible()")
+        self.click_until(
+            "return dialog().down('#advancedContainer').isVisible()", "dialog().down('#advancedcb').inputEl.dom"
+        )
 
     def show_tab(self, title: str) -> None:
-        self.click_on(
-            "dialog().down('tabpanel').getTabBar().items.findBy((tab) => tab.text === arguments[0]).el.dom", title
+        self.click_until(
+            "return dialog().down('tabpanel').getActiveTab().title === arguments[0]",
+            "dialog().down('tabpanel').getTabBar().items.findBy((tab) => tab.text === arguments[0]).el.dom",
+            title,
         )
-        self.wait_for("return dialog().down('tabpanel').getActiveTab().title === arguments[0]", title)
 
     def complaints(self, name: str) -> list[str]:
         """Why a field is refused: the messages its mark shows, none when it is not marked."""
@@ -217,8 +217,7 @@ class Page:
         return self.wait_for("const box = message(); return box && !busy() && box.msg.el.dom.innerText")
 
     def accept_message(self) -> None:
-        self.click_on("message().down('button[text=OK]').el.dom")
-        self.wait_for("return !message()")
+        self.click_until("return !message()", "message().down('button[text=OK]').el.dom")
 
     def _press(self) -> None:
         self.wait_until_submittable()
@@ -227,20 +226,28 @@ class Page:
     # --- clicks ----------------------------------------------------------------------------------
 
     def click_on(self, expression: str, *arguments: object) -> None:
-        """Click on the element that a JavaScript expression gives, as soon as it can be hit."""
+        """Click once on the element that a JavaScript expression gives, as soon as it can be hit."""
+        wait(lambda: self._hit(expression, *arguments), f"a click on {expression}")
+
+    def click_until(self, condition: str, expression: str, *arguments: object) -> None:
+        """Click until a condition holds: a click is lost where the element moves at that moment, as a layout does."""
 
         def attempt() -> bool:
-            element = self.js(f"try {{ return {expression} }} catch (e) {{ return null }}", *arguments)
-            return element is not None and _click(element)
+            holds: bool = self.js(condition, *arguments)
+            return holds or (self._hit(expression, *arguments) and self.js(condition, *arguments))
 
-        wait(attempt, f"a click on {expression}")
+        wait(attempt, f"{condition} by clicks on {expression}")
+
+    def _hit(self, expression: str, *arguments: object) -> bool:
+        element = self.js(f"try {{ return {expression} }} catch (e) {{ return null }}", *arguments)
+        return element is not None and _click(element)
 
 
 def _click(element: WebElement) -> bool:
     """False while something lies over it (a mask that goes away) or it is being drawn anew."""
     try:
         element.click()
-    except (ElementClickInterceptedException, StaleElementReferenceException):
+    except (ElementClickInterceptedException, ElementNotInteractableException, StaleElementReferenceException):
         return False
     return True
 

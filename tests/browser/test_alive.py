@@ -38,9 +38,8 @@ def works_for_others(state: State, page: Page) -> None:
     assert page.title() == "Edit: Directory"
 
 
-@pytest.fixture(autouse=True, params=[8, 9])
-def local(request: pytest.FixtureRequest, state: State) -> None:
-    state.release = request.param
+@pytest.fixture(autouse=True)
+def local(state: State) -> None:
     state.storages["local"] = {"type": "dir", "path": "/var/lib/vz", "content": "iso"}
 
 

@@ -96,6 +96,10 @@ Ext.define('Proxmox.form.field.Textfield', {
         let value = this.getSubmitValue();
         return Proxmox.submitDouble(this, value, value === '' && this.getSkipEmptyText());
     },
+
+    setAllowBlank: function (isAllowed) {
+        Ext.apply(this, { allowBlank: isAllowed }).validate();
+    },
 });
 
 Ext.define('Proxmox.form.field.Integer', {
