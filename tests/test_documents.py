@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -33,3 +34,10 @@ def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:
     document = tmp_path / "README.md"
     document.write_text("[a](docs/a.md) ![b](b.png) see docs/c.md, [web](https://example.invalid/x) [here](#top)")
     assert broken_links(document) == ["README.md: docs/a.md", "README.md: b.png", "README.md: docs/c.md"]
+
+
+def test_the_install_guide_has_every_picture_that_is_made_for_it() -> None:
+    made = re.search(r"^GUIDE = (\{.*\})", (ROOT / "tests" / "browser" / "pictures.py").read_text(), re.MULTILINE)
+    assert made is not None
+    guide = (ROOT / "docs" / "install.md").read_text()
+    assert all(f"](images/{name}.png)" in guide for name in ast.literal_eval(made[1]))

@@ -145,11 +145,21 @@ subtest 'updates' => sub {
 
     %config = (ha => scfg(nodes => { pve1 => 1 }), other => scfg(nodes => { pve2 => 1 }));
     like($full->({}, ['nodes']), qr/'other' already lies/, 'all nodes are more than its own');
-    like(
-        $full->({ nodes => $_ }, []), qr/'other' already lies/,
-        "as PVE's GUI says it: with an empty list"
-    ) for { }
-    , '';
+    for my $all ({}, '') {
+        like(
+            $full->({ nodes => $all }, []), qr/'other' already lies/,
+            "as PVE's GUI says it: with an empty list"
+        );
+    }
+
+    # The GUI sends the options that stay as they are, too.
+    %config = (ha => scfg(), other => scfg(path => '/mnt/o'));
+    my %same = ('drbdocfs2-resource' => 'r0', nodes => {});
+    is($full->({ %same, disable => 1 }, []), undef, 'an old conflict may be disabled');
+    my %unnamed = ('drbdocfs2-resource' => undef);
+    %config = (ha => scfg(%unnamed), other => scfg(%unnamed, path => '/mnt/o'));
+    is($full->({ nodes => { pve1 => 1 } }, []), undef, 'two that name no resource are not one mirror');
+
     %config = (ha => scfg('drbdocfs2-volume' => 1), other => scfg(path => '/mnt/o'));
     like($full->({}, ['drbdocfs2-volume']), qr/'other' already lies/, 'no volume is volume 0');
     is($full->({}, ['content']), undef, 'what has nothing to do with it is not checked');

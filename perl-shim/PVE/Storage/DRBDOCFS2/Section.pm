@@ -27,10 +27,17 @@ sub check_update {
     # A section that never named one may still be changed otherwise, disabled for one.
     demand_resource($storeid, \%after) if grep { $_ eq 'drbdocfs2-resource' } @delete;
     _refuse_volume_chain($storeid, $update);
-    _refuse_shared_mirror($storeid, \%after)
-        if grep { exists $update->{$_} } qw(drbdocfs2-resource drbdocfs2-volume nodes)
-        or grep { $_ eq 'nodes' || $_ eq 'drbdocfs2-volume' } @delete;
+    # The GUI sends all options, also those that stay: an old conflict is no reason to refuse another change.
+    _refuse_shared_mirror($storeid, \%after) if _place($scfg) ne _place(\%after);
     return;
+}
+
+# Where a section says that its mirror is: what a conflict with another section comes of.
+sub _place {
+    my ($scfg) = @_;
+
+    my $nodes = _nodes($scfg) // { '' => 1 };
+    return join("\n", _device($scfg) // '', sort grep { $nodes->{$_} } keys %{$nodes});
 }
 
 sub demand_resource {
@@ -73,7 +80,7 @@ sub _refuse_shared_mirror {
         next if $other eq $storeid || ($section->{type} // '') ne 'drbdocfs2';
         next if !_share_a_node($scfg, $section);
         my $shared = $section->{path} eq ($scfg->{path} // '') ? $section->{path} : undef;
-        $shared //= _device($section) if _device($section) eq _device($scfg);
+        $shared //= _device($section) if (_device($section) // '') eq (_device($scfg) // '');
         die "storage '$storeid': storage '$other' already lies on $shared."
             . " Use that one, or another path and resource\n"
             if defined($shared);
@@ -81,10 +88,12 @@ sub _refuse_shared_mirror {
     return;
 }
 
+# Nothing where the section does not name it.
 sub _device {
     my ($scfg) = @_;
 
     my $resource = $scfg->{'drbdocfs2-resource'} // '';
+    return if $resource eq '';
     my $volume = $scfg->{'drbdocfs2-volume'} || 0;
     return "DRBD resource '$resource' volume $volume";
 }
