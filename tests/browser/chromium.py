@@ -59,6 +59,7 @@ def _options(profile: Path) -> webdriver.ChromeOptions:
         "--disable-dev-shm-usage",
         "--disable-background-networking",
         "--no-first-run",
+        "--remote-debugging-pipe",  # a browser ends when its driver has, whose end of the pipe is closed
         "--hide-scrollbars",
         "--force-device-scale-factor=1",
         "--lang=en",

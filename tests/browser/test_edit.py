@@ -100,7 +100,7 @@ def test_a_change_sends_what_may_change_and_nothing_fixed(state: State, page: Pa
     page.tick("enable", False)
     page.submit()
     body = sent(state)
-    deleted = body.pop("delete", [])
+    deleted = [key for key in body.pop("delete") if key]  # PVE 9 sends an empty list along
     body["content"].sort()
     assert body == KEPT | {"content": ["backup", "images", "rootdir"], "disable": ["1"]}
     assert deleted == always_deleted(release)
