@@ -132,7 +132,7 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
         Stage(
             "python",
             pytest(report, "tests", *(f"--ignore=tests/{suite}" for suite in ("browser", "lab", "packaging"))),
-            900,
+            1500,
             count_junit,
         ),
         Stage("perl", ["tests/perl/run"], 600, count_prove),
@@ -140,9 +140,9 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
     ]
     if not fast:
         stages += [
-            Stage("lab", pytest(report, "tests/lab"), 3900, count_junit),
-            Stage("browser", pytest(report, "tests/browser"), 600, count_junit),
-            Stage("packaging", pytest(report, "tests/packaging"), 900, count_junit),
+            Stage("lab", pytest(report, "tests/lab"), 4500, count_junit),
+            Stage("browser", pytest(report, "tests/browser"), 900, count_junit),
+            Stage("packaging", pytest(report, "tests/packaging"), 1200, count_junit),
         ]
     return stages
 
