@@ -38,7 +38,7 @@ def test_a_command_line(built: list[str], line: str) -> None:
 
 def test_no_builder_but_one_forces_resumes_or_discards() -> None:
     """The one is for the resolution of a split brain, whose plan preserves first (tests/split_brain/test_plan.py)."""
-    apart = ("connect_discarding", "verify_part")
+    apart = ("connect_discarding", "verify_part", "verify_all")
     builders = [
         f
         for name, f in inspect.getmembers(commands, inspect.isfunction)

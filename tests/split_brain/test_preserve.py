@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pvedrbdstor import command
@@ -198,6 +198,7 @@ def test_the_snapshot_is_made_once_and_checked(monkeypatch: pytest.MonkeyPatch) 
 # --- copies ------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)  # it writes files
 @given(st.lists(st.sampled_from(["data", "zero", "hole"]), min_size=1, max_size=5), st.integers(0, 4096))
 def test_a_copy_is_what_it_is_a_copy_of(tmp_path_factory: pytest.TempPathFactory, parts: list[str], tail: int) -> None:
     root = tmp_path_factory.mktemp("copies")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -28,15 +29,28 @@ from tests.verify.world import REPOSITORY, FileCopy, far, tell
 SIZE = (48 << 20) + 4096
 
 
+class Busy(FileCopy):
+    """A copy that somebody writes to before each digest of it."""
+
+    def __init__(self, node: str, folder: Path, write: Callable[[], None]) -> None:
+        super().__init__(node, folder)
+        self._write = write
+
+    def digest(self, asked: wire.Request) -> wire.Answer:
+        self._write()
+        return super().digest(asked)
+
+
 @dataclass
 class Nodes:
-    """A folder with a.img, which leads, and b.img."""
+    """A folder with a.img, which leads, and b.img. busy: called before each look of the leader at its own copy."""
 
     folder: Path
     findings: Findings = field(default_factory=lambda: Findings(settling=Settling(0.5)))
     said: list[str] = field(default_factory=list)
     stop: Callable[[], bool] = lambda: False
     argv: list[str] = field(default_factory=list)
+    busy: Callable[[], None] = lambda: None
 
     def write(self, node: str, block: int, content: bytes = b"other") -> None:
         with (self.folder / f"{node}.img").open("r+b") as file:
@@ -48,7 +62,7 @@ class Nodes:
     def compare(
         self, granularity: int = 65536, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> Settling:
-        with FileCopy("a", self.folder) as here, Link(self.argv or far(self.folder), "ha", "b") as there:
+        with Busy("a", self.folder, self.busy) as here, Link(self.argv or far(self.folder), "ha", "b") as there:
             there.greet(here.hello)
             with Pair(here, there, here.hello, "ha", self.stop) as both:
                 Leader(both, Plan(SIZE, granularity), self.findings, Pace(), progress, self.said.append).run()
@@ -92,23 +106,16 @@ def test_exactly_the_blocks_that_differ_are_found(nodes: Nodes, granularity: int
 
 def test_a_block_that_is_being_written_is_not_called_different(nodes: Nodes) -> None:
     """It keeps changing, in step on both sides or not; DRBD counts no write, so that every moment looks still."""
-    ended = threading.Event()
+    numbers = itertools.count()
 
     def busy() -> None:
-        for number in range(1 << 30):
-            for node, block in (("a", 7), ("b", 7), ("a", 9)):
-                nodes.write(node, block, number.to_bytes(8, "big"))
-            if ended.is_set():
-                return
+        number = next(numbers).to_bytes(8, "big")
+        for node, block in (("a", 7), ("b", 7), ("a", 9)):
+            nodes.write(node, block, number)
 
-    thread = threading.Thread(target=busy)
-    thread.start()
-    try:
-        nodes.write("b", 100)
-        found = nodes.compare()
-    finally:
-        ended.set()
-        thread.join()
+    nodes.busy = busy
+    nodes.write("b", 100)
+    found = nodes.compare()
     assert 7 not in found.diverged and 9 not in found.diverged
     assert found.diverged == {100} and found.unsettled >= {9}
 

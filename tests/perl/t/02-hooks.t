@@ -158,7 +158,10 @@ subtest 'updates' => sub {
     is($full->({ %same, disable => 1 }, []), undef, 'an old conflict may be disabled');
     my %unnamed = ('drbdocfs2-resource' => undef);
     %config = (ha => scfg(%unnamed), other => scfg(%unnamed, path => '/mnt/o'));
-    is($full->({ nodes => { pve1 => 1 } }, []), undef, 'two that name no resource are not one mirror');
+    is(
+        $full->({ nodes => { pve1 => 1 } }, []), undef,
+        'two that name no resource are not one mirror'
+    );
 
     %config = (ha => scfg('drbdocfs2-volume' => 1), other => scfg(path => '/mnt/o'));
     like($full->({}, ['drbdocfs2-volume']), qr/'other' already lies/, 'no volume is volume 0');
