@@ -158,9 +158,14 @@ def _of_guests(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
         "chkdsk), of its packages (debsums, rpm -Va), of its database. What is sound there is made equal by writing "
         "it again, such as a copy of a file in place of it; what is not comes from a backup.",
     )
-    stopped = [found for found in images if found.harm is not Harm.RUNNING and found.parts]
+    stopped = [found for found in images if found.parts and _surely_off(found)]
     yield from (_rewrite(found, mirror) for found in _files(stopped))
     yield from (_rollback(found, mirror) for found in _files([found for found in images if found.intact]))
+
+
+def _surely_off(found: Found) -> bool:
+    """Whatever the harm is: data of unknown kind may be those of a guest that runs, or of one that nobody knows."""
+    return found.guest is not None and not found.guest.runs
 
 
 def _files(found: list[Found]) -> list[Found]:
@@ -174,7 +179,8 @@ def _files(found: list[Found]) -> list[Found]:
 def _rewrite(found: Found, mirror: Mirror) -> Repair:
     file = shlex.quote(f"{mirror.path}/{found.path}")
     node = "on the node whose copy is right, with the guest stopped"
-    commands = tuple(
+    tool = "pct" if found.guest is not None and found.guest.kind == "CT" else "qm"
+    writes = tuple(
         (
             node,
             f"dd if={file} of={file} bs=4096 iflag=direct,skip_bytes,count_bytes oflag=direct,seek_bytes "
@@ -183,7 +189,8 @@ def _rewrite(found: Found, mirror: Mirror) -> Repair:
         )
         for part in found.parts[:_REWRITE_MAX]
     )
-    more = found.count - len(commands)
+    commands = ((node, f"{tool} status {found.vmid}   # must say 'stopped', whatever it was before"), *writes)
+    more = found.count - len(writes)
     text = (
         f"Reads what differs in {found.path} as this node has it, and writes the same again, to both nodes. A guest "
         "that runs meanwhile would lose what it writes there, so it must not. Other files that share the blocks "

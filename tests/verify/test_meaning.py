@@ -110,10 +110,16 @@ def test_blocks_of_a_stopped_guest_are_written_anew_and_only_they() -> None:
     ]
     assert shlex.split(found[0])[1:3] == ["if=/mnt/pve/ha/images/100/it's.raw", "of=/mnt/pve/ha/images/100/it's.raw"]
     assert all("conv=notrunc" in text for text in found)
+    assert "qm status 100   # must say 'stopped', whatever it was before" in commands(repairs(of(image), MIRROR))
 
 
-def test_no_image_of_a_guest_that_runs_is_written_from_outside() -> None:
-    assert not any(text.startswith("dd ") for text in commands(repairs(of(replace(IMAGE, harm=Harm.RUNNING)), MIRROR)))
+@pytest.mark.parametrize("guest", [Guest(100, "VM", True), Guest(100, "CT", True), None])
+@pytest.mark.parametrize("harm", [Harm.RUNNING, Harm.GUEST, Harm.UNKNOWN])
+def test_no_image_of_a_guest_that_may_run_is_written_from_outside(harm: Harm, guest: Guest | None) -> None:
+    """Data of unknown kind may well be those of a guest that runs, and of a guest that nobody knows nothing is known."""
+    assert not any(
+        text.startswith("dd ") for text in commands(repairs(of(replace(IMAGE, harm=harm, guest=guest)), MIRROR))
+    )
 
 
 @pytest.mark.parametrize(
