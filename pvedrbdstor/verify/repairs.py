@@ -82,6 +82,11 @@ def _name(mirror: Mirror) -> str:
     return f"{mirror.resource}/{mirror.volume}"
 
 
+def _again(mirror: Mirror) -> tuple[str, str]:
+    """The end of each repair. Free space is left out: what is freed meanwhile may differ for ever."""
+    return "to check again, on either node", f"pvedrbdstor verify {mirror.storage} --mode allocated"
+
+
 def _look_at_metadata(mirror: Mirror) -> Repair:
     return Repair(
         "See which node's copy of the metadata is sound",
@@ -99,11 +104,11 @@ def _marked(mirror: Mirror) -> Repair:
             "Let DRBD copy the blocks that differ",
             "It cannot as it is configured: `verify-alg` is not set, so DRBD cannot compare and mark blocks. Set it "
             "in the resource's net section on both nodes (`verify-alg crc32c;`), run the command, and check again.",
-            (("on both nodes", f"drbdadm adjust {mirror.resource}"),),
+            (("on both nodes", f"drbdadm adjust {mirror.resource}"), _again(mirror)),
         )
     begin = (
         (wrong, "move or stop all its guests (qm migrate, qm shutdown; pct migrate, pct shutdown)"),
-        (right, f"drbdadm verify {_name(mirror)}   # hours; until 'drbdadm status' shows no verify any more"),
+        (right, f"pvedrbdstor verify {mirror.storage} --mode kernel   # from the beginning; hours"),
     )
     up = (wrong, f"pvedrbdstor mirror up {mirror.storage}")
     if mirror.generation is Generation.V9:
@@ -113,6 +118,7 @@ def _marked(mirror: Mirror) -> Repair:
             (wrong, f"drbdadm invalidate --reset-bitmap=no {_name(mirror)}"),
             (wrong, f"drbdadm status {mirror.resource}   # until both are UpToDate again"),
             up,
+            _again(mirror),
         )
         text = (
             "The verify marks the blocks that differ, and only those are copied, to the node where the last commands "
@@ -121,7 +127,7 @@ def _marked(mirror: Mirror) -> Repair:
             "disconnect and connect instead: DRBD 9 may drop the marks."
         )
     else:
-        commands = (*begin, (wrong, f"pvedrbdstor mirror down {mirror.storage} --stop"), up)
+        commands = (*begin, (wrong, f"pvedrbdstor mirror down {mirror.storage} --stop"), up, _again(mirror))
         text = (
             "The verify marks the blocks that differ, and only those are copied: from the node that has stayed "
             "Primary, with the storage mounted, to the one that went down and connects anew. So the one whose copy "
@@ -143,6 +149,7 @@ def _full(mirror: Mirror) -> Repair:
             (wrong, f"drbdadm invalidate {_name(mirror)}"),
             (wrong, f"drbdadm status {mirror.resource}   # until both are UpToDate again"),
             (wrong, f"pvedrbdstor mirror up {mirror.storage}"),
+            _again(mirror),
         ),
     )
 
@@ -157,6 +164,7 @@ def _of_guests(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
         "right and look for damage with its own tools: a check of its file system (xfs_repair -n, e2fsck -fn, "
         "chkdsk), of its packages (debsums, rpm -Va), of its database. What is sound there is made equal by writing "
         "it again, such as a copy of a file in place of it; what is not comes from a backup.",
+        (_again(mirror),),
     )
     stopped = [found for found in images if found.parts and _surely_off(found)]
     yield from (_rewrite(found, mirror) for found in _files(stopped))
@@ -189,7 +197,11 @@ def _rewrite(found: Found, mirror: Mirror) -> Repair:
         )
         for part in found.parts[:_REWRITE_MAX]
     )
-    commands = ((node, f"{tool} status {found.vmid}   # must say 'stopped', whatever it was before"), *writes)
+    commands = (
+        (node, f"{tool} status {found.vmid}   # must say 'stopped', whatever it was before"),
+        *writes,
+        _again(mirror),
+    )
     more = found.count - len(writes)
     text = (
         f"Reads what differs in {found.path} as this node has it, and writes the same again, to both nodes. A guest "
@@ -223,7 +235,7 @@ def _rollback(found: Found, mirror: Mirror) -> Repair:
         "Go back to a snapshot that has blocks of its own there",
         f"Of {found.path} these snapshots have none of the blocks that differ: {', '.join(found.intact)}. Everything "
         "that the guest has written since then is lost, by the first command on all its disks: make a backup first.",
-        (*commands, alone),
+        (*commands, alone, _again(mirror)),
     )
 
 
@@ -237,11 +249,12 @@ def _of_files(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
             "Make backups, ISO images and templates anew",
             "A file that can be made again, should be: remove it and back up, upload or download again. Else copy it "
             "on the node where it is sound, and put the copy in its place.",
-            names,
+            (*names, _again(mirror)),
         )
     if any(meaning.of(Harm.SNAPSHOT)):
         yield Repair(
             "Take a new snapshot",
             "A snapshot cannot be written. Remove the one that differs when the guest is known to be sound, and take "
             "another: blocks that are shared with the image are only equal once the image's are.",
+            (_again(mirror),),
         )

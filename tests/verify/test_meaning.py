@@ -77,7 +77,7 @@ def test_metadata_is_looked_at_first() -> None:
 
 def test_of_84_the_node_with_the_wrong_copy_goes_down_and_the_other_stays_up() -> None:
     repair = next(it for it in repairs(of(IMAGE), MIRROR) if it.title == "Let DRBD copy the blocks that differ")
-    assert repair.commands[-2:] == (
+    assert repair.commands[-3:-1] == (
         ("on the node whose copy is wrong", "pvedrbdstor mirror down ha --stop"),
         ("on the node whose copy is wrong", "pvedrbdstor mirror up ha"),
     )
@@ -96,7 +96,31 @@ def test_of_9_the_marks_are_kept_by_name() -> None:
 def test_without_an_algorithm_drbd_cannot_mark_blocks() -> None:
     found = repairs(of(IMAGE), replace(MIRROR, verify_alg=False))
     assert "drbdadm adjust r0" in commands(found)
-    assert not any(text.startswith("drbdadm verify") for text in commands(found))
+    assert not any("--mode kernel" in text for text in commands(found))
+
+
+@pytest.mark.parametrize("generation", Generation)
+def test_the_blocks_are_marked_from_the_beginning_of_the_device(generation: Generation) -> None:
+    """`drbdadm verify` goes on where the last one was broken off (drbd_nl.c), and marks nothing before that."""
+    repair = next(it for it in repairs(of(IMAGE), replace(MIRROR, generation=generation)) if "that differ" in it.title)
+    texts = [text for _, text in repair.commands]
+    assert not any("drbdadm verify" in text for text in texts)
+    assert texts[1].startswith("pvedrbdstor verify ha --mode kernel ")
+
+
+def test_every_repair_that_changes_something_ends_with_another_check() -> None:
+    found = (
+        replace(IMAGE, harm=Harm.METADATA, path=""),
+        replace(IMAGE, intact=("before",)),
+        replace(IMAGE, harm=Harm.SNAPSHOT),
+        replace(IMAGE, harm=Harm.CONTENT),
+    )
+    told = repairs(of(*found), MIRROR) + repairs(of(*found), replace(MIRROR, generation=Generation.V9))
+    told += repairs(of(*found), replace(MIRROR, verify_alg=False))
+    changing = [it for it in told if not it.title.startswith("See which")]
+    assert len(changing) == 3 * 7
+    for repair in changing:
+        assert repair.commands[-1][1] == "pvedrbdstor verify ha --mode allocated", repair.title
 
 
 def test_blocks_of_a_stopped_guest_are_written_anew_and_only_they() -> None:
