@@ -11,7 +11,7 @@ from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.errors import Error
 from pvedrbdstor.verify import asked, guests, meaning, repairs, where_text
 from pvedrbdstor.verify.meaning import Meaning
-from pvedrbdstor.verify.repairs import Mirror, Repair
+from pvedrbdstor.verify.repairs import ALL, Mirror, Reach, Repair
 from pvedrbdstor.verify.report import Outcome
 
 _PROC_DRBD = "/proc/drbd"
@@ -71,4 +71,17 @@ def explain(outcome: Outcome, config: StorageConfig, ids: Collection[str], minor
         generation=version or Generation.V9,
         verify_alg=outcome.verify_alg,
     )
-    return Explanation(found, repairs.repairs(found, about))
+    return Explanation(found, repairs.repairs(found, about, reach_of(outcome)))
+
+
+def reach_of(outcome: Outcome) -> Reach:
+    """Blocks that kept changing may differ as well, but are none of an image whose guest is off, or of a snapshot."""
+    if outcome.mode == "sample":
+        return Reach("Only a sample was compared", exact=False)
+    if outcome.much:
+        return Reach("So much differs that the search was ended", exact=False)
+    if outcome.stopped is not None:
+        return Reach("The comparison did not come to its end", exact=False)
+    if outcome.unreadable_here or outcome.unreadable_there:
+        return Reach("Some of it cannot be read", exact=False)
+    return Reach("Some of it kept changing and could not be compared") if outcome.unsettled else ALL

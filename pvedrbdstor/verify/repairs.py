@@ -43,6 +43,18 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """How far the search went. short: why more may differ than what was found, a sentence without its end; None where
+    all was compared that was to be. exact: whether each file's differing blocks are all known."""
+
+    short: str | None = None
+    exact: bool = True
+
+
+ALL = Reach()
+
+
+@dataclass(frozen=True, slots=True)
 class Repair:
     """title: what it does. text: when, and what it costs. commands: in their order, with a word on where each is run."""
 
@@ -51,31 +63,47 @@ class Repair:
     commands: tuple[tuple[str, str], ...] = ()
 
 
-def repairs(meaning: Meaning, mirror: Mirror) -> tuple[Repair, ...]:
-    """The ones that make sense for what was found, those for all of it first; none where all of it is harmless."""
-    return tuple(_repairs(meaning, mirror))
+def repairs(meaning: Meaning, mirror: Mirror, reach: Reach = ALL) -> tuple[Repair, ...]:
+    """The ones that make sense for what was found, those for all of it first; none where nothing was."""
+    return tuple(_repairs(meaning, mirror, reach)) if meaning.found else ()
 
 
-def _repairs(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
-    if not any(meaning.of(*_DATA, Harm.WORK, Harm.SWAP)):
-        if meaning.found:
-            yield Repair(
-                "Nothing has to be done", "Nobody reads what differs. A later check finds it again until it is written."
-            )
-        return
-    if not any(meaning.of(*_DATA)):
-        yield Repair(
-            "Nothing has to be done now",
-            "What differs is swap or unfinished work. It is gone when the guest has been restarted, or what is left "
-            "over has been removed.",
-        )
-    else:
+def _repairs(meaning: Meaning, mirror: Mirror, reach: Reach) -> Iterator[Repair]:
+    data = any(meaning.of(*_DATA))
+    if reach.short is not None and not (data and reach.exact):
+        yield _compare_the_rest(mirror, reach.short, data=data)
+    elif not data:
+        yield _nothing(meaning)
+    if data:
         if any(meaning.of(Harm.METADATA)):
             yield _look_at_metadata(mirror)
         yield _marked(mirror)
         yield _full(mirror)
-    yield from _of_guests(meaning, mirror)
+    yield from _of_guests(meaning, mirror, exact=reach.exact)
     yield from _of_files(meaning, mirror)
+
+
+def _nothing(meaning: Meaning) -> Repair:
+    if not any(meaning.of(Harm.WORK, Harm.SWAP)):
+        return Repair(
+            "Nothing has to be done", "Nobody reads what differs. A later check finds it again until it is written."
+        )
+    return Repair(
+        "Nothing has to be done now",
+        "What differs is swap or unfinished work. It is gone when the guest has been restarted, or what is left "
+        "over has been removed.",
+    )
+
+
+def _compare_the_rest(mirror: Mirror, short: str, *, data: bool) -> Repair:
+    """What was found says nothing of the rest; free space is left out, so that much of it ends no search again."""
+    found = "What is told above is not all" if data else "That what was found is harmless says nothing of the rest"
+    less = " What goes by the blocks of a single file (dd, a rollback) is only offered after that." if data else ""
+    return Repair(
+        "Find out what else differs",
+        f"{short}: the rest is not known. {found}. The check leaves free space out, and all else is compared.{less}",
+        (("on either node", f"pvedrbdstor verify {mirror.storage} --mode allocated"),),
+    )
 
 
 def _name(mirror: Mirror) -> str:
@@ -154,7 +182,7 @@ def _full(mirror: Mirror) -> Repair:
     )
 
 
-def _of_guests(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
+def _of_guests(meaning: Meaning, mirror: Mirror, *, exact: bool) -> Iterator[Repair]:
     images = list(meaning.of(*_OF_IMAGES))
     if not images:
         return
@@ -166,6 +194,8 @@ def _of_guests(meaning: Meaning, mirror: Mirror) -> Iterator[Repair]:
         "it again, such as a copy of a file in place of it; what is not comes from a backup.",
         (_again(mirror),),
     )
+    if not exact:
+        return
     stopped = [found for found in images if found.parts and _surely_off(found)]
     yield from (_rewrite(found, mirror) for found in _files(stopped))
     yield from (_rollback(found, mirror) for found in _files([found for found in images if found.intact]))

@@ -52,6 +52,30 @@ def test_what_differs_is_named_with_its_repairs(monkeypatch: pytest.MonkeyPatch)
     assert document["meaning"] and document["repairs"]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "short", "exact"),
+    [
+        (DIVERGED, None, True),
+        (replace(DIVERGED, mode="allocated"), None, True),
+        (replace(DIVERGED, unsettled=((0, 4096),)), "kept changing", True),
+        (replace(DIVERGED, unreadable_there=((0, 4096),)), "cannot be read", False),
+        (replace(DIVERGED, stopped="it was interrupted."), "did not come to its end", False),
+        (replace(DIVERGED, much=True), "search was ended", False),
+        (replace(DIVERGED, mode="sample", surely=300), "a sample", False),
+    ],
+)
+def test_the_advice_knows_how_far_the_search_went(
+    monkeypatch: pytest.MonkeyPatch, outcome: Outcome, short: str | None, exact: bool
+) -> None:
+    reach = explain.reach_of(outcome)
+    assert reach.exact == exact and (short in reach.short if short and reach.short else short == reach.short)
+    free = replace(IMAGE, harm=Harm.FREE, path="", vmid=None)
+    monkeypatch.setattr(asked, "ask", lambda *_, **__: Meaning((free,), 1, 4096))
+    told = "\n".join(explain.explain(outcome, CONFIG, {"ha"}, 3).advice())
+    assert ("Nothing has to be done" in told) == (short is None)
+    assert ("--mode allocated" in told) == (short is not None)
+
+
 def test_where_nobody_can_tell_the_places_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> Meaning:
         raise NotMounted(storage="ha", path="/mnt/pve/ha", resource="r0")

@@ -20,7 +20,7 @@ from pvedrbdstor.verify.harm import Harm
 from pvedrbdstor.verify.image import Part
 from pvedrbdstor.verify.labels import label, path
 from pvedrbdstor.verify.meaning import Found, Meaning, as_json
-from pvedrbdstor.verify.repairs import Mirror, Repair, repairs
+from pvedrbdstor.verify.repairs import ALL, Mirror, Reach, Repair, repairs
 from pvedrbdstor.verify.where_text import lines, repair_lines, size
 
 MIRROR = Mirror("ha", "/mnt/pve/ha", "r0")
@@ -62,6 +62,27 @@ def test_nothing_is_to_be_done_for_nothing_and_for_free_space() -> None:
 def test_swap_alone_calls_for_nothing_now() -> None:
     found = repairs(of(replace(IMAGE, harm=Harm.SWAP), FREE), MIRROR)
     assert [it.title for it in found] == ["Nothing has to be done now"]
+
+
+@pytest.mark.parametrize("found", [FREE, replace(IMAGE, harm=Harm.SWAP), replace(IMAGE, harm=Harm.WORK)])
+@pytest.mark.parametrize("exact", [True, False])
+def test_nobody_is_told_to_do_nothing_where_the_rest_is_not_known(found: Found, exact: bool) -> None:
+    told = repairs(of(found), MIRROR, Reach("The search was ended", exact))
+    assert [it.title for it in told] == ["Find out what else differs"]
+    assert told[0].text.startswith("The search was ended: the rest is not known.")
+    assert commands(told) == ["pvedrbdstor verify ha --mode allocated"]
+
+
+def test_what_goes_by_the_blocks_of_one_file_is_not_offered_before_they_are_all_known() -> None:
+    """Of a sample `these snapshots have none of the blocks that differ` is true of one block in a hundred."""
+    image = of(replace(IMAGE, intact=("before",)))
+    told = repairs(image, MIRROR, Reach("Only a sample was compared", exact=False))
+    assert told[0].title == "Find out what else differs" and "the rest is not known" in told[0].text
+    assert not any(text.startswith("dd ") or "rollback" in text for text in commands(told))
+    titles = [it.title for it in told]
+    assert "Let DRBD copy the blocks that differ" in titles and "Let the guest write it anew" in titles
+    known = commands(repairs(image, MIRROR, Reach("Some of it kept changing")))
+    assert known == commands(repairs(image, MIRROR, ALL)) and any(text.startswith("dd ") for text in known)
 
 
 @pytest.mark.parametrize("harm", [it for it in Harm if it not in (Harm.WORK, Harm.SWAP, Harm.FREE)])
