@@ -17,7 +17,7 @@ class Found:
 
     path: fit to be shown, empty in no file. region: where in it, in words. parts: the first ones; count, bytes: of
     all. shared: other files that have some of the same blocks, the first ones. intact: the newest snapshots of the
-    image that have none of the differing blocks, oldest first. used: which guests name the image, in words.
+    image that are known to have none of the differing blocks, oldest first. used: which guests name the image, in words.
     partition, holds: as in Region.
     """
 

@@ -68,6 +68,7 @@ class _Look:
         self.owners: dict[str, owners.Owner] = {}
         self.covered: tuple[Range, ...] = ()
         self.snapshots: dict[str, list[tuple[int, str]]] = {}
+        self.doubtful: set[str] = set()  # their extents cannot be read, or their inode is what differs
         self.shared: dict[str, set[str]] = {}
         self._wanted = Ranges(self.ranges)
         self._images_dir = images_dir
@@ -113,6 +114,7 @@ class _Look:
                 else:
                     count, size = count + 1, size + piece.length
         except OSError as error:
+            self.doubtful.add(entry.path)
             if error.errno not in _NO_EXTENTS or not entry.is_folder:
                 self._failed(error)
         return kept, [Piece(count, 0, size)] if count else []
@@ -120,6 +122,7 @@ class _Look:
     def _inode(self, entry: Entry, block: int) -> None:
         at = entry.status.st_ino * block
         for start, length in self._wanted.between(at, at + block):
+            self.doubtful.add(entry.path)
             self._metadata(start, length, f"the inode of {shown_path(entry.path)}")
             self._cover([(start, length)])
 
@@ -315,13 +318,13 @@ def _snapshot_name(path: str) -> str:
 
 
 def _found(look: _Look, guests: Mapping[int, Guest] | None, used: Callable[[str], str]) -> tuple[Found, ...]:
-    with_parts = set(look.owners)
+    not_intact = look.doubtful | set(look.owners)
     named: dict[str, str] = {}
     found = []
     for (harm, path, what, region), total in look.sums.items():
         owner = look.owners.get(path)
         vmid = owner.vmid if owner is not None else None
-        intact = [_snapshot_name(name) for _, name in sorted(look.snapshots.get(path, ())) if name not in with_parts]
+        intact = [_snapshot_name(name) for _, name in sorted(look.snapshots.get(path, ())) if name not in not_intact]
         if owner is not None and owner.image and owner.image not in named:
             named[owner.image] = used("/".join(owner.image.split("/")[-2:]))
         found.append(

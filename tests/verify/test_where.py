@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from pvedrbdstor import native
 from pvedrbdstor.drbd.metadata import Range, merged
-from pvedrbdstor.mirror.walk import walk
+from pvedrbdstor.mirror.walk import Entry, walk
 from pvedrbdstor.verify import where as module
 from pvedrbdstor.verify.guests import Guest
 from pvedrbdstor.verify.harm import Harm
@@ -292,6 +294,59 @@ def test_intact_snapshots_are_told_from_the_oldest_to_the_newest(reflink_fs: Loo
     write(path, ROOT, b"y" * 4096)
     os.sync()
     assert in_image(look(reflink_fs, reflink_dir, [on_device(path, ROOT)], RUNS))[0].intact == ("b", "a", "c")
+
+
+def snapshots_of(path: Path, *names: str) -> list[Path]:
+    """With an inode each that was made in their order."""
+    made = [path.parent / ".snapshots" / path.name / f"{name}.raw" for name in names]
+    for snapshot in made:
+        clone(path, snapshot)
+    write(path, ROOT)
+    os.sync()
+    return made
+
+
+def test_a_snapshot_whose_extents_cannot_be_read_is_not_called_intact(
+    reflink_fs: Loopback, reflink_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = image(reflink_dir)
+    snapshots_of(path, "good", "unread")
+    fiemap = native.fiemap
+
+    def failing(fd: int, *, path: str = "", sync: bool = False) -> Iterator[native.Extent]:
+        if path.endswith("/unread.raw"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return iter(fiemap(fd, path=path, sync=sync))
+
+    place = on_device(path, ROOT)
+    monkeypatch.setattr(native, "fiemap", failing)
+    meaning = look(reflink_fs, reflink_dir, [place], RUNS)
+    assert in_image(meaning)[0].intact == ("good",)
+    assert any("unread.raw" in remark for remark in meaning.remarks)
+
+
+def test_a_snapshot_whose_inode_differs_is_not_called_intact(
+    reflink_fs: Loopback, reflink_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XFS numbers its inodes otherwise than OCFS2, where the number is that of the block: so the numbers are made up."""
+    path = image(reflink_dir)
+    far = 1 << 40
+
+    def walked(*arguments: object, **options: object) -> Iterator[Entry]:
+        for entry in walk(*arguments, **options):  # type: ignore[arg-type]
+            number = (far + (BLOCK if entry.path.endswith("/differs.raw") else 0)) // BLOCK
+            yield replace(entry, status=os.stat_result((entry.status.st_mode, number, *entry.status[2:])))
+
+    snapshots_of(path, "differs", "good")
+    os.sync()
+    with opened(reflink_dir) as fd:
+        monkeypatch.setattr(module, "walk", walked)
+        found = module._Look([on_device(path, ROOT), (far + BLOCK, 512)], "images", RUNS)
+        for _ in found.files(fd, BLOCK):
+            pass
+    told = module._found(found, RUNS, lambda _: "")
+    assert [it.intact for it in told if it.path == IMAGE] == [("good",)]
+    assert any("inode of" in it.region and "differs.raw" in it.region for it in told)
 
 
 def test_work_files_and_templates_are_told_apart(reflink_fs: Loopback, reflink_dir: Path) -> None:
