@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from pvedrbdstor import __version__, command, native
@@ -25,6 +26,7 @@ _REQUEST_BYTES = 1 << 20
 _DEPTH = 8
 PROC_DRBD = "/proc/drbd"
 SYSFS = "/sys/block/drbd{minor}/stat"
+INFLIGHT = "/sys/block/drbd{minor}/inflight"
 
 
 class Copy(Protocol):
@@ -86,7 +88,8 @@ class LocalCopy:
             line = commands.events2_now(self.storage.resource, statistics=True)
             text = command.run(line, timeout=_TOOL_SECONDS).stdout
             state = states.of_events(parse_now(text), self.storage.resource, self.storage.volume)
-        return states.with_stat(state, _read(SYSFS.format(minor=self.minor)))
+        state = states.with_stat(state, _read(SYSFS.format(minor=self.minor)))
+        return replace(state, open_writes=open_writes(_read(INFLIGHT.format(minor=self.minor))))
 
     def digest(self, asked: Request) -> Answer:
         """Raises OSError; native.Cancelled after cancel()."""
@@ -174,6 +177,13 @@ def _generation(storage: StorageConfig) -> str | None:
         return None
     found = generation_ids.parse(text)
     return f"{found.current:016X}" if found is not None else None
+
+
+def open_writes(inflight: str) -> int | None:
+    """The second number (block/genhd.c, part_inflight_show): `stat` has one for reads and writes together, and we
+    read. None where it is not told."""
+    words = inflight.split()
+    return int(words[1]) if len(words) == 2 and words[1].isdecimal() else None
 
 
 def _read(path: str) -> str:

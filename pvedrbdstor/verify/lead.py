@@ -115,7 +115,7 @@ class Leader:
         self._pair.compare(self._last, moment, _kib_read(length, both.here), _kib_read(length, both.there))
         self._last = moment
         for node, state in zip(self._pair.names, (moment.here, moment.there), strict=True):
-            self._pace.see(node, state)
+            self._pace.see(node, state, time.monotonic())
         self.findings.suspects += differing(both, start, length, self._plan.granularity)
         self.findings.at = start + length
         self.findings.compared += length

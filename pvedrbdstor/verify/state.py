@@ -29,6 +29,7 @@ class NodeState:
     replication: `Established` while nothing but replication goes on (8.4 calls that Connected). out_of_sync: KiB that DRBD knows to
     differ. outstanding: requests that have not ended on the disk, at the peer and for users. written, read: KiB of the local disk
     since it was attached; a read that the peer has served is not counted. writes, write_ms: of the DRBD device (/sys/block/*/stat).
+    open_writes: begun on it and not ended (/sys/block/*/inflight).
     """
 
     role: str | None = None
@@ -44,6 +45,7 @@ class NodeState:
     read: int | None = None
     writes: int | None = None
     write_ms: int | None = None
+    open_writes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
