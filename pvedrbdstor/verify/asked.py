@@ -1,9 +1,11 @@
-"""Where ranges of the device are, asked through a process of its own: a file system that hangs is told, not waited
-for."""
+"""What the mounted file system knows, asked through a process of its own: a file system that hangs is told, not waited
+for. On OCFS2 a look at a file or at the free space waits for the cluster's lock, and that no signal ends."""
 
 from __future__ import annotations
 
 import os
+import random
+import signal
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +17,7 @@ from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import Error, NotAnswering, SystemCallFailed
 from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.mirror.mount import open_mirror
+from pvedrbdstor.verify.allocation import Places, finding_one_byte_of_each, finding_what_is_in_use
 from pvedrbdstor.verify.guests import Guest, uses
 from pvedrbdstor.verify.meaning import Meaning, from_plain
 from pvedrbdstor.verify.where import looking
@@ -40,19 +43,45 @@ def ask(
 
     Raises NotMounted, WrongMount, NotAnswering, SystemCallFailed, OSError.
     """
-    helper = Helper(_Work(config, device, guests, storages).answer)
+
+    def looks() -> Generator[None, None, dict[str, object]]:
+        root, used = open_mirror(config).root_fd, uses(storages)
+        images_dir = config.images_dir
+        return asdict((yield from looking(ranges, root, device, images_dir=images_dir, guests=guests, used=used)))
+
+    return from_plain(_asked(config, looks, seconds, progress))
+
+
+def in_use(config: StorageConfig, device: str, seconds: float = SILENT_SECONDS) -> tuple[Range, ...]:
+    """As allocation.finding_what_is_in_use(). Raises what that does, NotAnswering, SystemCallFailed."""
+    found = _asked(config, lambda: finding_what_is_in_use(config, device), seconds)
+    return tuple((start, length) for start, length in found)
+
+
+def one_byte_of_each(config: StorageConfig, dice: random.Random, seconds: float = SILENT_SECONDS) -> Places:
+    """As allocation.finding_one_byte_of_each(). Raises what that does, NotAnswering, SystemCallFailed."""
+    at, failed = _asked(config, lambda: finding_one_byte_of_each(config, dice), seconds)
+    return Places(tuple(at), failed)
+
+
+_Steps = Callable[[], Generator[None, None, object]]
+
+
+def _asked(
+    config: StorageConfig, looks: _Steps, seconds: float, progress: Callable[[int], None] = lambda _: None
+) -> Any:
+    """What the steps return, as JSON gives it back. The helper is forked, and so has what they need."""
+    helper = Helper(_Work(looks).answer)
     try:
-        answer = _answered(helper, config, {"ranges": list(ranges)}, seconds)
-        while answer["meaning"] is None:
+        while not (answer := _answered(helper, config, seconds))["done"]:
             progress(answer["steps"])
-            answer = _answered(helper, config, None, seconds)
-        return from_plain(answer["meaning"])
+        return answer["value"]
     finally:
         helper.close()
 
 
-def _answered(helper: Helper, config: StorageConfig, question: object, seconds: float) -> Any:
-    answer = helper.wait(seconds) if helper.ask(question) else None
+def _answered(helper: Helper, config: StorageConfig, seconds: float) -> Any:
+    answer = helper.wait(seconds) if helper.ask() else None
     if answer is None and helper.busy is not None:
         raise NotAnswering(storage=config.id, path=config.path, seconds=round(seconds))
     if answer is None or "error" in answer:
@@ -70,42 +99,32 @@ def _answered(helper: Helper, config: StorageConfig, question: object, seconds: 
 class _Work:
     """In the helper's process."""
 
-    def __init__(
-        self, config: StorageConfig, device: str, guests: Mapping[int, Guest] | None, storages: Sequence[str]
-    ) -> None:
-        self._config = config
-        self._device = device
-        self._guests = guests
-        self._used = uses(storages)
-        self._steps: Generator[None, None, Meaning] | None = None
+    def __init__(self, looks: _Steps) -> None:
+        self._looks = looks
+        self._steps: Generator[None, None, object] | None = None
         self._count = 0
 
-    def answer(self, question: Mapping[str, Any] | None) -> dict[str, object]:
+    def answer(self, _: object) -> dict[str, object]:
         try:
-            if question is not None:
-                self._begin([(int(start), int(length)) for start, length in question["ranges"]])
-            return self._go_on()
+            if self._steps is None:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks to understand
+                self._steps = self._looks()
+            return self._go_on(self._steps)
         except Error as error:
             return {"raised": [error.kind, error.fields]}
         except OSError as error:
             name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
             return {"system": [error.errno, error.strerror, name]}
 
-    def _begin(self, ranges: Sequence[Range]) -> None:
-        root = open_mirror(self._config).root_fd
-        images_dir = self._config.images_dir
-        self._steps = looking(ranges, root, self._device, images_dir=images_dir, guests=self._guests, used=self._used)
-
-    def _go_on(self) -> dict[str, object]:
-        """meaning: None until all is looked at."""
-        assert self._steps is not None
+    def _go_on(self, steps: Generator[None, None, object]) -> dict[str, object]:
+        """Until they are done, or for a turn."""
         end = time.monotonic() + _TURN_SECONDS
         try:
-            next(self._steps)
+            next(steps)
             self._count += 1
             while time.monotonic() < end:
-                next(self._steps)
+                next(steps)
                 self._count += 1
-        except StopIteration as done:
-            return {"steps": self._count, "meaning": asdict(done.value)}
-        return {"steps": self._count, "meaning": None}
+        except StopIteration as stop:
+            return {"steps": self._count, "done": True, "value": stop.value}
+        return {"steps": self._count, "done": False}
