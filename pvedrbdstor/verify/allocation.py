@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -74,39 +73,6 @@ def finding_one_byte_of_each(config: StorageConfig, dice: random.Random) -> Gene
                 found.append(chosen)
             yield
     return Places(tuple(found), len(failures))
-
-
-def in_use(config: StorageConfig, device: str) -> tuple[Range, ...]:
-    """Every cluster that has a file or metadata of the file system, in order; what is allocated later is not among them.
-
-    Raises VerifyRefused where the map cannot be read, NotMounted, WrongMount, OSError.
-    """
-    with mirror(config) as opened, ExitStack() as stack:
-        native.fstatfs(opened.root_fd)  # lets the other node bring its map of clusters to the disk (space.py)
-        views = [stack.enter_context(Reader(device, buffered=buffered)) for buffered in (False, True)]
-        try:
-            superblock = parse_superblock(views[0].read(0, READ_SIZE), device)
-            space = Space(superblock, [view.read for view in views], ())
-            return merged(list(space.in_use()))
-        except (BadBlock, NotOcfs2) as error:
-            raise VerifyRefused(
-                storage=config.id,
-                cause=f"what is allocated cannot be told ({str(error).rstrip('.')})",
-                remedy=f"Compare all of it: 'pvedrbdstor verify {config.id} --mode full'",
-            ) from error
-
-
-def one_byte_of_each(config: StorageConfig, dice: random.Random) -> Iterator[int]:
-    """A place on the device at random out of each file of the storage that has any: images, their snapshots, whatever else is there.
-
-    Raises NotMounted, WrongMount, OSError.
-    """
-    with mirror(config) as opened:
-        for entry in walk(opened.root_fd, failed=lambda error: None):
-            if stat.S_ISREG(entry.status.st_mode):
-                chosen = _one_of(entry.fd, entry.path, dice)
-                if chosen is not None:
-                    yield chosen
 
 
 def _one_of(fd: int, path: str, dice: random.Random) -> int | None:

@@ -16,7 +16,7 @@ from pvedrbdstor.drbd import commands
 from pvedrbdstor.drbd.metadata import merged
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, VerifyRefused, VerifyStopped
 from pvedrbdstor.verify import hello, kernel, resume
-from pvedrbdstor.verify.allocation import in_use, one_byte_of_each
+from pvedrbdstor.verify.asked import in_use, one_byte_of_each
 from pvedrbdstor.verify.copy import LocalCopy
 from pvedrbdstor.verify.hello import Hello
 from pvedrbdstor.verify.lead import UNIT, Findings, Leader
@@ -197,7 +197,7 @@ def _saved(config: StorageConfig, asked: Asked, own: Hello) -> Saved:
     """Where to begin: where the last one was, with --resume, else at the start."""
     if not asked.resume:
         seed = random.SystemRandom().randrange(1 << 32)
-        beside = one_byte_of_each(config, random.Random(seed)) if asked.mode is Mode.SAMPLE else ()  # noqa: S311
+        beside = one_byte_of_each(config, random.Random(seed)).at if asked.mode is Mode.SAMPLE else ()  # noqa: S311
         return Saved(
             storage=config.id,
             size=own.size,

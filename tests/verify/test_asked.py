@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from pvedrbdstor.errors import NotAnswering, NotMounted, VerifyRefused
 from pvedrbdstor.mirror import mount
 from pvedrbdstor.ocfs2.superblock import READ_SIZE, parse_superblock
 from pvedrbdstor.verify import asked
-from pvedrbdstor.verify.allocation import one_byte_of_each
+from pvedrbdstor.verify.allocation import Places, finding_one_byte_of_each
 from pvedrbdstor.verify.direct import Reader
 from pvedrbdstor.verify.guests import Guest
 from pvedrbdstor.verify.meaning import from_plain
@@ -110,9 +110,18 @@ def test_what_cannot_be_done_is_raised_here(root: Path, monkeypatch: pytest.Monk
 # --- what is to be compared ------------------------------------------------------------------------------------------
 
 
+def drained(steps: Generator[None, None, Places]) -> Places:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Places = end.value
+            return found
+
+
 def test_one_byte_of_each_file_is_that_of_the_work_itself(root: Path) -> None:
     found = asked.one_byte_of_each(CONFIG, random.Random(7))
-    assert found.failed == 0 and found.at == tuple(one_byte_of_each(CONFIG, random.Random(7)))
+    assert found == drained(finding_one_byte_of_each(CONFIG, random.Random(7))) and found.failed == 0
     ranges = ranges_of(root)
     assert len(found.at) == len(ranges) == 5
     assert all(any(start <= at < start + length for start, length in ranges) for at in found.at)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pvedrbdstor import command, nodes
+from pvedrbdstor import command, native, nodes
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.errors import VerifyRefused
-from pvedrbdstor.verify import job, kernel, plan, resume
+from pvedrbdstor.errors import NotAnswering, VerifyRefused
+from pvedrbdstor.mirror import mount
+from pvedrbdstor.verify import asked, job, kernel, plan, resume
+from pvedrbdstor.verify.allocation import Places
 from pvedrbdstor.verify.job import Asked, Watcher
 from pvedrbdstor.verify.pair import Interrupted
 from pvedrbdstor.verify.plan import Mode
@@ -101,7 +107,7 @@ def test_a_comparison_of_another_file_system_is_not_gone_on_with(folder: Path) -
 
 
 def test_a_sample_says_what_it_would_have_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "one_byte_of_each", lambda config, dice: [4000 * 4096 + 5])
+    monkeypatch.setattr(job, "one_byte_of_each", lambda config, dice: Places((4000 * 4096 + 5,)))
     differ(folder, 4000)
     outcome, _ = run(Asked(Mode.SAMPLE, fraction=0.05))
     assert outcome.diverged == ((4000 * 4096, 4096),) and outcome.surely and 13 * 65536 <= outcome.compared < SIZE // 8
@@ -113,6 +119,31 @@ def test_only_what_is_allocated_is_read(folder: Path, monkeypatch: pytest.Monkey
     differ(folder, 4000)
     outcome, _ = run(Asked(Mode.ALLOCATED))
     assert outcome.diverged == ((4096, 4096),) and outcome.compared == 3 * 65536
+
+
+@pytest.mark.parametrize(("mode", "hangs"), [(Mode.SAMPLE, "fiemap"), (Mode.ALLOCATED, "fstatfs")])
+def test_a_file_system_that_hangs_is_told_and_not_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, hangs: str
+) -> None:
+    """On OCFS2 these wait for the cluster's lock, and no signal ends that: it must not be this process that does."""
+    (folder / "files").mkdir()
+    (folder / "files" / "disk.raw").write_bytes(b"data")
+
+    def opened(config: StorageConfig) -> SimpleNamespace:
+        return SimpleNamespace(root_fd=os.open(folder / "files", os.O_RDONLY | os.O_DIRECTORY))
+
+    own = os.getpid()
+
+    def hanging(*_: object, **__: object) -> None:
+        assert os.getpid() != own, "the process that leads would hang"
+        time.sleep(20)
+
+    monkeypatch.setattr(mount, "open_mirror", opened)
+    monkeypatch.setattr(native, hangs, hanging)
+    for function in (asked.in_use, asked.one_byte_of_each):
+        monkeypatch.setattr(job, function.__name__, partial(function, seconds=0.3))
+    with pytest.raises(NotAnswering):
+        run(Asked(mode))
 
 
 def test_what_the_kernel_finds_is_looked_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
