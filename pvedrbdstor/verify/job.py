@@ -16,6 +16,7 @@ from pvedrbdstor.drbd import commands
 from pvedrbdstor.drbd.metadata import merged
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, VerifyRefused, VerifyStopped
 from pvedrbdstor.verify import hello, kernel, resume
+from pvedrbdstor.verify.allocation import Places
 from pvedrbdstor.verify.asked import in_use, one_byte_of_each
 from pvedrbdstor.verify.copy import LocalCopy
 from pvedrbdstor.verify.hello import Hello
@@ -59,7 +60,7 @@ def run(config: StorageConfig, asked: Asked, watcher: Watcher) -> tuple[Outcome,
         marked = here.check().out_of_sync or 0
         other = other_node(config, here.node)
         line = nodes.line(other, ["verify", "--serve", config.id], alive=ALIVE_SECONDS)
-        saved = _saved(config, asked, here.hello)
+        saved = _saved(config, asked, here.hello, watcher.say)
         job = _Job(here, other, line, saved, watcher, marked)
         if verifying:
             outcome, interrupted = job.run_with_the_kernel(asked.pace)
@@ -193,11 +194,13 @@ def other_node(config: StorageConfig, own: str) -> str:
     return found[0]
 
 
-def _saved(config: StorageConfig, asked: Asked, own: Hello) -> Saved:
+def _saved(config: StorageConfig, asked: Asked, own: Hello, say: Callable[[str], None]) -> Saved:
     """Where to begin: where the last one was, with --resume, else at the start."""
     if not asked.resume:
         seed = random.SystemRandom().randrange(1 << 32)
-        beside = one_byte_of_each(config, random.Random(seed)).at if asked.mode is Mode.SAMPLE else ()  # noqa: S311
+        beside = one_byte_of_each(config, random.Random(seed)) if asked.mode is Mode.SAMPLE else Places(())  # noqa: S311
+        if beside.failed:
+            say(f"{beside.failed} files or folders could not be looked into: of them only chance compares anything")
         return Saved(
             storage=config.id,
             size=own.size,
@@ -210,7 +213,7 @@ def _saved(config: StorageConfig, asked: Asked, own: Hello) -> Saved:
             seconds=0.0,
             at=0,
             compared=0,
-            beside=tuple(sorted({byte // asked.granularity * asked.granularity for byte in beside})),
+            beside=tuple(sorted({byte // asked.granularity * asked.granularity for byte in beside.at})),
         )
     found = resume.read(config.id)
     cause = "no comparison of it was interrupted" if found is None else resume.misfit(found, own.size, own.uuid)

@@ -121,6 +121,14 @@ def test_only_what_is_allocated_is_read(folder: Path, monkeypatch: pytest.Monkey
     assert outcome.diverged == ((4096, 4096),) and outcome.compared == 3 * 65536
 
 
+def test_files_that_the_sample_could_not_look_into_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(job, "one_byte_of_each", lambda config, dice: Places((5,), failed=3))
+    outcome, _ = job.run(CONFIG, Asked(Mode.SAMPLE), Watcher(say=said.append))
+    assert outcome.verdict == "clean"
+    assert [text for text in said if text.startswith("3 files or folders could not be looked into")]
+
+
 @pytest.mark.parametrize(("mode", "hangs"), [(Mode.SAMPLE, "fiemap"), (Mode.ALLOCATED, "fstatfs")])
 def test_a_file_system_that_hangs_is_told_and_not_waited_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, hangs: str
