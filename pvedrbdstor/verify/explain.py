@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import devices, generation
@@ -71,7 +71,10 @@ def explain(outcome: Outcome, config: StorageConfig, ids: Collection[str], minor
         generation=version or Generation.V9,
         verify_alg=outcome.verify_alg,
     )
-    return Explanation(found, repairs.repairs(found, about, reach_of(outcome)))
+    reach = reach_of(outcome)
+    if not reach.exact:  # what is known of a snapshot then is only that of the blocks that were met
+        found = replace(found, found=tuple(replace(one, intact=()) for one in found.found))
+    return Explanation(found, repairs.repairs(found, about, reach))
 
 
 def reach_of(outcome: Outcome) -> Reach:

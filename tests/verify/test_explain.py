@@ -76,6 +76,17 @@ def test_the_advice_knows_how_far_the_search_went(
     assert ("--mode allocated" in told) == (short is not None)
 
 
+@pytest.mark.parametrize(("mode", "told"), [("full", True), ("sample", False)])
+def test_snapshots_are_only_called_intact_where_all_that_differs_is_known(
+    monkeypatch: pytest.MonkeyPatch, mode: str, told: bool
+) -> None:
+    monkeypatch.setattr(asked, "ask", lambda *_, **__: Meaning((replace(IMAGE, intact=("before",)),), 1, 4096))
+    found = explain.explain(replace(DIVERGED, mode=mode), CONFIG, {"ha"}, 3)
+    assert any("before" in line for line in found.lines()) == told
+    assert any("snapshot rollback" in line for line in found.advice()) == told
+    assert ("before" in str(found.as_json())) == told
+
+
 def test_where_nobody_can_tell_the_places_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> Meaning:
         raise NotMounted(storage="ha", path="/mnt/pve/ha", resource="r0")
