@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.base import ROOT, base_tarball
-from tests.packaging.doubles import DOUBLES, PAGE, TEMPLATE
+from tests.packaging.base import ROOT, apt_options, base_tarball, mirrors, own_release
+from tests.packaging.conftest import NEWER
+from tests.packaging.doubles import DOUBLES, PAGE, TEMPLATE, pve_manager
 from tests.packaging.machine import Machine, unpack
 
 pytestmark = pytest.mark.soak
@@ -81,3 +82,30 @@ def test_the_package_built_on_this_debian_installs_there(
 ) -> None:
     install(next_machine)
     loads(next_machine)
+
+
+def test_an_upgrade_of_debian_with_the_package_installed(
+    installed: Machine, newer_package: Path, tmp_path: Path
+) -> None:
+    """apt's whole upgrade, in which Python, Perl and all libraries change; then Proxmox's and ours."""
+    if own_release() == NEXT:
+        pytest.skip("this machine is that Debian already")
+    resolver = Path("/etc/resolv.conf").read_text()
+    installed.write("/etc/resolv.conf", resolver)
+    installed.write("/etc/apt/apt.conf.d/99test", apt_options())
+    installed.write("/etc/apt/sources.list", "".join(f"{line}\n" for line in mirrors(NEXT)))
+    installed.shell("rm -rf /etc/apt/sources.list.d/*")
+    for command in ("update", "full-upgrade --yes --no-install-recommends"):
+        installed.shell(
+            f"timeout 900 apt-get -q -o Dpkg::Options::=--force-confold {command} >/root/log 2>&1 || "
+            "{ tail -40 /root/log; exit 1; }",
+            seconds=910,
+        )
+    assert installed.shell(". /etc/os-release; echo $VERSION_CODENAME") == NEXT
+    loads(installed)
+    deb = pve_manager(PAGE.replace("a double", "Proxmox VE 9"), "9~double").build(tmp_path)
+    installed.run("dpkg", "--install", installed.copy_in(deb))
+    loads(installed)
+    installed.run("dpkg", "--install", installed.copy_in(newer_package))
+    assert installed.shell("dpkg-query --show --showformat '${Version}' pvedrbdstor") == NEWER
+    loads(installed)
