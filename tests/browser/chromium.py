@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selenium import webdriver
@@ -41,7 +41,8 @@ def chromium() -> Iterator[WebDriver]:
             browser.set_page_load_timeout(60)
             yield browser
         finally:
-            browser.quit()
+            with suppress(Exception):  # it may be gone already, and everything is ended below
+                browser.quit()
     finally:
         driver.terminate()
         driver.wait(20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -21,8 +22,11 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[WebDriver]:
+    # ended from outside, as for taking too long, nothing is left behind either
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: pytest.exit("ended by SIGTERM", 143))
     with chromium() as browser:
         yield browser
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
