@@ -20,6 +20,8 @@ _SYNC_STATES = frozenset(f"{state}{end}" for state in ("StartingSync", "WFBitMap
 }
 VERIFY_STATES = frozenset({"VerifyS", "VerifyT"})
 _REPLICATING = _SYNC_STATES | VERIFY_STATES | {"Ahead", "Behind"}
+_WRAP_8_4 = 1 << 31
+"""KiB after which 8.4's `dr:` and `dw:` begin anew: `unsigned int` sectors (read_cnt, writ_cnt in drbd_int.h), printed halved (drbd_proc.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class NodeState:
     differ. outstanding: requests that have not ended on the disk, at the peer and for users. written, read: KiB of the local disk
     since it was attached; a read that the peer has served is not counted. writes, write_ms: of the DRBD device (/sys/block/*/stat).
     open_writes: begun on it and not ended (/sys/block/*/inflight).
+    wrap: KiB after which written and read begin anew, None where they never do.
     """
 
     role: str | None = None
@@ -46,6 +49,7 @@ class NodeState:
     writes: int | None = None
     write_ms: int | None = None
     open_writes: int | None = None
+    wrap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ def of_proc(device: ProcDevice) -> NodeState:
         outstanding=counters.lo + counters.pe + counters.ua + counters.ap if counters else None,
         written=counters.dw if counters else None,
         read=counters.dr if counters else None,
+        wrap=_WRAP_8_4,
     )
 
 
@@ -169,7 +174,7 @@ def unlike(before: NodeState, now: NodeState, node: str, expected_kib: int = 0) 
     does when the disk fails or `read-balancing` says so.
     """
     again = "Look at 'dmesg' there, then run it again"
-    if _fell(before.read, now.read) or _fell(before.written, now.written):
+    if _attached_anew(before, now):
         return Obstacle(f"the disk of {node} was taken away and attached again meanwhile", again)
     if before.out_of_sync != now.out_of_sync:
         told = f"{before.out_of_sync} KiB, now {now.out_of_sync} KiB"
@@ -177,10 +182,10 @@ def unlike(before: NodeState, now: NodeState, node: str, expected_kib: int = 0) 
             f"DRBD on {node} has found or mended differences meanwhile (out of sync: {told})",
             f"A disk that fails, a verify or a resync does that. {again}",
         )
-    if before.read is not None and now.read is not None and now.read - before.read < expected_kib - 1:
+    read = _since(before.read, now.read, now.wrap)
+    if read is not None and read < expected_kib - 1:
         return Obstacle(
-            f"not all of what {node} read came from its own disk: {expected_kib} KiB were asked for, and DRBD has counted "
-            f"{now.read - before.read}",
+            f"not all of what {node} read came from its own disk: {expected_kib} KiB were asked for, and DRBD has counted {read}",
             again,
         )
     return None
@@ -200,6 +205,27 @@ def as_json(state: NodeState) -> dict[str, object]:
 def from_json(data: Mapping[str, object]) -> NodeState:
     """Raises ValueError for what is none; what is not known here is passed over."""
     return values.read(NodeState, data)
+
+
+def _attached_anew(before: NodeState, now: NodeState) -> bool:
+    """Whether the counters began anew, as an attach sets both to 0 (drbd_adm_attach() in drbd_nl.c).
+
+    Where they wrap, one that fell may just have come round; but hardly both at once, nor by more than half of the round between two looks.
+    """
+    pairs = ((before.read, now.read), (before.written, now.written))
+    if any(_fell(*pair) and pair[1] is None for pair in pairs):
+        return True
+    fell = [pair for pair in pairs if _fell(*pair)]
+    if not now.wrap:
+        return bool(fell)
+    return len(fell) == len(pairs) or any((_since(*pair, now.wrap) or 0) > now.wrap // 2 for pair in fell)
+
+
+def _since(before: int | None, now: int | None, wrap: int | None) -> int | None:
+    """How far a counter has gone."""
+    if before is None or now is None:
+        return None
+    return (now - before) % wrap if wrap else now - before
 
 
 def _fell(before: int | None, now: int | None) -> bool:

@@ -83,7 +83,7 @@ def test_a_resource_that_is_down_is_brought_up_first() -> None:
 def test_both_ways_to_ask_8_4_say_the_same() -> None:
     name = "8.4/F5c-verify-done-oos.a.txt"
     by_events = state.of_events(state_of(name), "r0", 0)
-    assert replace(by_events, read=None) == replace(found_in(name), read=None)
+    assert replace(by_events, read=None) == replace(found_in(name), read=None, wrap=None)
     assert by_events.out_of_sync == 12 and by_events.outstanding == 0 and by_events.written
 
 
@@ -137,6 +137,51 @@ def test_what_happened_between_two_good_states_is_seen(now: NodeState, expected:
 def test_reads_of_others_and_rounded_counters_are_no_obstacle() -> None:
     for read in (1511, 1512, 99999):
         assert state.unlike(WHOLE, replace(WHOLE, read=read, written=200), "nodea", 512) is None
+
+
+ROUND = 1 << 31
+"""KiB: 2 TiB, after which 8.4's counters begin anew."""
+WRAPS = replace(WHOLE, wrap=ROUND)
+counters = st.integers(0, ROUND - 1)
+
+
+@given(counters, counters, st.integers(0, ROUND // 2), st.sampled_from(["read", "written"]))
+def test_a_counter_of_8_4_that_comes_round_is_no_attach(read: int, written: int, more: int, name: str) -> None:
+    before = replace(WRAPS, read=read, written=written)
+    now = replace(before, **{name: (getattr(before, name) + more) % ROUND})
+    assert state.unlike(before, now, "nodea", more if name == "read" else 0) is None
+
+
+@given(counters, st.integers(2, ROUND // 2), st.integers(2, 1 << 20))
+def test_reads_of_the_peer_are_seen_over_the_round_too(read: int, more: int, missing: int) -> None:
+    before = replace(WRAPS, read=read)
+    found = state.unlike(before, replace(before, read=(read + more) % ROUND), "nodea", more + missing)
+    assert found is not None and f"DRBD has counted {more}" in found.cause
+
+
+@given(st.integers(1, ROUND - 1), st.integers(1, ROUND - 1), st.data())
+def test_both_counters_fall_with_an_attach(read: int, written: int, data: st.DataObject) -> None:
+    now = replace(WRAPS, read=data.draw(st.integers(0, read - 1)), written=data.draw(st.integers(0, written - 1)))
+    found = state.unlike(replace(WRAPS, read=read, written=written), now, "nodea")
+    assert found is not None and "attached again" in found.cause
+
+
+@given(st.integers(1, ROUND // 2 - 1), st.integers(0, 1 << 20))
+def test_a_counter_that_would_have_gone_over_half_the_round_was_reset(read: int, written: int) -> None:
+    now = replace(WRAPS, read=0, written=100 + written)
+    found = state.unlike(replace(WRAPS, read=read), now, "nodea")
+    assert found is not None and "attached again" in found.cause
+
+
+@given(st.integers(1, 1 << 62), st.sampled_from(["read", "written"]))
+def test_counters_of_9_never_fall_but_by_an_attach(more: int, name: str) -> None:
+    before = replace(WHOLE, **{name: more})
+    assert state.unlike(before, replace(before, **{name: more - 1}), "nodea") is not None
+
+
+def test_only_the_counters_of_8_4_come_round() -> None:
+    assert found_in("8.4/04-mounted-both.a.txt").wrap == ROUND
+    assert found_in("9/04-mounted-both.a.txt").wrap is None
 
 
 def test_a_node_was_still_only_if_nothing_was_open_and_nothing_was_written() -> None:
