@@ -75,9 +75,9 @@ class _Job:
     def __init__(
         self, here: LocalCopy, other: str, line: Sequence[str], saved: Saved, watcher: Watcher, marked: int
     ) -> None:
+        self._resumed = saved.seconds > 0
         self._here, self._other, self._line, self._watcher, self._marked = here, other, line, watcher, marked
         self._own, self._config = here.hello, here.storage
-        self._remarks: tuple[str, ...] = ()
         self._began = time.monotonic()
         self._plan = Plan(saved.size, saved.granularity, ())
         self._begin_at(saved)
@@ -86,7 +86,9 @@ class _Job:
         """What had a verdict then is looked at again with the rest: it may have been mended since."""
         self._saved = saved
         suspects = [*saved.pending, *saved.diverged, *saved.unreadable_here, *saved.unreadable_there]
-        self._findings = Findings(saved.at, saved.compared, list(merged(suspects)), Settling(self._own.patience))
+        self._findings = Findings(
+            saved.at, saved.compared, list(merged(suspects)), Settling(self._own.patience), saved.much
+        )
 
     def run_with_the_kernel(self, pace: Pace) -> tuple[Outcome, bool]:
         """DRBD's verify first, then our own looks at what that has found."""
@@ -103,9 +105,9 @@ class _Job:
             return self._outcome(
                 f"it was interrupted. DRBD's verify goes on by itself: {again}.", resumable=False
             ), True
-        self._remarks = found.remarks
-        self._begin_at(replace(self._saved, at=size, compared=size, pending=found.ranges))
-        self._findings.much = found.cut
+        self._begin_at(
+            replace(self._saved, at=size, compared=size, pending=found.ranges, much=found.cut, remarks=found.remarks)
+        )
         return self.run(pace)
 
     def run(self, pace: Pace) -> tuple[Outcome, bool]:
@@ -141,7 +143,8 @@ class _Job:
             seconds=self._seconds,
             at=found.at,
             compared=found.compared,
-            pending=found.pending(self._saved.size),
+            much=found.much,
+            pending=merged([*found.pending(self._saved.size), *self._ranges(found.settling.unsettled)]),
             diverged=self._ranges(found.settling.diverged),
             unreadable_here=self._ranges(found.settling.unreadable_here),
             unreadable_there=self._ranges(found.settling.unreadable_there),
@@ -169,7 +172,8 @@ class _Job:
             seed=self._plan.picked.seed if self._plan.picked is not None else None,
             marked=self._marked,
             resumable=resumable,
-            remarks=self._remarks,
+            remarks=saved.remarks,
+            resumed=self._resumed,
         )
 
     def _ranges(self, blocks: set[int]) -> tuple[tuple[int, int], ...]:
@@ -213,10 +217,14 @@ def _saved(config: StorageConfig, asked: Asked, own: Hello, say: Callable[[str],
             seconds=0.0,
             at=0,
             compared=0,
+            generation=own.generation,
             beside=tuple(sorted({byte // asked.granularity * asked.granularity for byte in beside.at})),
         )
     found = resume.read(config.id)
-    cause = "no comparison of it was interrupted" if found is None else resume.misfit(found, own.size, own.uuid)
+    if found is None:
+        cause: str | None = "no comparison of it was interrupted"
+    else:
+        cause = resume.misfit(found, own.size, own.uuid, own.generation, time.time())
     if found is None or cause is not None:
         raise VerifyRefused(storage=config.id, cause=cause, remedy="Run it without --resume")
     return found

@@ -27,7 +27,7 @@ _AGES = ((86400, "day"), (3600, "hour"), (60, "minute"))
 @dataclass(frozen=True, slots=True)
 class Check:
     """began, ended: seconds since 1970. node: the one that led. compared, size, diverged, unsettled, unreadable: bytes. reason: why it could
-    not check."""
+    not check. resumed: it went on with one that was interrupted; began is that one's."""
 
     mode: str
     node: str
@@ -40,6 +40,7 @@ class Check:
     unsettled: int = 0
     unreadable: int = 0
     reason: str | None = None
+    resumed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ class Compared(Protocol):
     def unreadable_there(self) -> Iterable[Range]: ...
     @property
     def stopped(self) -> str | None: ...
+    @property
+    def resumed(self) -> bool: ...
 
 
 def check_of(found: Compared, now: float) -> Check:
@@ -99,6 +102,7 @@ def check_of(found: Compared, now: float) -> Check:
         unsettled=_total(found.unsettled),
         unreadable=_total(found.unreadable_here) + _total(found.unreadable_there),
         reason=_plain(found.stopped),
+        resumed=found.resumed,
     )
 
 
@@ -166,7 +170,8 @@ class SizeOf(Protocol):
 
 def _told(check: Check, size_of: SizeOf, now: float) -> str:
     differs = f", {size_of(check.diverged)} DIFFER" if check.diverged else ""
-    return f"{check.verdict}, {check.mode}, {_age(now - check.ended)} ago ({size_of(check.compared)}{differs})"
+    begun = f", begun {_age(now - check.began)} ago and resumed" if check.resumed else ""
+    return f"{check.verdict}, {check.mode}, {_age(now - check.ended)} ago{begun} ({size_of(check.compared)}{differs})"
 
 
 def _age(seconds: float) -> str:

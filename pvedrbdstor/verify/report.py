@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class Outcome:
 
     stopped: the reason why it did not come to its end, None where it did. much: so much differs that the rest was left out. surely: with
     a sample, how many damaged blocks would have been found with 95 % probability. marked: KiB that DRBD had marked as different before.
-    resumable: --resume goes on. verify_alg: whether DRBD could verify by itself. minor: of the DRBD device. remarks: what else is worth knowing.
+    resumable: --resume goes on. resumed: it went on with one that was interrupted, which had begun at ``began``. verify_alg: whether DRBD could verify by itself. minor: of the DRBD device. remarks: what else is worth knowing.
     """
 
     storage: str
@@ -47,6 +48,7 @@ class Outcome:
     verify_alg: bool = True
     minor: int = 0
     remarks: tuple[str, ...] = ()
+    resumed: bool = False
 
     @property
     def verdict(self) -> str:
@@ -87,6 +89,7 @@ def as_json(outcome: Outcome) -> dict[str, object]:
         "stopped": outcome.stopped,
         "left_out": outcome.much,
         "resumable": outcome.resumable,
+        "resumed": outcome.resumed,
         "sample": None
         if outcome.surely is None
         else {
@@ -137,6 +140,9 @@ def _what(outcome: Outcome) -> Iterator[str]:
     rate = f", {size(int(outcome.compared / outcome.seconds))}/s" if outcome.seconds >= 1 and outcome.compared else ""
     blocks = f" in blocks of {size(outcome.granularity)}" if outcome.mode != "kernel" else ""
     yield f"Compared: {size(outcome.compared)} of {size(outcome.size)} ({what}){blocks}, in {outcome.seconds:.0f} s{rate}."
+    if outcome.resumed:
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.began))
+        yield f"It began at {began}, was interrupted, and went on with that: what was equal by then was not compared again."
     if outcome.surely is not None and outcome.stopped is None:
         amount = size(outcome.surely * outcome.granularity)
         yield (

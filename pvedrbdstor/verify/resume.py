@@ -7,19 +7,23 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from types import NoneType
 
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import VerifyRefused
 
 FOLDER = "/var/lib/pvedrbdstor/verify"
-_FORMAT = 1
+_FORMAT = 2
+_AGE_MAX = 7 * 86400.0
+"""Seconds since it began: what was found equal so long ago says little about now."""
 _READ_MAX = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
     """began: seconds since 1970. seconds: spent so far. at: the byte up to which the plan was compared. pending: found different, without a
-    verdict. The other ranges have theirs. fraction, seed, beside: of a sample (plan.sample())."""
+    verdict. The other ranges have theirs. fraction, seed, beside: of a sample (plan.sample()). generation: DRBD's of the data, the same on both
+    nodes, None where it did not tell. much: something is left out for good. remarks: for the report."""
 
     storage: str
     size: int
@@ -32,6 +36,9 @@ class Saved:
     seconds: float
     at: int
     compared: int
+    generation: str | None = None
+    much: bool = False
+    remarks: tuple[str, ...] = ()
     beside: tuple[int, ...] = ()
     pending: tuple[Range, ...] = ()
     diverged: tuple[Range, ...] = ()
@@ -62,7 +69,9 @@ def read(storage: str) -> Saved | None:
     """None where nothing was interrupted. Raises VerifyRefused where it cannot be understood, OSError."""
     try:
         with open(path(storage), encoding="utf-8") as file:
-            return _from_json(json.loads(file.read(_READ_MAX)))
+            data = json.loads(file.read(_READ_MAX))
+            _refuse_another_version(storage, data)
+            return _from_json(data)
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -79,13 +88,34 @@ def remove(storage: str) -> None:
         os.unlink(path(storage))
 
 
-def misfit(saved: Saved, size: int, uuid: str) -> str | None:
-    """Why it is not of this mirror."""
+def misfit(saved: Saved, size: int, uuid: str, generation: str | None, now: float) -> str | None:
+    """Why it is not of this mirror, or not of its data. now: seconds since 1970."""
     if saved.uuid != uuid:
         return f"it was of the file system {saved.uuid}, and this one is {uuid}"
     if saved.size != size:
         return f"the device had {saved.size} bytes then, and has {size} now"
+    if saved.generation is None or generation is None:
+        return "DRBD does not tell whether its data are of the same generation as then ('drbdadm get-gi')"
+    if saved.generation != generation:
+        return (
+            f"DRBD called the data {saved.generation} then, and {generation} now: the nodes were not connected meanwhile, and a resync "
+            "may have written what was compared before"
+        )
+    if abs(now - saved.began) > _AGE_MAX:
+        return f"it began more than {_AGE_MAX / 86400:.0f} days ago, and what was equal then proves too little now"
     return None
+
+
+def _refuse_another_version(storage: str, data: Mapping[str, object]) -> None:
+    """Raises VerifyRefused; KeyError and others for what is none."""
+    made = data["format"]
+    if type(made) is int and made != _FORMAT:
+        raise VerifyRefused(
+            storage=storage,
+            cause=f"another version of pvedrbdstor has left {path(storage)} (its format is {made}, here it is {_FORMAT}), and what it lacks "
+            "cannot be guessed",
+            remedy="Run it without --resume, which begins anew and replaces that file",
+        )
 
 
 def _sync(folder: str) -> None:
@@ -100,7 +130,7 @@ def _sync(folder: str) -> None:
 def _from_json(data: Mapping[str, object]) -> Saved:
     """Raises ValueError and others for what is none."""
     if data["format"] != _FORMAT:
-        raise ValueError("it is of another version")
+        raise ValueError("its format is no number")
     values: dict[str, object] = {}
     for field in fields(Saved):
         value = data[field.name]
@@ -110,8 +140,13 @@ def _from_json(data: Mapping[str, object]) -> Saved:
         if field.name == "beside":
             values[field.name] = _numbers(value)
             continue
+        if field.name == "remarks":
+            values[field.name] = _texts(value)
+            continue
         values[field.name] = value
-        kinds: tuple[type, ...] = {"str": (str,), "int": (int,), "float": (int, float)}[str(field.type)]
+        kinds: tuple[type, ...] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}.get(
+            str(field.type), (str, NoneType)
+        )
         if type(value) not in kinds or (isinstance(value, int | float) and value < 0):
             raise ValueError(f"{field.name} is {value!r}")
     return Saved(**values)  # type: ignore[arg-type]  # checked above
@@ -124,6 +159,12 @@ def _ranges(data: object) -> tuple[Range, ...]:
     if any(start < 0 or length <= 0 for start, length in found):
         raise ValueError("a range is none")
     return found
+
+
+def _texts(data: object) -> tuple[str, ...]:
+    if not isinstance(data, list) or not all(isinstance(text, str) and text.isprintable() for text in data):
+        raise ValueError("remarks are no list of lines")
+    return tuple(data)
 
 
 def _numbers(data: object) -> tuple[int, ...]:

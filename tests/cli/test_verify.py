@@ -98,6 +98,12 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(cli: CommandLine, played: Jo
     assert result.exit_code == 130 and "'pvedrbdstor verify ha --resume' goes on" in result.stdout
 
 
+def test_a_comparison_that_was_resumed_says_when_it_began(cli: CommandLine, played: Job) -> None:
+    played.outcome = replace(CLEAN, resumed=True)
+    assert "It began at 1970-01-01 " in cli("verify", "ha", "--resume").stdout
+    assert json.loads(cli("verify", "ha", "--resume", "--json").stdout)["resumed"] is True
+
+
 def test_options_arrive(cli: CommandLine, played: Job) -> None:
     cli("verify", "ha", "--granularity", "4k", "--rate", "100", "--latency", "0")
     (asked,) = played.asked

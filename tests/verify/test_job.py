@@ -168,6 +168,28 @@ def test_a_list_of_the_kernel_that_is_not_whole_proves_nothing(folder: Path, mon
     assert outcome.exit_status == 2 and outcome.verdict == "unsettled"
 
 
+def test_what_was_left_out_is_not_forgotten_by_resuming(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's log was cut: nothing that is looked at afterwards makes the copies equal."""
+    found = kernel.Found(((4096, 8192),), True, ("The kernel's log was too long.",))
+    monkeypatch.setattr(kernel, "follow", lambda *_: found)
+    tell(folder, "b", state={"disk": "Diskless"})
+    outcome, _ = run(Asked(Mode.KERNEL))
+    assert outcome.resumable and not outcome.resumed
+    tell(folder, "b")
+    outcome, _ = run(Asked(resume=True))
+    assert (outcome.verdict, outcome.exit_status, outcome.much) == ("unsettled", 2, True)
+    assert outcome.remarks == found.remarks and outcome.resumed
+
+
+def test_a_comparison_from_before_a_resync_is_not_gone_on_with(folder: Path) -> None:
+    tell(folder, "b", state={"disk": "Diskless"})
+    run(Asked(Mode.FULL))
+    for node in "ab":
+        tell(folder, node, hello={"generation": "00000000000000AC"})
+    with pytest.raises(VerifyRefused, match="DRBD called the data 00000000000000AA then"):
+        run(Asked(resume=True))
+
+
 def test_drbds_own_verify_goes_on_after_ctrl_c(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object) -> kernel.Found:
         raise Interrupted

@@ -98,6 +98,10 @@ def test_what_is_kept_is_read(check: Check) -> None:
             "last verify: diverged, full, moments ago (412 GiB, 4 KiB DIFFER)",
         ),
         (
+            Record(replace(CLEAN, began=NOW - 5 * 86400, resumed=True), None),
+            "last verify: clean, full, 3 days ago, begun 5 days ago and resumed (412 GiB)",
+        ),
+        (
             Record(REFUSED, CLEAN),
             "last verify: could not check, sample, 1 minute ago: nodeb is Diskless; before: clean, full, 3 days ago (412 GiB)",
         ),
@@ -125,6 +129,7 @@ def test_a_line_for_people(record: Record | None, expected: str) -> None:
 def test_a_comparison_becomes_a_check(words: dict[str, object], verdict: str) -> None:
     outcome = Outcome("ha", "full", "nodea", "nodeb", 1 << 30, 65536, 1 << 30, NOW - 5, 5.0)
     check = last.check_of(replace(outcome, **words), NOW)  # type: ignore[arg-type]
+    assert last.check_of(replace(outcome, resumed=True), NOW).resumed and not check.resumed
     assert check.verdict == verdict and check.node == "nodea" and (check.began, check.ended) == (NOW - 5, NOW)
     assert check.reason == ("a resync is running" if "stopped" in words else None)
     last.keep("ha", check)

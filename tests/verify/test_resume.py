@@ -26,6 +26,9 @@ SAVED = Saved(
     seconds=12.5,
     at=1 << 20,
     compared=1 << 20,
+    generation="00000000000000AA",
+    much=True,
+    remarks=("DRBD's verify was cut.",),
     beside=(65536, 1 << 21),
     pending=((0, 4096),),
     diverged=((8192, 4096),),
@@ -48,16 +51,45 @@ def test_what_was_kept_comes_back(folder: Path) -> None:
     assert resume.read("ha") is None
 
 
+def misfit(
+    size: int = 1 << 30, uuid: str = "A" * 32, generation: str | None = "00000000000000AA", later: float = 60
+) -> str:
+    return resume.misfit(SAVED, size, uuid, generation, SAVED.began + later) or ""
+
+
 def test_another_file_system_or_size_is_not_gone_on_with() -> None:
-    assert resume.misfit(SAVED, 1 << 30, "A" * 32) is None
-    assert "had 1073741824 bytes then" in (resume.misfit(SAVED, 1 << 31, "A" * 32) or "")
-    assert "of the file system AAAA" in (resume.misfit(SAVED, 1 << 30, "B" * 32) or "")
+    assert misfit() == ""
+    assert "had 1073741824 bytes then" in misfit(size=1 << 31)
+    assert "of the file system AAAA" in misfit(uuid="B" * 32)
+
+
+def test_data_of_another_generation_are_not_gone_on_with() -> None:
+    assert "a resync may have written what was compared before" in misfit(generation="00000000000000AC")
+    assert "DRBD does not tell" in misfit(generation=None)
+
+
+def test_what_is_older_than_a_week_is_not_gone_on_with() -> None:
+    assert misfit(later=7 * 86400 - 1) == ""
+    assert "more than 7 days ago" in misfit(later=7 * 86400 + 1)
+
+
+def test_what_an_older_version_has_left_is_refused_plainly(folder: Path) -> None:
+    resume.write(SAVED)
+    path = folder / "ha.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name not in ("much", "remarks")}
+    path.write_text(json.dumps({**old, "format": 1}))
+    with pytest.raises(VerifyRefused, match=r"another version of pvedrbdstor has left .*format is 1"):
+        resume.read("ha")
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": "2"},
+        {"much": 0},
+        {"remarks": "cut"},
+        {"remarks": ["\n"]},
+        {"generation": 5},
         {"at": -1},
         {"at": "1"},
         {"at": True},
