@@ -21,15 +21,23 @@ from pvedrbdstor.errors import VerifyRefused, VerifyStopped
 from pvedrbdstor.verify import state as states
 from pvedrbdstor.verify.copy import PROC_DRBD, LocalCopy
 from pvedrbdstor.verify.pair import Interrupted
+from pvedrbdstor.verify.plan import whole_blocks
 
 KMSG = "/dev/kmsg"
 SECTOR = 512
 _TOOL_SECONDS = 15.0
 _PAUSE = 0.3
+_REST_SECONDS = 10.0
 _RECORD = re.compile(r"^\d+,\d+,\d+,[^;]*;(.*)")
 _OUT_OF_SYNC = re.compile(r"Out of sync: start=([0-9]{1,18}), size=([0-9]{1,12}) \(sectors\)")
 _SKIPPED = re.compile(r"Skipped verify, too busy: start=([0-9]{1,18}), size=([0-9]{1,12}) \(sectors\)")
 _BEGAN = re.compile(r"(?:conn\( \w+ -> |repl\( \w+ -> )Verify[ST] \)")
+_STARTED = re.compile(r"Starting Online Verify from sector ([0-9]{1,18})")
+"""On the node that began it alone; the other one's log does not say from where."""
+_BROKEN_OFF = re.compile(r"Online Verify reached (?:stop )?sector")
+_ENDED = re.compile(r"(?:conn|repl)\( Verify[ST] -> ")
+_BLOCK = 4096
+"""Of DRBD's bitmap: it counts a part of one as a whole one."""
 _RANGES_MAX = 50_000
 """Of which more are not kept: so much differs that nobody needs the list."""
 _RECORDS_AT_ONCE = 2000
@@ -39,13 +47,17 @@ _RECORDS_AT_ONCE = 2000
 @dataclass
 class Lines:
     """What the kernel's log says of one device's verify. skipped: bytes that DRBD 9 left out, as they were busy. lost: lines were overwritten
-    before they were read. much: there were too many to keep."""
+    before they were read. much: there were too many to keep. start: the sector it began at, None where the log does not tell. short: it was
+    broken off, or had a sector to stop at. ended: its end is in the log."""
 
     minor: int
     ranges: list[Range] = field(default_factory=list)
     skipped: list[Range] = field(default_factory=list)
     lost: bool = False
     much: bool = False
+    start: int | None = None
+    short: bool = False
+    ended: bool = False
 
     def __post_init__(self) -> None:
         self._name = re.compile(rf"^(?:block drbd{self.minor}|drbd \S+ drbd{self.minor} \S+): ")
@@ -58,6 +70,13 @@ class Lines:
         text = text[name.end() :]
         if _BEGAN.match(text):
             self.ranges, self.skipped, self.lost, self.much = [], [], False, False
+            self.start, self.short, self.ended = None, False, False
+        elif found := _STARTED.match(text):
+            self.start = int(found[1])
+        elif _BROKEN_OFF.match(text):
+            self.short = True
+        elif _ENDED.match(text):
+            self.ended = True
         elif found := _OUT_OF_SYNC.match(text):
             self._keep(self.ranges, found)
         elif found := _SKIPPED.match(text):
@@ -125,7 +144,8 @@ def follow(
             remedy="Write 'verify-alg crc32c;' into net { } of the resource on both nodes, then 'drbdadm adjust "
             f"{hello.resource}' on both; or compare without the kernel: 'pvedrbdstor verify {storage.id} --mode full'",
         )
-    runs = copy.state().replication in states.VERIFY_STATES
+    before = copy.state()
+    runs = before.replication in states.VERIFY_STATES
     lines = Lines(copy.minor)
     with Log(fresh=not runs) as log:
         if runs:
@@ -133,9 +153,19 @@ def follow(
         else:
             command.run(_start(copy), timeout=_TOOL_SECONDS)
         _to_the_end(copy, log, lines, progress, stop)
-        while log.read(lines):
-            pass
-    return Found(merged([*lines.ranges, *lines.skipped]), lines.much or lines.lost, tuple(_remarks(lines, copy)))
+        _the_rest(log, lines)
+    marked = copy.state().out_of_sync
+    missing = list(_missing(lines, before.out_of_sync, marked, copy, joined=runs))
+    return Found(merged([*lines.ranges, *lines.skipped]), bool(missing), (*_remarks(lines), *missing))
+
+
+def _the_rest(log: Log, lines: Lines) -> None:
+    """What was said up to its end, which others' lines may keep from ever coming."""
+    deadline = time.monotonic() + _REST_SECONDS
+    while log.read(lines) and not lines.ended:
+        if time.monotonic() > deadline:
+            lines.lost = True
+            return
 
 
 def _start(copy: LocalCopy) -> list[str]:
@@ -183,7 +213,7 @@ def _done(copy: LocalCopy) -> float | None:
     return told[0] / 100 if told else None
 
 
-def _remarks(lines: Lines, copy: LocalCopy) -> Iterable[str]:
+def _remarks(lines: Lines) -> Iterable[str]:
     found = sum(length for _, length in merged(lines.ranges)) >> 10
     if found:
         yield (
@@ -193,9 +223,27 @@ def _remarks(lines: Lines, copy: LocalCopy) -> Iterable[str]:
     if lines.skipped:
         skipped = sum(length for _, length in merged(lines.skipped)) >> 10
         yield f"DRBD's verify has left out {skipped} KiB that were busy: they were compared here instead."
-    marked = copy.state().out_of_sync or 0
+
+
+def _missing(lines: Lines, before: int | None, after: int | None, copy: LocalCopy, *, joined: bool) -> Iterable[str]:
+    """Why what was found is not all that differs. before, after: KiB out of sync. joined: it ran already."""
+    full = f"'pvedrbdstor verify {copy.storage.id} --mode full' finds them all."
+    found = sum(length for _, length in whole_blocks(lines.ranges, _BLOCK, copy.hello.size + _BLOCK)) >> 10
     if lines.lost or lines.much:
         yield (
-            f"The kernel's log was too long to be read whole: DRBD has {marked} KiB marked, and not all of them are in this list. "
-            f"'pvedrbdstor verify {copy.storage.id} --mode full' finds them all."
+            f"The kernel's log was too long to be read whole: DRBD has {after or 0} KiB marked, and not all of them are in this list. {full}"
+        )
+    elif after is None or after > found + (before or 0):
+        told = "an unknown number of" if after is None else str(after)
+        yield f"DRBD has {told} KiB marked, {before or 0} of them before, and its log has told of {found} only. {full}"
+    if lines.short:
+        yield "DRBD's verify did not go to the end of the device: it was broken off, or begun with a sector to stop at."
+    if joined and lines.start is None:
+        yield (
+            f"DRBD's verify ran already, and the log of {copy.node} does not tell that it began with the first sector: it may have compared a "
+            f"part only. The log of the node where it was begun tells. Run 'pvedrbdstor verify {copy.storage.id} --mode kernel' again for all of it."
+        )
+    elif lines.start:
+        yield (
+            f"DRBD's verify began at sector {lines.start} only. Run 'pvedrbdstor verify {copy.storage.id} --mode kernel' again for all of it."
         )

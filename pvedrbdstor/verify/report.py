@@ -136,7 +136,9 @@ def _headline(outcome: Outcome) -> str:
 
 
 def _what(outcome: Outcome) -> Iterator[str]:
-    what = _WHOLE[outcome.mode]
+    what = (
+        "by DRBD's own verify, and not all of it" if outcome.mode == "kernel" and outcome.much else _WHOLE[outcome.mode]
+    )
     rate = f", {size(int(outcome.compared / outcome.seconds))}/s" if outcome.seconds >= 1 and outcome.compared else ""
     blocks = f" in blocks of {size(outcome.granularity)}" if outcome.mode != "kernel" else ""
     yield f"Compared: {size(outcome.compared)} of {size(outcome.size)} ({what}){blocks}, in {outcome.seconds:.0f} s{rate}."

@@ -104,6 +104,12 @@ def test_a_comparison_that_was_resumed_says_when_it_began(cli: CommandLine, play
     assert json.loads(cli("verify", "ha", "--resume", "--json").stdout)["resumed"] is True
 
 
+def test_a_verify_of_drbds_that_was_not_whole_is_not_called_so(cli: CommandLine, played: Job) -> None:
+    played.outcome = replace(CLEAN, mode="kernel", much=True)
+    result = cli("verify", "ha", "--mode", "kernel")
+    assert result.exit_code == 2 and "not all of it was compared" in result.stdout and "(all of it" not in result.stdout
+
+
 def test_options_arrive(cli: CommandLine, played: Job) -> None:
     cli("verify", "ha", "--granularity", "4k", "--rate", "100", "--latency", "0")
     (asked,) = played.asked

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pvedrbdstor.verify import kernel
-from pvedrbdstor.verify.kernel import Lines
+from pvedrbdstor.verify.kernel import Found, Lines
+from tests.verify.world import GOOD
 
 V8_4 = """\
 block drbd0: conn( SyncSource -> Connected ) pdsk( Inconsistent -> UpToDate )
@@ -71,3 +77,86 @@ def test_no_more_is_kept_than_anybody_can_use(monkeypatch: pytest.MonkeyPatch) -
 @given(st.text(max_size=80), st.sampled_from(["", "block drbd0: ", "block drbd0: Out of sync: start="]))
 def test_any_line_is_read_or_passed_over(text: str, before: str) -> None:
     seen([before + text])
+
+
+class Dmesg:
+    """Stands for the kernel's log: gives ``text`` once, and then for ever, if at all, the line ``flood``."""
+
+    def __init__(self, text: list[str], flood: str | None = None) -> None:
+        self.text, self.flood = text, flood
+
+    def __call__(self, *, fresh: bool) -> Dmesg:
+        return self
+
+    def __enter__(self) -> Dmesg:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, lines: Lines) -> bool:
+        text, self.text = self.text, []
+        for line in text or ([self.flood] if self.flood else []):
+            lines.see(line)
+        return bool(text or self.flood)
+
+
+Follow = Callable[..., Found]
+
+
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch) -> Follow:
+    """Follow a verify that is over at the first look. runs: it was there before. marked: KiB before and after."""
+
+    def followed(
+        text: list[str], *, runs: bool, marked: tuple[int, int | None] = (0, 12), flood: str | None = None
+    ) -> Found:
+        states = [replace(GOOD, out_of_sync=marked[0], replication="VerifyS" if runs else "Established"), GOOD]
+        last = replace(GOOD, out_of_sync=marked[1])
+        copy: Any = SimpleNamespace(
+            storage=SimpleNamespace(id="ha", resource="r0"),
+            hello=SimpleNamespace(verify_alg="crc32c", resource="r0", size=1 << 40),
+            minor=0,
+            node="a",
+            state=lambda: states.pop(0) if states else last,
+        )
+        monkeypatch.setattr(kernel, "Log", Dmesg(text, flood))
+        monkeypatch.setattr(kernel, "_start", lambda _: ["true"])
+        return kernel.follow(copy, lambda done, total: None, lambda words: None, lambda: False)
+
+    return followed
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_verify_from_the_first_sector_to_the_last_is_all_of_it(follow: Follow, runs: bool) -> None:
+    found = follow(V8_4, runs=runs)
+    assert not found.cut and found.ranges == ((2400000 * 512, 24 * 512),)
+
+
+def test_a_verify_that_ran_already_is_all_of_it_only_if_its_log_says_so(follow: Follow) -> None:
+    """The beginning was overwritten, or this is not the node where it was begun."""
+    found = follow([line for line in V8_4 if "Starting" not in line], runs=True)
+    assert found.cut and "does not tell that it began with the first sector" in found.remarks[-1]
+
+
+def test_a_verify_of_a_part_is_not_all_of_it(follow: Follow) -> None:
+    found = follow([line.replace("from sector 0", "from sector 2048") for line in V8_4], runs=True)
+    assert found.cut and "began at sector 2048 only" in found.remarks[-1]
+    for words in ("Online Verify reached sector 4096", "Online Verify reached stop sector 4096"):
+        found = follow([*V8_4[:-1], f"block drbd0: {words}", V8_4[-1]], runs=False)
+        assert found.cut and "did not go to the end of the device" in found.remarks[-1]
+
+
+@pytest.mark.parametrize(("marked", "cut"), [((0, 12), False), ((8, 20), False), ((0, 16), True), ((0, None), True)])
+def test_what_drbd_has_marked_and_the_log_did_not_tell_is_missing(
+    follow: Follow, marked: tuple[int, int | None], cut: bool
+) -> None:
+    assert follow(V8_4, runs=False, marked=marked).cut is cut
+
+
+def test_a_flood_of_other_lines_ends_nothing_and_keeps_nobody_waiting(
+    follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "_REST_SECONDS", 0.05)
+    assert not follow(V8_4, runs=False, flood="net eth0: flood").cut
+    found = follow(V8_4[:-1], runs=False, flood="net eth0: flood")
+    assert found.cut and "too long to be read whole" in found.remarks[-1]
