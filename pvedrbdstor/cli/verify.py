@@ -29,6 +29,7 @@ _MODES = ("sample", "allocated", "full", "kernel")
 _STOPPING = (
     b"\npvedrbdstor: stopping; '--resume' will go on where it was. Ctrl-C again ends it at once, and nothing is kept.\n"
 )
+_FOLLOWING = b"\npvedrbdstor: stopping; DRBD's own verify goes on by itself, and can be followed again. Ctrl-C again ends it at once, and nothing is kept.\n"
 
 
 class Granularity(click.ParamType):
@@ -120,6 +121,10 @@ def verify(
         sys.exit(_serve(session, storage))
     if resumed and (mode, fraction, granularity) != (None, None, None):
         raise click.UsageError("--resume goes on with the mode, fraction and granularity of before")
+    if mode == "kernel" and (_given("rate") or _given("latency")):
+        raise click.UsageError(
+            "--rate and --latency do not slow DRBD's own verify down: resync-rate, or c-max-rate, in disk { } of the resource does"
+        )
     if fraction is not None and mode not in (None, "sample"):
         raise click.UsageError("--fraction is of a sample")
     began = time.time()
@@ -144,11 +149,18 @@ def verify(
     raise click.exceptions.Exit(status)
 
 
+def _given(name: str) -> bool:
+    """Whether the command line has it, and not by default."""
+    return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
 def _compare(session: Session, storage: Storage, asked: Asked) -> int:
     """The exit status. Raises Error, OSError."""
     from pvedrbdstor.verify import explain, job, report
+    from pvedrbdstor.verify.plan import Mode
 
-    with Interrupt(_STOPPING) as interrupt, Progress("Comparing", rate=True) as progress:
+    said = _FOLLOWING if asked.mode is Mode.KERNEL and not asked.resume else _STOPPING
+    with Interrupt(said) as interrupt, Progress("Comparing", rate=True) as progress:
         outcome, interrupted = job.run(storage.config, asked, job.Watcher(progress, output.say, interrupt.gone))
     _keep(storage.config.id, last.check_of(outcome, time.time()))
     told = explain.explain(outcome, storage.config, storage.aliases, outcome.minor)

@@ -31,6 +31,10 @@ from pvedrbdstor.verify.settle import Settling
 from pvedrbdstor.verify.state import VERIFY_STATES
 
 _TOOL_SECONDS = 10.0
+_GOES_ON = (
+    "it was interrupted. DRBD's verify goes on by itself: 'pvedrbdstor verify {} --mode kernel' follows it again. With DRBD 8.4 nothing but its "
+    "end, or a disconnect, stops it; do not disconnect while both nodes are Primary: that is a split brain."
+)
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,7 @@ class _Job:
         except VerifyStopped as error:
             return self._outcome(_why(error), resumable=False), False
         except Interrupted:
-            again = f"'pvedrbdstor verify {self._saved.storage} --mode kernel' follows it again"
-            return self._outcome(
-                f"it was interrupted. DRBD's verify goes on by itself: {again}.", resumable=False
-            ), True
+            return self._outcome(_GOES_ON.format(self._saved.storage), resumable=False), True
         self._begin_at(
             replace(self._saved, at=size, compared=size, pending=found.ranges, much=found.cut, remarks=found.remarks)
         )

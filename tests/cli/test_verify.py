@@ -11,6 +11,7 @@ import pytest
 from pvedrbdstor.errors import VerifyRefused
 from pvedrbdstor.verify import job, last
 from pvedrbdstor.verify.job import Asked, Watcher
+from pvedrbdstor.verify.plan import Mode
 from pvedrbdstor.verify.report import Outcome
 from tests.cli.conftest import CommandLine
 
@@ -116,6 +117,8 @@ def test_options_arrive(cli: CommandLine, played: Job) -> None:
     assert asked.granularity == 4096 and asked.pace.rate == 100 << 20 and asked.pace.bound is None
     cli("verify", "ha", "--resume")
     assert played.asked[1].resume
+    cli("verify", "ha", "--mode", "kernel")
+    assert played.asked[2].mode is Mode.KERNEL, "the latency by default is none that was asked for"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +130,8 @@ def test_options_arrive(cli: CommandLine, played: Job) -> None:
         ["--granularity", "x"],
         ["--mode", "quick"],
         ["--rate", "0"],
+        ["--mode", "kernel", "--rate", "100"],
+        ["--mode", "kernel", "--latency", "50"],
         ["--resume", "--mode", "full"],
         ["--resume", "--granularity", "4k"],
     ],

@@ -197,6 +197,7 @@ def test_drbds_own_verify_goes_on_after_ctrl_c(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(kernel, "follow", stopped)
     outcome, interrupted = run(Asked(Mode.KERNEL))
     assert interrupted and "goes on by itself" in (outcome.stopped or "") and not outcome.resumable
+    assert "do not disconnect while both nodes are Primary" in (outcome.stopped or "")
 
 
 def test_two_at_a_time_are_refused(folder: Path) -> None:
