@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 EXIT_STATUS = 128 + signal.SIGINT
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, systemd or a shutdown, and a terminal or an ssh connection that has gone."""
 _STOPPING = (
     b"\npvedrbdstor: stopping, and undoing what was begun. "
     b"Ctrl-C again ends it at once and leaves that to 'pvedrbdstor volume recover'.\n"
@@ -16,28 +20,37 @@ _STOPPING = (
 
 
 class Interrupt:
-    """Within the `with` block Ctrl-C sets ``asked`` once, and says so; after that it raises KeyboardInterrupt as usual."""
+    """Within the `with` block Ctrl-C sets ``asked`` once, and says so; after that it raises KeyboardInterrupt as usual.
 
-    def __init__(self, said: bytes = _STOPPING) -> None:
+    signals: those that ask. Only Ctrl-C ends it at the second time: a shutdown sends SIGTERM and SIGHUP, one after the other.
+    """
+
+    def __init__(self, said: bytes = _STOPPING, signals: Iterable[signal.Signals] = (signal.SIGINT,)) -> None:
         self.asked = False
-        self._said = said
-        self._before: Any = None
+        self._said, self._signals = said, tuple(signals)
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._on_signal)
+            for number in self._signals:
+                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                    self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            if before is not None:
+                signal.signal(number, before)
 
     def gone(self) -> bool:
         """For Call.gone: whether the caller no longer waits."""
         return self.asked
 
-    def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.asked = True
-        os.write(2, self._said)  # not through sys.stderr: the signal may have come in the middle of a write to it
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, self._said)  # not through sys.stderr: the signal may have come in the middle of a write to it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import click
@@ -34,7 +34,8 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        with suppress(OSError):  # the terminal may be gone
+            self._stack.close()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pvedrbdstor.cli import output, verify_write_path
-from pvedrbdstor.cli.interrupt import EXIT_STATUS, Interrupt
+from pvedrbdstor.cli.interrupt import ENDINGS, EXIT_STATUS, Interrupt
 from pvedrbdstor.cli.options import json_option, storage_argument
 from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session, pass_session
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 CANNOT = 2
 """The exit status for whatever is neither known to be equal nor known to differ."""
 _MODES = ("sample", "allocated", "full", "kernel")
-_STOPPING = (
-    b"\npvedrbdstor: stopping; '--resume' will go on where it was. Ctrl-C again ends it at once, and nothing is kept.\n"
-)
+_STOPPING = b"\npvedrbdstor: stopping; '--resume' will go on where it was. Ctrl-C again ends it at once, and the last minute may be lost.\n"
 _FOLLOWING = b"\npvedrbdstor: stopping; DRBD's own verify goes on by itself, and can be followed again. Ctrl-C again ends it at once, and nothing is kept.\n"
 
 
@@ -160,7 +158,7 @@ def _compare(session: Session, storage: Storage, asked: Asked) -> int:
     from pvedrbdstor.verify.plan import Mode
 
     said = _FOLLOWING if asked.mode is Mode.KERNEL and not asked.resume else _STOPPING
-    with Interrupt(said) as interrupt, Progress("Comparing", rate=True) as progress:
+    with Interrupt(said, ENDINGS) as interrupt, Progress("Comparing", rate=True) as progress:
         outcome, interrupted = job.run(storage.config, asked, job.Watcher(progress, output.say, interrupt.gone))
     _keep(storage.config.id, last.check_of(outcome, time.time()))
     told = explain.explain(outcome, storage.config, storage.aliases, outcome.minor)

@@ -31,6 +31,8 @@ from pvedrbdstor.verify.settle import Settling
 from pvedrbdstor.verify.state import VERIFY_STATES
 
 _TOOL_SECONDS = 10.0
+_KEEP_SECONDS = 60.0
+"""After which it is kept how far it is, for whatever ends it without asking."""
 _GOES_ON = (
     "it was interrupted. DRBD's verify goes on by itself: 'pvedrbdstor verify {} --mode kernel' follows it again. With DRBD 8.4 nothing but its "
     "end, or a disconnect, stops it; do not disconnect while both nodes are Primary: that is a split brain."
@@ -82,7 +84,7 @@ class _Job:
         self._resumed = saved.seconds > 0
         self._here, self._other, self._line, self._watcher, self._marked = here, other, line, watcher, marked
         self._own, self._config = here.hello, here.storage
-        self._began = time.monotonic()
+        self._began = self._kept = time.monotonic()
         self._plan = Plan(saved.size, saved.granularity, ())
         self._begin_at(saved)
 
@@ -118,7 +120,7 @@ class _Job:
             self._findings.settling.patience = hello.longest_patience(self._own, there.greet(self._own))
             try:
                 with Pair(self._here, there, self._own, self._saved.storage, watcher.stop) as pair:
-                    Leader(pair, self._plan, self._findings, pace, watcher.progress, watcher.say).run()
+                    Leader(pair, self._plan, self._findings, pace, self._advance, watcher.say).run()
             except VerifyStopped as error:
                 stopped = _why(error)
             except (CommandFailed, CommandTimeout) as error:
@@ -128,10 +130,26 @@ class _Job:
             except Interrupted:
                 stopped, interrupted = "it was interrupted.", True
         if stopped is not None:
+            return self._outcome(stopped, resumable=self._keep()), interrupted
+        resume.remove(self._saved.storage)
+        return self._outcome(stopped, resumable=False), interrupted
+
+    def _advance(self, done: int, total: int) -> None:
+        """Between two slices: nothing is half known then."""
+        if time.monotonic() - self._kept >= _KEEP_SECONDS:
+            self._keep()
+        self._watcher.progress(done, total)
+
+    def _keep(self) -> bool:
+        """Where it is, for --resume; whether that could be written. What was found is worth more than that."""
+        self._kept = time.monotonic()
+        try:
             resume.write(self._now())
-        else:
-            resume.remove(self._saved.storage)
-        return self._outcome(stopped, resumable=stopped is not None), interrupted
+        except OSError as error:
+            path = resume.path(self._saved.storage)
+            self._watcher.say(f"--resume will not work: {path} cannot be written ({error.strerror}).")
+            return False
+        return True
 
     @property
     def _seconds(self) -> float:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pvedrbdstor.cli.interrupt import ENDINGS, Interrupt
 from pvedrbdstor.errors import VerifyRefused
 from pvedrbdstor.verify import job, last
 from pvedrbdstor.verify.job import Asked, Watcher
@@ -27,9 +30,13 @@ class Job:
         self.outcome: Outcome | Exception = CLEAN
         self.interrupted = False
         self.asked: list[Asked] = []
+        self.signals: list[signal.Signals] = []
 
     def run(self, config: object, asked: Asked, watcher: Watcher) -> tuple[Outcome, bool]:
         self.asked.append(asked)
+        for number in self.signals:
+            os.kill(os.getpid(), number)
+            assert watcher.stop()
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome, self.interrupted
@@ -97,6 +104,28 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(cli: CommandLine, played: Jo
     played.interrupted = True
     result = cli("verify", "ha")
     assert result.exit_code == 130 and "'pvedrbdstor verify ha --resume' goes on" in result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_that_ends_programs_is_asked_as_ctrl_c_is(
+    cli: CommandLine, played: Job, number: signal.Signals
+) -> None:
+    """A shutdown sends two of them."""
+    before = [signal.getsignal(one) for one in ENDINGS]
+    played.signals = [number, signal.SIGTERM, signal.SIGHUP]
+    result = cli("verify", "ha")
+    assert result.exit_code == 0 and played.asked
+    assert [signal.getsignal(one) for one in ENDINGS] == before
+
+
+def test_nohup_is_kept() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt(signals=ENDINGS) as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.asked and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_comparison_that_was_resumed_says_when_it_began(cli: CommandLine, played: Job) -> None:

@@ -91,6 +91,45 @@ def test_what_was_interrupted_is_gone_on_with_and_looked_at_anew(folder: Path) -
         run(Asked(resume=True))
 
 
+def test_what_ends_without_a_word_can_be_gone_on_with_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a power cut: nothing but what was written on the way is there."""
+    monkeypatch.setattr(job, "_KEEP_SECONDS", 0.0)
+    differ(folder, 0)
+    kept: list[resume.Saved] = []
+
+    def progress(done: int, total: int) -> None:
+        found = resume.read("ha")
+        assert found is not None and (found.at, found.compared) == (done, done)
+        kept.append(found)
+
+    job.run(CONFIG, Asked(Mode.FULL), Watcher(progress=progress))
+    resume.write(kept[len(kept) // 2])
+    outcome, _ = run(Asked(resume=True))
+    assert outcome.diverged == ((0, 4096),) and outcome.compared == SIZE
+
+
+def test_it_is_not_kept_at_each_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[resume.Saved] = []
+    monkeypatch.setattr(resume, "write", written.append)
+    calls: list[int] = []
+    run(Asked(Mode.FULL), lambda: calls.append(1) or len(calls) > 30)  # type: ignore[func-returns-value]
+    assert len(written) == 1
+
+
+def test_where_nothing_can_be_kept_what_was_found_is_told_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    said: list[str] = []
+    monkeypatch.setattr(resume, "write", full)
+    tell(folder, "b", state={"disk": "Diskless"})
+    outcome, _ = job.run(CONFIG, Asked(Mode.FULL), Watcher(say=said.append))
+    assert "b is Diskless" in (outcome.stopped or "") and not outcome.resumable
+    assert "--resume will not work" in said[-1]
+
+
 def test_what_is_stopped_by_a_state_is_kept_too(folder: Path) -> None:
     tell(folder, "b", state={"disk": "Diskless"})
     outcome, interrupted = run(Asked(Mode.FULL))
