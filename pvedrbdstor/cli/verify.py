@@ -109,7 +109,8 @@ def verify(
     Both nodes read their own disks past all caches at the same time and compare digests; the other node is asked by ssh as root, as
     Proxmox's nodes trust each other. What differs at first is looked at again until it is certain. Ctrl-C keeps what is known.
 
-    Ends with 0 where all is equal, 1 where something differs for certain, 2 where it could not be compared, or not all of it.
+    Ends with 0 where all is equal, 1 where something differs for certain, even if it was stopped then, 2 where it could not be compared, or not
+    all of it.
 
     Example: pvedrbdstor verify ha --mode allocated
     """
@@ -164,7 +165,7 @@ def _compare(session: Session, storage: Storage, asked: Asked) -> int:
     told = explain.explain(outcome, storage.config, storage.aliases, outcome.minor)
     text = report.text(outcome, list(told.lines()), list(told.advice()))
     session.answer({**report.as_json(outcome), **told.as_json()}, text)
-    return EXIT_STATUS if interrupted else outcome.exit_status
+    return EXIT_STATUS if interrupted and not outcome.diverged else outcome.exit_status
 
 
 def _serve(session: Session, storage: str) -> int:

@@ -52,11 +52,11 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """clean, diverged, unreadable, unsettled, or stopped: not compared to the end."""
-        if self.stopped is not None:
-            return "stopped"
+        """diverged, also where it was stopped later; else stopped: not compared to the end; unreadable, unsettled, or clean."""
         if self.diverged:
             return "diverged"
+        if self.stopped is not None:
+            return "stopped"
         if self.unreadable_here or self.unreadable_there:
             return "unreadable"
         return "unsettled" if self.unsettled or self.much else "clean"
@@ -124,7 +124,9 @@ def _headline(outcome: Outcome) -> str:
             sampled = " wherever they were compared" if outcome.surely is not None else ""
             return f"the copies of {both} are equal{sampled}."
         case "diverged":
-            return f"{size(total(outcome.diverged))} DIFFER between {both}."
+            rest = f" Not compared to the end: {outcome.stopped}" if outcome.stopped is not None else ""
+            rest = " Not all of it was compared." if outcome.much and not rest else rest
+            return f"{size(total(outcome.diverged))} DIFFER between {both}.{rest}"
         case "unreadable":
             lost = total(outcome.unreadable_here) + total(outcome.unreadable_there)
             return f"{size(lost)} cannot be read; the rest is equal."
@@ -153,9 +155,7 @@ def _what(outcome: Outcome) -> Iterator[str]:
         )
     if outcome.verdict in ("diverged", "unreadable", "stopped") and outcome.unsettled:
         yield f"{size(total(outcome.unsettled))} kept changing and could not be compared."
-    if outcome.stopped is not None and outcome.diverged:
-        yield f"{size(total(outcome.diverged))} are known to differ so far."
-    if outcome.much:
+    if outcome.much and not outcome.remarks:
         yield "So much differed that the rest was left out."
     if outcome.marked:
         yield f"DRBD itself had marked {size(outcome.marked << 10)} as different before, as an earlier verify of its own has found."
@@ -171,8 +171,8 @@ def _next(outcome: Outcome) -> Iterator[str]:
             )
         case "unreadable":
             yield "Look at 'dmesg' and at the disk there ('smartctl -a'): it fails. Its copy is not whole."
-        case "stopped" if outcome.resumable:
-            yield f"'pvedrbdstor verify {outcome.storage} --resume' goes on where it was."
+    if outcome.resumable:
+        yield f"'pvedrbdstor verify {outcome.storage} --resume' goes on where it was."
 
 
 def places(ranges: Sequence[Range]) -> Iterator[str]:

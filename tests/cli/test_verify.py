@@ -67,6 +67,26 @@ def test_a_difference_ends_with_1_and_says_where_it_is(cli: CommandLine, played:
     assert "12 KiB at byte 2396160" in result.stdout and "4 KiB at byte 1073737728" in result.stdout
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_differs_for_certain_ends_with_1_though_it_was_stopped(
+    cli: CommandLine, played: Job, interrupted: bool
+) -> None:
+    played.outcome = replace(DIVERGED, stopped="b is Diskless. Look.", resumable=True)
+    played.interrupted = interrupted
+    result = cli("verify", "ha")
+    assert result.exit_code == 1 and "'pvedrbdstor verify ha --resume' goes on" in result.stdout
+    assert "ha: 16 KiB DIFFER between a and b. Not compared to the end: b is Diskless. Look.\n" in result.stdout
+    document = json.loads(cli("verify", "ha", "--json").stdout)
+    assert (document["verdict"], document["exit_status"]) == ("diverged", 1)
+    assert (document["stopped"], document["resumable"]) == ("b is Diskless. Look.", True)
+
+
+def test_what_differs_though_not_all_was_compared_ends_with_1_and_says_both(cli: CommandLine, played: Job) -> None:
+    played.outcome = replace(DIVERGED, much=True)
+    result = cli("verify", "ha")
+    assert result.exit_code == 1 and "16 KiB DIFFER between a and b. Not all of it was compared.\n" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
@@ -74,7 +94,6 @@ def test_a_difference_ends_with_1_and_says_where_it_is(cli: CommandLine, played:
         (replace(CLEAN, much=True), "nothing is known to differ, but not all of it was compared"),
         (replace(CLEAN, unreadable_there=((0, 8192),)), "8 KiB cannot be read; the rest is equal"),
         (replace(CLEAN, stopped="a resync is running. Wait for its end."), "not compared to the end: a resync"),
-        (replace(DIVERGED, stopped="b is Diskless. Look.", resumable=True), "16 KiB are known to differ so far"),
     ],
 )
 def test_what_is_not_known_ends_with_2_and_is_never_called_equal(
