@@ -22,12 +22,19 @@ _STOPPING = (
 class Interrupt:
     """Within the `with` block Ctrl-C sets ``asked`` once, and says so; after that it raises KeyboardInterrupt as usual.
 
-    signals: those that ask. Only Ctrl-C ends it at the second time: a shutdown sends SIGTERM and SIGHUP, one after the other.
+    signals: those that ask. Only Ctrl-C ends it at the second time: a shutdown sends SIGTERM and SIGHUP, one after the other. at_once: the first
+    raises KeyboardInterrupt, whichever it is.
     """
 
-    def __init__(self, said: bytes = _STOPPING, signals: Iterable[signal.Signals] = (signal.SIGINT,)) -> None:
+    def __init__(
+        self,
+        said: bytes = _STOPPING,
+        signals: Iterable[signal.Signals] = (signal.SIGINT,),
+        *,
+        at_once: bool = False,
+    ) -> None:
         self.asked = False
-        self._said, self._signals = said, tuple(signals)
+        self._said, self._signals, self._at_once = said, tuple(signals), at_once
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -52,5 +59,7 @@ class Interrupt:
                 raise KeyboardInterrupt
             return
         self.asked = True
+        if self._at_once:
+            raise KeyboardInterrupt
         with suppress(OSError):  # the terminal may be gone
             os.write(2, self._said)  # not through sys.stderr: the signal may have come in the middle of a write to it

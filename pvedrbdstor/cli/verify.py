@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +22,9 @@ from pvedrbdstor.pve.storage_cfg import Storage
 from pvedrbdstor.verify import last
 
 if TYPE_CHECKING:
+    from pvedrbdstor.verify.explain import Explanation
     from pvedrbdstor.verify.job import Asked
+    from pvedrbdstor.verify.report import Outcome
 
 CANNOT = 2
 """The exit status for whatever is neither known to be equal nor known to differ."""
@@ -145,6 +148,8 @@ def verify(
         if not resumed and not isinstance(error, BadConfig):  # resumed, the mode is not known here
             _keep(storage, last.failed(mode or "sample", session.node, began, time.time(), _cause(failure)))
         _fail(failure, session)
+    except KeyboardInterrupt:
+        status = EXIT_STATUS  # click's own would be 1, which says that they differ
     raise click.exceptions.Exit(status)
 
 
@@ -155,17 +160,38 @@ def _given(name: str) -> bool:
 
 def _compare(session: Session, storage: Storage, asked: Asked) -> int:
     """The exit status. Raises Error, OSError."""
-    from pvedrbdstor.verify import explain, job, report
+    from pvedrbdstor.verify import job, report
     from pvedrbdstor.verify.plan import Mode
 
     said = _FOLLOWING if asked.mode is Mode.KERNEL and not asked.resume else _STOPPING
-    with Interrupt(said, ENDINGS) as interrupt, Progress("Comparing", rate=True) as progress:
-        outcome, interrupted = job.run(storage.config, asked, job.Watcher(progress, output.say, interrupt.gone))
-    _keep(storage.config.id, last.check_of(outcome, time.time()))
-    told = explain.explain(outcome, storage.config, storage.aliases, outcome.minor)
-    text = report.text(outcome, list(told.lines()), list(told.advice()))
-    session.answer({**report.as_json(outcome), **told.as_json()}, text)
+    with Interrupt(signals=ENDINGS, at_once=True) as later:
+        with Interrupt(said, ENDINGS) as interrupt, Progress("Comparing", rate=True) as progress:
+            outcome, interrupted = job.run(storage.config, asked, job.Watcher(progress, _say, interrupt.gone))
+            later.asked = interrupt.asked
+        _keep(storage.config.id, last.check_of(outcome, time.time()))
+        told = _explained(outcome, storage)
+        text = report.text(outcome, list(told.lines()), list(told.advice()))
+        with suppress(OSError):  # nobody reads it any more: what was found stays for --resume
+            session.answer({**report.as_json(outcome), **told.as_json()}, text)
+            job.told(outcome)
     return EXIT_STATUS if interrupted and not outcome.diverged else outcome.exit_status
+
+
+def _explained(outcome: Outcome, storage: Storage) -> Explanation:
+    """What lies where they differ, which takes a while; the report goes without it where somebody does not want to wait."""
+    from pvedrbdstor.verify import explain
+
+    if outcome.diverged:
+        _say("what lies there is looked up; Ctrl-C prints the report without it.")
+    try:
+        return explain.explain(outcome, storage.config, storage.aliases, outcome.minor)
+    except KeyboardInterrupt:
+        return explain.Explanation(missing="that was interrupted.")
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        output.say(sentence)
 
 
 def _serve(session: Session, storage: str) -> int:
@@ -183,7 +209,7 @@ def _keep(storage: str, check: last.Check) -> None:
     try:
         last.keep(storage, check)
     except OSError as error:
-        output.say(f"'mirror status' will not know of it: {last.path(storage)} cannot be written ({error.strerror}).")
+        _say(f"'mirror status' will not know of it: {last.path(storage)} cannot be written ({error.strerror}).")
 
 
 def _cause(error: Error) -> str:

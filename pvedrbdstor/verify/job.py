@@ -75,6 +75,12 @@ def run(config: StorageConfig, asked: Asked, watcher: Watcher) -> tuple[Outcome,
         return replace(outcome, verify_alg=here.hello.verify_alg is not None, minor=here.minor), interrupted
 
 
+def told(outcome: Outcome) -> None:
+    """Its report is out: what came to its end is not gone on with. Raises OSError."""
+    if outcome.stopped is None:
+        resume.remove(outcome.storage, outcome.began)
+
+
 class _Job:
     """line: what runs the other side. saved: where to begin. marked: KiB that DRBD calls out of sync before."""
 
@@ -131,8 +137,8 @@ class _Job:
                 stopped, interrupted = "it was interrupted.", True
         if stopped is not None:
             return self._outcome(stopped, resumable=self._keep()), interrupted
-        resume.remove(self._saved.storage)
-        return self._outcome(stopped, resumable=False), interrupted
+        self._keep()  # until told()
+        return self._outcome(None, resumable=False), interrupted
 
     def _advance(self, done: int, total: int) -> None:
         """Between two slices: nothing is half known then."""

@@ -82,10 +82,12 @@ def read(storage: str) -> Saved | None:
         ) from error
 
 
-def remove(storage: str) -> None:
-    """Raises OSError."""
-    with suppress(FileNotFoundError):
-        os.unlink(path(storage))
+def remove(storage: str, began: float) -> None:
+    """Of the comparison that began then, and of no other that has begun since. Raises OSError."""
+    with suppress(VerifyRefused, FileNotFoundError):
+        found = read(storage)
+        if found is not None and found.began == began:
+            os.unlink(path(storage))
 
 
 def misfit(saved: Saved, size: int, uuid: str, generation: str | None, now: float) -> str | None:

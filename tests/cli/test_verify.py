@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pvedrbdstor.cli.interrupt import ENDINGS, Interrupt
+from pvedrbdstor.cli.session import Session
 from pvedrbdstor.errors import VerifyRefused
-from pvedrbdstor.verify import job, last
+from pvedrbdstor.verify import explain, job, last
 from pvedrbdstor.verify.job import Asked, Watcher
 from pvedrbdstor.verify.plan import Mode
 from pvedrbdstor.verify.report import Outcome
@@ -31,6 +32,7 @@ class Job:
         self.interrupted = False
         self.asked: list[Asked] = []
         self.signals: list[signal.Signals] = []
+        self.told: list[Outcome] = []
 
     def run(self, config: object, asked: Asked, watcher: Watcher) -> tuple[Outcome, bool]:
         self.asked.append(asked)
@@ -47,6 +49,7 @@ def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Job:
     found = Job()
     monkeypatch.setattr(last, "FOLDER", str(tmp_path / "last"))
     monkeypatch.setattr(job, "run", found.run)
+    monkeypatch.setattr(job, "told", found.told.append)
     return found
 
 
@@ -65,6 +68,46 @@ def test_a_difference_ends_with_1_and_says_where_it_is(cli: CommandLine, played:
     assert result.exit_code == 1
     assert "16 KiB DIFFER between a and b" in result.stdout
     assert "12 KiB at byte 2396160" in result.stdout and "4 KiB at byte 1073737728" in result.stdout
+
+
+@pytest.mark.parametrize("number", ENDINGS)
+def test_the_findings_are_printed_though_nobody_waits_for_their_meaning(
+    cli: CommandLine, played: Job, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    played.outcome = DIVERGED
+
+    def slow(*_: object) -> None:
+        os.kill(os.getpid(), number)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(explain, "explain", slow)
+    result = cli("verify", "ha")
+    assert result.exit_code == 1 and "12 KiB at byte 2396160" in result.stdout
+    assert "could not be told: that was interrupted." in result.stdout
+    assert "what lies there is looked up; Ctrl-C prints the report without it." in result.stderr
+    assert played.told == [DIVERGED]
+
+
+def test_what_was_found_stays_on_the_disk_until_the_report_is_out(
+    cli: CommandLine, played: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("verify", "ha")
+    assert played.told == [CLEAN]
+
+    def gone(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(Session, "answer", gone)
+    played.outcome = DIVERGED
+    assert cli("verify", "ha").exit_code == 1
+    assert played.told == [CLEAN]
+    kept = last.read("ha")
+    assert kept is not None and kept.last.verdict == "diverged", "not that it could not be checked"
+
+
+def test_ctrl_c_twice_is_not_taken_for_a_difference(cli: CommandLine, played: Job) -> None:
+    played.signals = [signal.SIGINT, signal.SIGINT]
+    assert cli("verify", "ha").exit_code == 130 and last.read("ha") is None
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

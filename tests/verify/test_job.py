@@ -67,6 +67,7 @@ def run(asked: Asked, stop: Callable[[], bool] = lambda: False) -> tuple[Outcome
 def test_a_comparison_that_comes_to_its_end_leaves_nothing(folder: Path) -> None:
     outcome, interrupted = run(Asked(Mode.FULL))
     assert (outcome.verdict, outcome.compared, interrupted) == ("clean", SIZE, False)
+    job.told(outcome)
     assert not Path(resume.path("ha")).exists()
 
 
@@ -87,6 +88,7 @@ def test_what_was_interrupted_is_gone_on_with_and_looked_at_anew(folder: Path) -
     tell(folder, "b")
     outcome, _ = run(Asked(resume=True))
     assert outcome.diverged == ((0, 4096), (4000 * 4096, 4096)) and outcome.compared == SIZE
+    job.told(outcome)
     with pytest.raises(VerifyRefused, match="no comparison of it was interrupted"):
         run(Asked(resume=True))
 
@@ -106,6 +108,23 @@ def test_what_ends_without_a_word_can_be_gone_on_with_too(folder: Path, monkeypa
     resume.write(kept[len(kept) // 2])
     outcome, _ = run(Asked(resume=True))
     assert outcome.diverged == ((0, 4096),) and outcome.compared == SIZE
+
+
+def test_what_was_found_is_kept_until_it_is_told(folder: Path) -> None:
+    """It ended in the moment before its report was out."""
+    differ(folder, 7)
+    first, _ = run(Asked(Mode.FULL))
+    again, _ = run(Asked(resume=True))
+    assert first.diverged == again.diverged == ((7 * 4096, 4096),) and not again.resumable
+    assert (again.verdict, again.compared, again.began) == ("diverged", SIZE, first.began)
+
+
+def test_what_kept_changing_is_not_forgotten_either(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    differ(folder, 7)
+    monkeypatch.setattr("pvedrbdstor.verify.lead.states.still", lambda *_: False)
+    monkeypatch.setattr("pvedrbdstor.verify.lead.pauses", lambda _: [0.01])
+    assert run(Asked(Mode.FULL))[0].verdict == "unsettled"
+    assert run(Asked(resume=True))[0].verdict == "unsettled"
 
 
 def test_it_is_not_kept_at_each_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

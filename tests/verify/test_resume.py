@@ -46,8 +46,10 @@ def test_what_was_kept_comes_back(folder: Path) -> None:
     assert resume.read("ha") is None
     resume.write(SAVED)
     assert resume.read("ha") == SAVED and [path.name for path in folder.iterdir()] == ["ha.json"]
-    resume.remove("ha")
-    resume.remove("ha")
+    resume.remove("ha", SAVED.began - 1)
+    assert resume.read("ha") == SAVED, "another one"
+    resume.remove("ha", SAVED.began)
+    resume.remove("ha", SAVED.began)
     assert resume.read("ha") is None
 
 
