@@ -121,7 +121,7 @@ class LocalCopy:
         return minor
 
     def _hello(self) -> Hello:
-        options = _options(self.storage)
+        options = _options(self.storage, self.node)
         uuid = self._uuid()
         if self.storage.uuid not in (None, uuid):
             raise VerifyRefused(
@@ -129,7 +129,6 @@ class LocalCopy:
                 cause=f"{self.path} on {self.node} holds the file system {uuid}, and the storage is {self.storage.uuid}",
                 remedy="Compare drbdocfs2-uuid and drbdocfs2-resource in /etc/pve/storage.cfg with what is there",
             )
-        nets = options.nets if options is not None else ()
         return Hello(
             version=VERSION,
             node=self.node,
@@ -140,9 +139,9 @@ class LocalCopy:
             sector=native.logical_sector_size(self.fd, self.path),
             uuid=uuid,
             generation=_generation(self.storage),
-            read_balancing=options.read_balancing.get(self.storage.volume) if options is not None else None,
-            patience=patience_of(options) if options is not None else None,
-            verify_alg=next((net.verify_alg for net in nets if net.verify_alg), None),
+            read_balancing=options.read_balancing.get(self.storage.volume),
+            patience=patience_of(options),
+            verify_alg=next((net.verify_alg for net in options.nets if net.verify_alg), None),
         )
 
     def _uuid(self) -> str:
@@ -159,14 +158,21 @@ class LocalCopy:
                 ) from error
 
 
-def _options(storage: StorageConfig) -> config.ResourceConfig | None:
-    """In force; None where DRBD's tools do not tell."""
+def _options(storage: StorageConfig, node: str) -> config.ResourceConfig:
+    """In force. Raises VerifyRefused where DRBD's tools do not tell: `read-balancing` may have it read from the peer."""
+    line = commands.show(storage.resource)
     try:
-        text = command.run(commands.show(storage.resource), timeout=_TOOL_SECONDS).stdout
-    except (CommandFailed, CommandTimeout):
-        return None
-    found: Mapping[str, config.ResourceConfig] = config.parse_show(text)
-    return found.get(storage.resource)
+        found: Mapping[str, config.ResourceConfig] = config.parse_show(command.run(line, timeout=_TOOL_SECONDS).stdout)
+        why = f"it does not name {storage.resource}"
+    except (CommandFailed, CommandTimeout) as error:
+        found, why = {}, error.message.rstrip(".")
+    if storage.resource not in found:
+        raise VerifyRefused(
+            storage=storage.id,
+            cause=f"'{' '.join(line)}' on {node} does not tell whether DRBD reads from its peer (`read-balancing`): {why}",
+            remedy=f"See what it says on {node}",
+        )
+    return found[storage.resource]
 
 
 def _generation(storage: StorageConfig) -> str | None:
