@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +26,7 @@ START_SECONDS = 30.0
 ALIVE_SECONDS = 15
 """Silence of ssh's own after which it takes the connection for dead."""
 _SEND_SECONDS = 10.0
+_LAST_WORDS_SECONDS = 0.5
 _SAID_MAX = 4096
 _END_SECONDS = 5.0
 
@@ -144,12 +146,18 @@ class Link:
         try:
             self._channel.send(frame, _SEND_SECONDS)
         except (Gone, Silent) as error:
-            with suppress(Gone, Silent, Malformed):  # it may have said why
-                while (said := self._channel.receive(0.5)).type is not Type.ERROR:
-                    pass
-                self._error(said, VerifyStopped)
+            self._last_words()
             self._broken(error)
         self._open.append(asked)
+
+    def _last_words(self) -> None:
+        """Raises VerifyStopped with what it says of why it takes no more, where it does so before long."""
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        with suppress(Gone, Silent, Malformed):
+            while (left := deadline - time.monotonic()) > 0:
+                said = self._channel.receive(left)
+                if said.type is Type.ERROR:
+                    self._error(said, VerifyStopped)
 
     def _error(self, frame: Frame, kind: type[VerifyRefused] | type[VerifyStopped]) -> NoReturn:
         try:

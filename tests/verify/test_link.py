@@ -128,6 +128,26 @@ def test_a_peer_that_takes_nothing_holds_nobody_up() -> None:
     os.close(write_fd)
 
 
+def test_a_peer_that_takes_nothing_and_never_stops_talking_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It answers what nobody asks, and reads nothing; an error that it might tell yet is not waited for for ever."""
+    (tmp_path / "hello").write_bytes(HELLO)
+    (tmp_path / "state").write_bytes(STATE * 100)
+    monkeypatch.setattr(links, "_SEND_SECONDS", 0.2)
+    monkeypatch.setattr(links, "_END_SECONDS", 0.2)
+    talker = f"cd {tmp_path}; cat hello; while cat state; do :; done"
+    began = time.monotonic()
+    with (
+        pytest.raises(VerifyStopped, match="b does not answer any more"),
+        Link(["sh", "-c", talker], "ha", "b") as link,
+    ):
+        link.greet(OWN)
+        while time.monotonic() - began < 20:
+            link.ask_state()
+    assert time.monotonic() - began < 20
+
+
 def test_a_trickle_is_as_good_as_silence() -> None:
     child = subprocess.Popen(
         ["sh", "-c", "for letter in P D V 1 a b c d e f; do printf $letter; sleep 0.1; done"], stdout=subprocess.PIPE
