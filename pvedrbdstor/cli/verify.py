@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CANNOT = 2
 """The exit status for whatever is neither known to be equal nor known to differ."""
+_OF_A_COMPARISON = ("mode", "fraction", "granularity", "rate", "latency", "resume")
 _MODES = ("sample", "allocated", "full", "kernel")
 _STOPPING = b"\npvedrbdstor: stopping; '--resume' will go on where it was. Ctrl-C again ends it at once, and the last minute may be lost.\n"
 _FOLLOWING = b"\npvedrbdstor: stopping; DRBD's own verify goes on by itself, and can be followed again. Ctrl-C again ends it at once, and nothing is kept.\n"
@@ -118,6 +119,9 @@ def verify(
     Example: pvedrbdstor verify ha --mode allocated
     """
     if write_path:
+        beside = [f"--{name}" for name in _OF_A_COMPARISON if _given(name)]
+        if beside:
+            raise click.UsageError(f"--write-path compares nothing: it does not go with {', '.join(beside)}")
         raise click.exceptions.Exit((verify_write_path.serve if serve else verify_write_path.run)(session, storage))
     if serve:
         sys.exit(_serve(session, storage))
@@ -154,7 +158,8 @@ def verify(
 
 
 def _given(name: str) -> bool:
-    """Whether the command line has it, and not by default."""
+    """Whether the command line has this option, and not by default."""
+    name = "resumed" if name == "resume" else name
     return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pvedrbdstor.cli import verify_write_path
 from pvedrbdstor.cli.interrupt import ENDINGS, Interrupt
 from pvedrbdstor.cli.session import Session
 from pvedrbdstor.errors import VerifyRefused
@@ -229,6 +230,26 @@ def test_options_arrive(cli: CommandLine, played: Job) -> None:
 )
 def test_wrong_options_are_refused(cli: CommandLine, played: Job, options: list[str]) -> None:
     assert cli("verify", "ha", *options).exit_code == 2 and not played.asked
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--mode", "full"],
+        ["--resume"],
+        ["--fraction", "2%"],
+        ["--granularity", "4k"],
+        ["--rate", "9"],
+        ["--latency", "9"],
+    ],
+)
+def test_what_a_comparison_is_told_does_not_go_with_the_write_path(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.setattr(verify_write_path, "run", lambda *_: 0)
+    result = cli("verify", "ha", "--write-path", *options)
+    assert result.exit_code == 2 and f"it does not go with {options[0]}" in result.stderr
+    assert cli("verify", "ha", "--write-path").exit_code == 0
 
 
 def test_what_was_found_is_kept(cli: CommandLine, played: Job) -> None:
