@@ -100,7 +100,7 @@ class Leader:
                 found.much = True
                 break
         self._drain(under_way)
-        self._progress(found.compared, total)
+        self._progress(found.compared if found.much else total, total)
 
     def _drain(self, under_way: deque[Range]) -> None:
         while under_way:

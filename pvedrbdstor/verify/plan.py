@@ -28,7 +28,7 @@ class Mode(enum.Enum):
 @dataclass(frozen=True)
 class Plan:
     """size, granularity: of the device and of a block, in bytes. ranges: in order, None for everything. picked: numbers of blocks, in
-    order, instead. total: bytes to be read on each node."""
+    order, instead. total: bytes to be read on each node; of a sample, at most."""
 
     size: int
     granularity: int
@@ -38,7 +38,7 @@ class Plan:
     @property
     def total(self) -> int:
         if self.picked is not None:
-            return min(self.size, self.picked.count * self.granularity)
+            return min(self.size, (self.picked.count + len(self.picked.beside)) * self.granularity)
         return sum(length for _, length in self._whole())
 
     def pieces(self, at: int = 0) -> Iterator[Range]:

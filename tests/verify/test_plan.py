@@ -61,6 +61,7 @@ def test_a_sample_has_one_block_of_each_part_in_order(blocks: int, count: int, s
     size = blocks * G - 512
     assert [*blocks_of(picked.ranges(G, size), G)] == numbers
     assert all(start + length <= size for start, length in picked.ranges(G, size))
+    assert sum(length for _, length in picked.ranges(G, size)) <= Plan(size, G, picked=picked).total <= size
 
 
 def test_another_seed_gives_another_sample() -> None:
