@@ -31,7 +31,10 @@ CANNOT = 2
 _OF_A_COMPARISON = ("mode", "fraction", "granularity", "rate", "latency", "resume")
 _MODES = ("sample", "allocated", "full", "kernel")
 _STOPPING = b"\npvedrbdstor: stopping; '--resume' will go on where it was. Ctrl-C again ends it at once, and the last minute may be lost.\n"
-_FOLLOWING = b"\npvedrbdstor: stopping; DRBD's own verify goes on by itself, and can be followed again. Ctrl-C again ends it at once, and nothing is kept.\n"
+_FOLLOWING = (
+    b"\npvedrbdstor: stopping; DRBD's own verify goes on by itself, and can be followed again. "
+    b"Ctrl-C again ends this command at once.\n"
+)
 
 
 class Granularity(click.ParamType):

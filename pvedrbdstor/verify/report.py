@@ -23,7 +23,8 @@ class Outcome:
 
     stopped: the reason why it did not come to its end, None where it did. much: so much differs that the rest was left out. surely: with
     a sample, how many damaged blocks would have been found with 95 % probability. marked: KiB that DRBD had marked as different before.
-    resumable: --resume goes on. resumed: it went on with one that was interrupted, which had begun at ``began``. verify_alg: whether DRBD could verify by itself. minor: of the DRBD device. remarks: what else is worth knowing.
+    resumable: --resume goes on. resumed: it went on with one that was interrupted, which had begun at ``began``. verify_alg: whether DRBD
+    could verify by itself. minor: of the DRBD device. remarks: what else is worth knowing.
     """
 
     storage: str
