@@ -162,7 +162,10 @@ def follow(
 def _the_rest(log: Log, lines: Lines) -> None:
     """What was said up to its end, which others' lines may keep from ever coming."""
     deadline = time.monotonic() + _REST_SECONDS
-    while log.read(lines) and not lines.ended:
+    while log.read(lines):
+        if lines.ended:
+            log.read(lines)  # that it did not come to the device's end is said after that
+            return
         if time.monotonic() > deadline:
             lines.lost = True
             return

@@ -80,7 +80,7 @@ def test_any_line_is_read_or_passed_over(text: str, before: str) -> None:
 
 
 class Dmesg:
-    """Stands for the kernel's log: gives ``text`` once, and then for ever, if at all, the line ``flood``."""
+    """Stands for the kernel's log: gives ``text``, a line each time, and then for ever, if at all, ``flood``."""
 
     def __init__(self, text: list[str], flood: str | None = None) -> None:
         self.text, self.flood = text, flood
@@ -94,7 +94,7 @@ class Dmesg:
     def __exit__(self, *_: object) -> None: ...
 
     def read(self, lines: Lines) -> bool:
-        text, self.text = self.text, []
+        text, self.text = self.text[:1], self.text[1:]
         for line in text or ([self.flood] if self.flood else []):
             lines.see(line)
         return bool(text or self.flood)
@@ -142,7 +142,7 @@ def test_a_verify_of_a_part_is_not_all_of_it(follow: Follow) -> None:
     found = follow([line.replace("from sector 0", "from sector 2048") for line in V8_4], runs=True)
     assert found.cut and "began at sector 2048 only" in found.remarks[-1]
     for words in ("Online Verify reached sector 4096", "Online Verify reached stop sector 4096"):
-        found = follow([*V8_4[:-1], f"block drbd0: {words}", V8_4[-1]], runs=False)
+        found = follow([*V8_4, f"block drbd0: {words}"], runs=False)
         assert found.cut and "did not go to the end of the device" in found.remarks[-1]
 
 
