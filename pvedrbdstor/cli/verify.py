@@ -155,8 +155,6 @@ def verify(
         if not resumed and not isinstance(error, BadConfig):  # resumed, the mode is not known here
             _keep(storage, last.failed(mode or "sample", session.node, began, time.time(), _cause(failure)))
         _fail(failure, session)
-    except KeyboardInterrupt:
-        status = EXIT_STATUS  # click's own would be 1, which says that they differ
     raise click.exceptions.Exit(status)
 
 

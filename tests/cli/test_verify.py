@@ -181,6 +181,16 @@ def test_each_signal_that_ends_programs_is_asked_as_ctrl_c_is(
     assert [signal.getsignal(one) for one in ENDINGS] == before
 
 
+def test_ctrl_c_is_heard_though_a_shell_in_the_background_ignores_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupt(signals=ENDINGS) as interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interrupt.asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_nohup_is_kept() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
