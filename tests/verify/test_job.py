@@ -239,6 +239,14 @@ def test_what_was_left_out_is_not_forgotten_by_resuming(folder: Path, monkeypatc
     assert outcome.remarks == found.remarks and outcome.resumed
 
 
+def test_suspects_that_were_too_many_are_not_forgotten_by_resuming(folder: Path) -> None:
+    differ(folder, 7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pvedrbdstor.verify.lead.OPEN_MAX", 0)
+        assert run(Asked(Mode.FULL))[0].much
+    assert run(Asked(resume=True))[0].much
+
+
 def test_a_comparison_from_before_a_resync_is_not_gone_on_with(folder: Path) -> None:
     tell(folder, "b", state={"disk": "Diskless"})
     run(Asked(Mode.FULL))
