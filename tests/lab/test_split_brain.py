@@ -30,6 +30,8 @@ def told(cluster: Cluster, results: Results | None) -> None:
     """Heal the link; each node must tell of the split in its status, log and notification, within LIMIT."""
     words = ["/usr/bin/python3", "-m", "tests.lab.guest.split_watch", storage.LOG, splitting.NOTIFIED]
     command = f"cd {REPOSITORY} && PYTHONPYCACHEPREFIX=/run/pycache exec {shlex.join(words)}"
+    for node in cluster.nodes:  # so that its modules are compiled, as the package has them
+        node.sh(f"PYTHONPYCACHEPREFIX=/run/pycache pvedrbdstor mirror status {STORAGE}", 60)
     with ThreadPoolExecutor(2) as pool:
         watched = [pool.submit(node.run, command, 90) for node in cluster.nodes]
         cluster.nodes[0].run("sleep 1")  # both watch by now
