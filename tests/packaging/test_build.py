@@ -111,6 +111,8 @@ def test_the_package_has_its_units_and_no_others(package: Path) -> None:
         "pvedrbdstor-fence.service",
         "pvedrbdstor-mirrors.service",
         "pvedrbdstor-vendor-units.service",
+        "pvedrbdstor-verify@.service",
+        "pvedrbdstor-verify@.timer",
     }
 
 
