@@ -22,6 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
 VENV = ROOT / ".venv" / "bin"
+OUTAGES = "tests/lab/test_fencing.py"
+"""It runs four clusters side by side by itself."""
+_CLUSTERS = 2
+"""Of the lab, side by side: most of their time is waiting, for OCFS2's heartbeat and for DRBD's timeouts."""
 ESLINT = ROOT / ".cache" / "js" / "node_modules" / ".bin" / "eslint"
 
 
@@ -122,6 +126,11 @@ def pytest(report: Path, *arguments: str) -> list[str]:
     return [PYTHON, "-m", "pytest", "-q", "--durations=5", "-p", "no:cacheprovider", f"--junitxml={report}", *arguments]
 
 
+def side_by_side(workers: int) -> list[str]:
+    """Arguments that share a suite's files out among so many processes (pytest-xdist)."""
+    return ["-n", str(workers), "--dist", "loadfile"]
+
+
 def javascript_tests() -> list[str]:
     """By name: versions of node differ in what a folder means to `node --test`."""
     return [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/gui/*.test.js"))]
@@ -131,7 +140,12 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
     stages = [
         Stage(
             "python",
-            pytest(report, "tests", *(f"--ignore=tests/{suite}" for suite in ("browser", "lab", "packaging"))),
+            pytest(
+                report,
+                *side_by_side(os.cpu_count() or 1),
+                "tests",
+                *(f"--ignore=tests/{suite}" for suite in ("browser", "lab", "packaging")),
+            ),
             1500,
             count_junit,
         ),
@@ -140,7 +154,10 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
     ]
     if not fast:
         stages += [
-            Stage("lab", pytest(report, "tests/lab"), 4500, count_junit),
+            Stage("lab outages", pytest(report, OUTAGES), 1500, count_junit),
+            Stage(
+                "lab", pytest(report, *side_by_side(_CLUSTERS), "tests/lab", f"--ignore={OUTAGES}"), 3600, count_junit
+            ),
             Stage("browser", pytest(report, "tests/browser"), 900, count_junit),
             Stage("packaging", pytest(report, "tests/packaging"), 1200, count_junit),
         ]

@@ -10,12 +10,12 @@ import pytest
 from tests.lab import storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.backends import choose
+from tests.lab.bringing_up import fenced
 from tests.lab.cluster import Cluster
 from tests.lab.formation import MOUNT_POINT, STORAGE, on_each
 from tests.lab.node import Node
 from tests.lab.ops import ops, wait_until
 from tests.lab.storage import PluginError, alloc, call, path
-from tests.lab.test_bringup import fenced
 
 MIB = 1 << 20
 UP_SECONDS = 300.0  # an emulated CPU is ten times slower, and more so beside other work
