@@ -24,8 +24,6 @@ PYTHON = "/usr/bin/python3"
 VENV = ROOT / ".venv" / "bin"
 OUTAGES = "tests/lab/test_fencing.py"
 """It runs four clusters side by side by itself."""
-_CLUSTERS = 2
-"""Of the lab, side by side: most of their time is waiting, for OCFS2's heartbeat and for DRBD's timeouts."""
 ESLINT = ROOT / ".cache" / "js" / "node_modules" / ".bin" / "eslint"
 
 
@@ -127,7 +125,10 @@ def pytest(report: Path, *arguments: str) -> list[str]:
 
 
 def side_by_side(workers: int) -> list[str]:
-    """Arguments that share a suite's files out among so many processes (pytest-xdist)."""
+    """Arguments that share a suite's files out among so many processes (pytest-xdist).
+
+    The lab and the package's machines wait for most of their time, so two of them fit on any machine.
+    """
     return ["-n", str(workers), "--dist", "loadfile"]
 
 
@@ -155,11 +156,9 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
     if not fast:
         stages += [
             Stage("lab outages", pytest(report, OUTAGES), 1500, count_junit),
-            Stage(
-                "lab", pytest(report, *side_by_side(_CLUSTERS), "tests/lab", f"--ignore={OUTAGES}"), 3600, count_junit
-            ),
+            Stage("lab", pytest(report, *side_by_side(2), "tests/lab", f"--ignore={OUTAGES}"), 3600, count_junit),
             Stage("browser", pytest(report, "tests/browser"), 900, count_junit),
-            Stage("packaging", pytest(report, "tests/packaging"), 1200, count_junit),
+            Stage("packaging", pytest(report, *side_by_side(2), "tests/packaging"), 1200, count_junit),
         ]
     return stages
 

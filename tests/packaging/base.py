@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -37,23 +38,29 @@ def base_tarball(doubles: set[str], *, release: str = "", more: frozenset[str] =
     packages = sorted({"ca-certificates", "perl", "python3", "systemd", *more, *dependencies_from_debian(doubles)})
     key = hashlib.sha256(" ".join([release, *packages]).encode()).hexdigest()[:12]
     tarball = CACHE / f"{release}-{key}.tar"
-    if not tarball.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        options = CACHE / f"apt.{os.getpid()}.conf"
-        new = CACHE / f"new.{os.getpid()}.tar"
-        options.write_text(apt_options())
-        how = [f"--aptopt={options}", "--format=tar", release, str(new), *mirrors(release)]
-        try:
-            subprocess.run(
-                ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *how],
-                check=True,
-                timeout=400,
-            )
-            new.rename(tarball)
-        finally:
-            options.unlink()
-            new.unlink(missing_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:  # tests run side by side; one of them makes it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tarball.exists():
+            _make(tarball, release, packages)
     return tarball
+
+
+def _make(tarball: Path, release: str, packages: list[str]) -> None:
+    options = CACHE / f"apt.{os.getpid()}.conf"
+    new = CACHE / f"new.{os.getpid()}.tar"
+    options.write_text(apt_options())
+    how = [f"--aptopt={options}", "--format=tar", release, str(new), *mirrors(release)]
+    try:
+        subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *how],
+            check=True,
+            timeout=400,
+        )
+        new.rename(tarball)
+    finally:
+        options.unlink()
+        new.unlink(missing_ok=True)
 
 
 def own_release() -> str:
