@@ -37,9 +37,9 @@ def measure(progress: Callable[[str], None], rounds: int = _ROUNDS) -> Report:
             with opened as path:
                 for engine in ("io_uring", "threads"):
                     progress(f"{SIZE >> 20} MiB on {where}, {engine}")
-                    row = _row(where, path, engine, rounds)
+                    row = compare(where, path, engine, rounds)
                     rows.append(row)
-                    extra.append(_words(row))
+                    extra.append(words(row, SIZE))
     return Report(
         title="Digests of 1 GiB, read with O_DIRECT",
         command="python3 -m bench --digest --update-docs",
@@ -57,27 +57,32 @@ def measure(progress: Callable[[str], None], rounds: int = _ROUNDS) -> Report:
     )
 
 
-def _row(where: str, path: str, engine: Engine, rounds: int) -> Comparison:
-    """Both sides in turn, now one first and then the other; the first round, which finds other caches, does not count."""
+def compare(where: str, path: str, engine: Engine, rounds: int, size: int = SIZE) -> Comparison:
+    """Both sides in turn, now one first and then the other; the first round, which finds other caches, does not count.
+
+    size: bytes to read from the beginning on.
+    """
     ours, reference = [], []
     for number in range(rounds + 1):
         if number % 2:
-            reference.append(_fio(path))
-        ours.append(_ours(path, engine))
+            reference.append(_fio(path, size))
+        ours.append(_ours(path, engine, size))
         if not number % 2:
-            reference.append(_fio(path))
+            reference.append(_fio(path, size))
     return Comparison(
-        f"1 GiB on {where}, {engine}",
+        f"{size >> 20} MiB on {where}, {engine}",
         Series("digests", tuple(ours[1:])),
         Series("fio", tuple(reference[1:])),
-        Share(0.9, SIZE),
+        Share(0.9, size),
     )
 
 
-def _words(row: Comparison) -> str:
+def words(row: Comparison, size: int) -> str:
+    """The spread of both sides' rates, and their CPU."""
+
     def side(series: Series) -> str:
-        rates = sorted(SIZE / timing.own / _GB for timing in series.timings)
-        seconds = series.cpu(50) / (SIZE / _GB)
+        rates = sorted(size / timing.own / _GB for timing in series.timings)
+        seconds = series.cpu(50) / (size / _GB)
         return f"{rates[0]:.2f} to {rates[-1]:.2f} GB/s, {seconds:.3f} s CPU per GB"
 
     shares = sorted(fio.own / ours.own for ours, fio in zip(row.ours.timings, row.reference.timings, strict=True))
@@ -85,7 +90,7 @@ def _words(row: Comparison) -> str:
     return f"{row.title}: {side(row.ours)}; fio {side(row.reference)}; {pairs}"
 
 
-def _ours(path: str, engine: Engine) -> Timing:
+def _ours(path: str, engine: Engine, size: int) -> Timing:
     """CPU: of this process with the threads that the kernel gives it, but not of the device's own."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
     try:
@@ -93,8 +98,8 @@ def _ours(path: str, engine: Engine) -> Timing:
             fd, granularity=GRANULARITY, request=REQUEST, depth=DEPTH, engine=engine, path=path
         ) as digests:
             before, started = _cpu(), time.monotonic()
-            for start in range(0, SIZE, _SLICE):
-                if digests.run(start, _SLICE).errors:
+            for start in range(0, size, _SLICE):
+                if digests.run(start, min(_SLICE, size - start)).errors:
                     raise BenchError(f"{path} cannot be read")
             return Timing(time.monotonic() - started, cpu=_cpu() - before)
     finally:
@@ -106,17 +111,17 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _fio(path: str) -> Timing:
+def _fio(path: str, size: int) -> Timing:
     argv = ["fio", "--name=read", f"--filename={path}", "--readonly", "--rw=read", "--direct=1", "--ioengine=io_uring"]
-    argv += [f"--bs={REQUEST}", f"--iodepth={DEPTH}", f"--size={SIZE}", "--output-format=json"]
+    argv += [f"--bs={REQUEST}", f"--iodepth={DEPTH}", f"--size={size}", "--output-format=json"]
     try:
         said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise BenchError(f"fio: {error}") from error
     (job,) = json.loads(said)["jobs"]
     seconds = job["read"]["runtime"] / 1e3
-    if job["read"]["io_bytes"] != SIZE:
-        raise BenchError(f"fio read {job['read']['io_bytes']} bytes, not {SIZE}")
+    if job["read"]["io_bytes"] != size:
+        raise BenchError(f"fio read {job['read']['io_bytes']} bytes, not {size}")
     return Timing(seconds, cpu=(job["usr_cpu"] + job["sys_cpu"]) / 100 * job["job_runtime"] / 1e3)
 
 

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from bench import fixtures
+from bench import digest, fixtures
 from bench.local import reflinks
 from bench.perl_side import perl_sides
 from bench.rig import Rig
@@ -118,13 +119,20 @@ def compare_reflinks(storage: str, data_mib: str) -> dict[str, object]:
     return {"rows": rows, "service": service, "call": statistics.median(calls)}
 
 
+def compare_digests(device: str, mib: str, rounds: str, engine: Literal["io_uring", "threads"]) -> dict[str, object]:
+    """Reading and hashing the device against fio: title, and (total, cpu) in seconds of each of our runs and of fio's."""
+    row = digest.compare("DRBD", device, engine, int(rounds), int(mib) << 20)
+    ours, fio = ([[t.total, t.cpu] for t in series.timings] for series in (row.ours, row.reference))
+    return {"title": row.title, "ours": ours, "fio": fio}
+
+
 def _medians(costs: list[CallCost], method: str) -> list[float]:
     found = [cost for cost in costs if cost.method == method]
     return [statistics.median(values) for values in zip(*((c.seconds, c.sync, c.reflink) for c in found), strict=True)]
 
 
 _TABLE: dict[str, Callable[..., object]] = {
-    function.__name__: function for function in (fill, touch, listing, write_until, compare_reflinks)
+    function.__name__: function for function in (fill, touch, listing, write_until, compare_reflinks, compare_digests)
 }
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from bench import local, machine
-from bench.goals import Comparison, NoGoal, Series, Timing, percentile
+from bench import digest, local, machine
+from bench.goals import Comparison, NoGoal, Series, Share, Timing, percentile
 from bench.perl_side import BenchError
 from bench.report import Report, milliseconds
 from tests.lab.assets import REPOSITORY
@@ -24,6 +24,7 @@ _STOP = "/tmp/bench-stop"
 _QUIET = 5.0  # seconds of writing alone before the first listing
 _ROUNDS, _WARM = 3, 10
 _CLOCK_TRIES = 5
+_DIGEST_MIB, _DIGEST_ROUNDS = 512, 6
 
 
 def measure(progress: local.Progress) -> Report:
@@ -35,7 +36,10 @@ def measure(progress: local.Progress) -> Report:
             list_rows, extra = _lists(cluster)
             progress("snapshots and clones")
             reflink_rows, reflink_words = _reflinks(cluster.a)
-            rows, extra = [*list_rows, *reflink_rows], [*extra, *reflink_words]
+            progress("digests of the device")
+            digest_rows, digest_words = _digests(cluster.b)
+            rows = [*list_rows, *reflink_rows, *digest_rows]
+            extra = [*extra, *reflink_words, *digest_words]
             kind = {"uml": "User Mode Linux", "tcg": "qemu TCG"}[cluster.backend.kind]
     except LabError as error:
         raise BenchError(str(error)) from error
@@ -43,7 +47,7 @@ def measure(progress: local.Progress) -> Report:
         title=f"On two nodes with OCFS2 on dual-primary DRBD ({kind})",
         command="python3 -m bench --lab --update-docs",
         machine={**facts, "file system": f"OCFS2 on DRBD 8.4, two nodes in {kind}"},
-        baseline="the same listing again; for snapshot and clone the bare FICLONE call",
+        baseline="the same listing again; for snapshot and clone the bare FICLONE call; for digests fio, as above",
         rows=rows,
         extra=extra,
     )
@@ -129,3 +133,14 @@ def _reflinks(node: Node) -> tuple[list[Comparison], list[str]]:
     ]
     words.append(f"for scale, the size of one image through the whole line there: {milliseconds(found['call'])} ms")
     return rows, words
+
+
+def _digests(node: Node) -> tuple[list[Comparison], list[str]]:
+    """Of the DRBD device itself, which both nodes have mounted."""
+    rows = []
+    for engine in ("io_uring", "threads"):
+        found = guest(node, "compare_digests", "/dev/drbd0", _DIGEST_MIB, _DIGEST_ROUNDS, engine, timeout=600)
+        ours, fio = (tuple(Timing(total, cpu=cpu) for total, cpu in found[side]) for side in ("ours", "fio"))
+        size = _DIGEST_MIB << 20
+        rows.append(Comparison(found["title"], Series("digests", ours), Series("fio", fio), Share(0.9, size)))
+    return rows, [digest.words(row, _DIGEST_MIB << 20) for row in rows]
