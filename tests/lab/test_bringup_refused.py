@@ -20,19 +20,19 @@ from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
 
 
 @pytest.fixture(scope="module")
-def unformed() -> Iterator[Cluster]:
+def formed() -> Iterator[Cluster]:
     with bringing_up.booted() as cluster:
-        yield cluster
+        yield bringing_up.both_up(cluster)
 
 
 @pytest.fixture
-def cluster(unformed: Cluster) -> Cluster:
-    return bringing_up.both_up(unformed)
+def cluster(formed: Cluster) -> Cluster:
+    return bringing_up.both_up(formed)
 
 
 @pytest.fixture
-def b_down(unformed: Cluster) -> Cluster:
-    return bringing_up.b_alone_down(unformed)
+def b_down(formed: Cluster) -> Cluster:
+    return bringing_up.b_alone_down(formed)
 
 
 def _hide(path: str) -> tuple[str, str]:
