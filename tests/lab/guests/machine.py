@@ -46,15 +46,16 @@ class Pause:
 class Guest:
     """A guest with one disk. node is where it runs; acknowledged is what it has said since it was made.
 
-    cache: the disk's option in qm.conf(5), by Proxmox's default "none".
+    cache and werror: the disk's options in qm.conf(5), by Proxmox's and QEMU's default "none" and "enospc".
     """
 
     _runs = count(1)
 
-    def __init__(self, vmid: int, volume: str, cache: str = "none") -> None:
+    def __init__(self, vmid: int, volume: str, cache: str = "none", werror: str = "enospc") -> None:
         self.vmid = vmid
         self.volume = volume
         self.cache = cache
+        self.werror = werror
         self.acknowledged = Acknowledged()
         self._kernel = assets.prepare_guest()
         self._node: Node | None = None
@@ -157,7 +158,7 @@ class Guest:
             *("qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "qemu64", "-m", f"size={_MEMORY >> 10}K"),
             *("-display", "none", "-nodefaults", "-no-user-config", "-no-reboot", "-serial", "stdio"),
             *("-kernel", str(self._kernel.kernel), "-initrd", str(self._kernel.initramfs), "-append", append),
-            *("-drive", f"file={path},if=none,id=disk,format=raw,cache={self.cache},aio=io_uring"),
+            *("-drive", f"file={path},if=none,id=disk,format=raw,cache={self.cache},werror={self.werror},aio=io_uring"),
             *("-device", "virtio-blk-pci,drive=disk", "-pidfile", self._run_file("pid")),
             *("-qmp", f"unix:{self._run_file('qmp')},server=on,wait=off"),
         ]
@@ -174,9 +175,9 @@ class Guest:
 
 
 @contextmanager
-def guest(vmid: int, volume: str, cache: str = "none") -> Iterator[Guest]:
+def guest(vmid: int, volume: str, cache: str = "none", werror: str = "enospc") -> Iterator[Guest]:
     """A guest that runs nowhere yet; at the end it runs nowhere again."""
-    made = Guest(vmid, volume, cache)
+    made = Guest(vmid, volume, cache, werror)
     try:
         yield made
     finally:
