@@ -18,6 +18,7 @@ from pvedrbdstor.errors import Error, InternalError
 
 _COMMANDS = {
     "volume": ("pvedrbdstor.cli.volume:volume", "Work on disk images: list, make, grow, snapshot, clone, free."),
+    "space": ("pvedrbdstor.cli.space:space", "Say who has the space, and what deleting frees."),
     "mirror": ("pvedrbdstor.cli.mirror:mirror", "Bring a storage up or down on this node, and say how it is."),
     "fencing": ("pvedrbdstor.cli.fencing:fencing", "Say who decides when the mirror breaks, and whether it can."),
     "split-brain": (

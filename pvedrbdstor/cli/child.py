@@ -27,8 +27,10 @@ def dispatch(
     stream: int | None,
     interrupt: Interrupt,
     progress: Progress,
+    silence: float | None = None,
 ) -> object:
-    """Let a child do ``call`` and what is left for after it; return the result.
+    """Let a child do ``call`` and what is left for after it; return the result. ``silence``: seconds without a word of its
+    progress after which it is taken for hanging, however long the call may take.
 
     Raises what the method raises, DeadlineExceeded when the child hangs (it is left behind: the kernel has it), and
     InternalError when it dies.
@@ -40,7 +42,7 @@ def dispatch(
         _run(theirs, dispatcher, call, request, stream)
     theirs.close()
     try:
-        result = _wait(ours, call, interrupt, progress)
+        result = _wait(ours, call, interrupt, progress, silence)
         _wait_for_end(ours, call)
         return result
     finally:
@@ -86,17 +88,20 @@ class _Reporter:
             self._parent.send(("progress", (done, total)))
 
 
-def _wait(child: Connection, call: Call, interrupt: Interrupt, progress: Progress) -> object:
+def _wait(child: Connection, call: Call, interrupt: Interrupt, progress: Progress, silence: float | None) -> object:
     """The child's answer, while Ctrl-C is passed on and progress drawn."""
-    told = False
+    told, heard = False, time.monotonic()
     while True:
         if interrupt.asked and not told:
             told = True
             child.send("gone")
         if not child.poll(_LOOK):
+            if silence is not None and time.monotonic() > heard + silence:
+                raise DeadlineExceeded(method=call.method, storage=call.storage, seconds=round(silence))
             if call.seconds_left() <= 0 and time.monotonic() > call.started + call.timeout + _GRACE:
                 raise DeadlineExceeded(method=call.method, storage=call.storage, seconds=round(call.timeout))
             continue
+        heard = time.monotonic()
         try:
             kind, value = child.recv()
         except EOFError:

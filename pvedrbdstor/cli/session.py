@@ -106,8 +106,12 @@ class Session:
         timeout: float = SHORT,
         label: str = "Working",
         stream: int | None = None,
+        silence: float | None = None,
     ) -> Any:
         """Let the dispatcher do ``method`` within ``timeout`` seconds, with a progress bar called ``label``.
+
+        ``silence``: seconds without progress after which it is given up before that, for work that takes as long as there
+        is to do. In a process of its own alone.
 
         Ctrl-C makes the work undo itself and ends the program with 130, also where the work was done all the same.
         ``stream``: the descriptor to export to or import from. Raises whatever the method raises.
@@ -116,7 +120,7 @@ class Session:
         with Interrupt() as interrupt, Progress(label) as progress:
             call = Call(method, storage.config.id, timeout=timeout, gone=interrupt.gone, progress=progress)
             try:
-                result = self._dispatch(call, request, stream, interrupt, progress)
+                result = self._dispatch(call, request, stream, interrupt, progress, silence)
             except Error as error:
                 if not interrupt.asked:
                     raise
@@ -131,12 +135,18 @@ class Session:
         return result
 
     def _dispatch(
-        self, call: Call, request: Mapping[str, object], stream: int | None, interrupt: Interrupt, progress: Progress
+        self,
+        call: Call,
+        request: Mapping[str, object],
+        stream: int | None,
+        interrupt: Interrupt,
+        progress: Progress,
+        silence: float | None,
     ) -> object:
         if self.in_child:
             from pvedrbdstor.cli import child
 
-            return child.dispatch(self.make_dispatcher(), call, request, stream, interrupt, progress)
+            return child.dispatch(self.make_dispatcher(), call, request, stream, interrupt, progress, silence)
         from pvedrbdstor.service.worker import finish
 
         try:

@@ -9,8 +9,6 @@ from typing import NamedTuple
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.native import Extent
 
-_DATA_INLINE = 0x200  # FIEMAP_EXTENT_DATA_INLINE: the bytes lie inside the inode
-
 
 class Piece(NamedTuple):
     """Bytes in the file, bytes on the device, how many; unwritten: they read as zeroes, whatever lies there."""
@@ -42,7 +40,7 @@ class Ranges:
 def pieces(extents: Iterable[Extent], ranges: Ranges) -> Iterator[Piece]:
     """The parts of a file's extents that lie on the ranges, in the order of the extents; data inside the inode are none."""
     for extent in extents:
-        if not extent.located or extent.flags & _DATA_INLINE:
+        if not extent.located or extent.inline:
             continue
         for start, length in ranges.between(extent.physical, extent.physical + extent.length):
             yield Piece(extent.logical + start - extent.physical, start, length, extent.unwritten)

@@ -23,6 +23,7 @@ from pvedrbdstor.native.digest import (
     Digests,
 )
 from pvedrbdstor.native.extents import (
+    FIEMAP_EXTENT_DATA_INLINE,
     FIEMAP_EXTENT_DELALLOC,
     FIEMAP_EXTENT_LAST,
     FIEMAP_EXTENT_SHARED,
@@ -68,6 +69,7 @@ __all__ = [
     "EXT4_SUPER_MAGIC",
     "FALLOC_FL_KEEP_SIZE",
     "FALLOC_FL_PUNCH_HOLE",
+    "FIEMAP_EXTENT_DATA_INLINE",
     "FIEMAP_EXTENT_DELALLOC",
     "FIEMAP_EXTENT_LAST",
     "FIEMAP_EXTENT_SHARED",

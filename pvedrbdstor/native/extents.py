@@ -15,6 +15,7 @@ FIEMAP_FLAG_SYNC = 0x00000001
 FIEMAP_EXTENT_LAST = 0x00000001
 FIEMAP_EXTENT_UNKNOWN = 0x00000002
 FIEMAP_EXTENT_DELALLOC = 0x00000004
+FIEMAP_EXTENT_DATA_INLINE = 0x00000200
 FIEMAP_EXTENT_UNWRITTEN = 0x00000800
 FIEMAP_EXTENT_SHARED = 0x00002000
 FIEMAP_MAX_OFFSET = (1 << 64) - 1
@@ -70,6 +71,11 @@ class Extent(NamedTuple):
         XFS says so while another file has the same blocks; OCFS2 also when that other file has gone.
         """
         return bool(self.flags & FIEMAP_EXTENT_SHARED)
+
+    @property
+    def inline(self) -> bool:
+        """The bytes lie inside the inode: nothing is allocated for them."""
+        return bool(self.flags & FIEMAP_EXTENT_DATA_INLINE)
 
     @property
     def located(self) -> bool:

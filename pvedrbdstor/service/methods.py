@@ -164,6 +164,13 @@ def _volume_snapshot_info(store: Store, call: Call, params: Params) -> object:
     return snapshots.snapshot_info(store, call, params.volume())
 
 
+def _space(store: Store, call: Call, params: Params) -> object:
+    """Loaded when it is needed: only people ask."""
+    from pvedrbdstor.space.report import report
+
+    return report(store, call)
+
+
 def _activate_volume(store: Store, call: Call, params: Params) -> None:
     volume = params.volume()
     activation.activate_volume(store, call, volume, params.optional_snapshot())
@@ -194,6 +201,7 @@ METHODS: dict[str, Method] = {
     "list_images": _list_images,
     "recover": lambda store, call, params: recovery.recover(store, call),
     "rename_volume": _rename_volume,
+    "space": _space,
     "status": _status,
     "survey": lambda store, call, params: survey.survey(store, call),
     "volume_resize": _volume_resize,

@@ -53,7 +53,8 @@ def test_backend_that_dies_is_an_internal_error(forked: CommandLine) -> None:
 def test_hanging_mirror_costs_its_deadline_and_no_more(forked: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_GRACE", 0.1)
     monkeypatch.setattr(
-        f"{Session.__module__}.Session.call.__kwdefaults__", {"timeout": 0.2, "label": "", "stream": None}
+        f"{Session.__module__}.Session.call.__kwdefaults__",
+        {"timeout": 0.2, "label": "", "stream": None, "silence": None},
     )
     forked.backend.answers["list_images"] = lambda call: time.sleep(30)
     began = time.monotonic()

@@ -67,6 +67,7 @@ LIFE: list[tuple[str, dict[str, object], object]] = [
     ("volume_snapshot", {"volname": RAW, "snap": "one"}, None),
     ("activate_volume", {"volname": RAW, "snap": "one"}, None),
     ("survey", {}, {"snapshots": [f"{RAW}: one"], "chains": [], "subvolumes": [], "interrupted": 0}),
+    ("space", {}, lambda r: [guest["vmid"] for guest in r["guests"]] == [100] and r["used"] <= r["total"]),
     ("volume_snapshot_info", {"volname": RAW}, lambda r: r["one"]["virtual-size"] == MIB),
     ("volume_resize", {"volname": RAW, "size": 2 * MIB}, None),
     ("volume_rollback_is_possible", {"volname": RAW, "snap": "one"}, True),

@@ -16,6 +16,7 @@ _IMPATIENT = frozenset(
         "activate_volume",
         "get_identity",
         "list_images",
+        "space",
         "volume_rollback_is_possible",
         "volume_size_info",
         "volume_snapshot",

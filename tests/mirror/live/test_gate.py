@@ -91,7 +91,7 @@ def test_without_a_fresh_view_status_looks_for_itself(backend: Backend, view_is:
     assert backend.opened == 1
 
 
-@pytest.mark.parametrize("method", ["list_images", "activate_storage", "activate_volume", "volume_snapshot"])
+@pytest.mark.parametrize("method", ["list_images", "space", "activate_storage", "activate_volume", "volume_snapshot"])
 def test_no_call_that_somebody_waits_for_goes_into_frozen_io(backend: Backend, method: str) -> None:
     backend.see(FROZEN)
     with pytest.raises(NotUsable, match=r"'ha' is suspended on node .*The cause\. The remedy\."):
