@@ -26,7 +26,7 @@ def space(session: Session, storage: str, vmid: int | None, key: str, file: str 
     """Say who has the space of STORAGE: each guest, image and snapshot, what they share, and what deleting each frees.
 
     Snapshots and clones share blocks, so what one of them takes is not what goes with it. This asks the file system where
-    every file lies, and counts. It only reads, takes no locks, and writes nothing of a guest out; guests go on.
+    every file lies, and counts. It only reads, and guests go on.
 
     \b
     Examples: pvedrbdstor space ha --sort frees

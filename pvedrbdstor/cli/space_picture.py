@@ -51,6 +51,8 @@ def svg(storage: str, found: dict[str, Any]) -> str:
     """The whole file as text."""
     guests = found["guests"]
     whole = [part for part in _whole(found) if part.size > 0]
+    # More than there is where files grew while they were looked at.
+    scale = (_WIDTH - 2 * _EDGE) / max(1, found["total"], sum(part.size for part in whole))
     legend = list(_legend(whole, _WHOLE_AT + _BAR + 22))
     top = _WHOLE_AT + _BAR + 22 + _LINE * (-(-len(whole) // 3)) + 34
     height = top + (_ROW * len(guests) + 40 if guests else 0)
@@ -60,7 +62,7 @@ def svg(storage: str, found: dict[str, Any]) -> str:
         f"<style>{_STYLE}</style>",
         f'<rect class="page" width="{_WIDTH}" height="{height}"/>',
         f'<text class="title" x="{_EDGE}" y="32">{escape(title)}</text>',
-        *_stacked(whole, _EDGE, _WHOLE_AT, (_WIDTH - 2 * _EDGE) / max(found["total"], 1)),
+        *_stacked(whole, _EDGE, _WHOLE_AT, scale),
         *legend,
     ]
     return "\n".join([*parts, *(_guests(guests, top) if guests else ()), "</svg>", ""])

@@ -1,7 +1,8 @@
 """Look at every file of a mounted storage: what it is, how long, where its blocks lie. Reads only, takes no lock of ours.
 
-FIEMAP is asked as the files are, without FIEMAP_FLAG_SYNC: nothing of a guest is written out for it. It is asked for 256
-extents at a time, so that the file system holds what it has to hold for no longer than that takes.
+FIEMAP is asked as the files are, without FIEMAP_FLAG_SYNC: nothing of a guest on this node is written out for it. It is asked
+for 256 extents at a time, so that the file system holds what it has to hold for no longer than that takes. (That OCFS2 has the
+other node write out what it has changed of a file, before this one may look at it, stat(2) brings about already.)
 """
 
 from __future__ import annotations

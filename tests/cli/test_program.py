@@ -63,14 +63,20 @@ def test_bash_completes_commands(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "completed"), [("list", ["ha", "off", "elsewhere"]), ("info", ["ha:", "off:", "elsewhere:"])], ids=str
+    ("words", "completed"),
+    [
+        ("volume list", ["ha", "off", "elsewhere"]),
+        ("volume info", ["ha:", "off:", "elsewhere:"]),
+        ("space", ["ha", "off", "elsewhere"]),
+    ],
+    ids=str,
 )
 def test_shell_completes_storages_from_storage_cfg(tmp_path: Path, words: str, completed: list[str]) -> None:
     config = tmp_path / "storage.cfg"
     config.write_text(STORAGE_CFG)
     result = _run(
         "-m", "pvedrbdstor", _PVEDRBDSTOR_COMPLETE="bash_complete",
-        COMP_WORDS=f"pvedrbdstor --config {config} volume {words} ", COMP_CWORD="5",
+        COMP_WORDS=f"pvedrbdstor --config {config} {words} ", COMP_CWORD=str(3 + len(words.split())),
     )  # fmt: skip
     assert [line.partition(",")[2] for line in result.stdout.split()] == completed
 
@@ -94,7 +100,9 @@ def test_every_command_has_help_with_a_summary(cli: CommandLine, path: tuple[str
     assert len(result.stdout.split("\n\n")) >= 3
 
 
-@pytest.mark.parametrize("path", [path for path in _commands(app) if path[:1] == ("volume",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "path", [path for path in _commands(app) if path[:1] in (("volume",), ("space",))], ids=" ".join
+)
 def test_every_line_of_help_fits_a_terminal(cli: CommandLine, path: tuple[str, ...]) -> None:
     assert max(len(line) for line in cli(*path, "--help").stdout.splitlines()) <= 80
 

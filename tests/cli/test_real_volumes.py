@@ -72,6 +72,21 @@ def test_life_of_a_volume(run: Run, reflink_dir: Path) -> None:
     assert _json(run("volume", "recover", "ha", "--json")) == CLEAN
 
 
+def test_space_of_a_volume_and_its_snapshot(run: Run, reflink_dir: Path) -> None:
+    disk = _json(run("volume", "alloc", "ha", "100", "8M", "--json"))["volid"]
+    (reflink_dir / "images" / disk.partition(":")[2]).write_bytes(bytes(SIZE))
+    run("volume", "snapshot", "create", disk, "before")
+    os.sync()
+    found = _json(run("space", "ha", "--json", "--svg", str(reflink_dir / "ha.svg")))
+    (guest,) = found["guests"]
+    (image,) = guest["images"]
+    assert (image["allocated"], image["shared"], image["exclusive"], image["frees"]) == (SIZE, SIZE, 0, SIZE)
+    assert (guest["allocated"], guest["frees"], found["file_system"]) == (SIZE, SIZE, "XFS")
+    assert [(snap["name"], snap["frees"]) for snap in image["snapshots"]] == [("before", 0)]
+    assert b"vm-100-disk-0.raw" in run("space", "ha", "--guest", "100").stdout
+    assert (reflink_dir / "ha.svg").read_text().startswith("<svg")
+
+
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
 def test_export_can_be_imported(run: Run, reflink_dir: Path, format: str) -> None:
     disk = _json(run("volume", "alloc", "ha", "100", "8M", "--format", format, "--json"))["volid"]
