@@ -8,28 +8,11 @@ from html import escape
 
 from bench.goals import Comparison, Series, digits
 from bench.report import Report, milliseconds
+from pvedrbdstor.cli.svg_style import style_sheet
 
 _WIDTH, _LEFT, _RIGHT, _TOP = 920, 290, 200, 78
 _BAR, _GAP, _ROW = 13, 3, 48
-_STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #24292f }
-.title { font-size: 16px; font-weight: 600 }
-.small { font-size: 11px; fill: #57606a }
-.page { fill: #ffffff }
-.grid { stroke: #d0d7de; stroke-width: 1 }
-.ours { fill: #1a7f64 }
-.reference { fill: #8c959f }
-.missed { fill: #b35900 }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 }
-  .small { fill: #9198a1 }
-  .page { fill: #0d1117 }
-  .grid { stroke: #30363d }
-  .ours { fill: #3fb68b }
-  .reference { fill: #6e7681 }
-  .missed { fill: #e3812b }
-}
-""".strip()
+_FILLS = {"ours": ("#1a7f64", "#3fb68b"), "reference": ("#8c959f", "#6e7681"), "missed": ("#b35900", "#e3812b")}
 
 
 def svg(report: Report) -> str:
@@ -45,7 +28,7 @@ def svg(report: Report) -> str:
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}">',
-        f"<style>{_STYLE}</style>",
+        f"<style>{style_sheet(_FILLS)}</style>",
         f'<rect class="page" width="{_WIDTH}" height="{height}"/>',
         f'<text class="title" x="20" y="30">{escape(report.title)}</text>',
         f'<rect class="ours" x="20" y="46" width="{_BAR}" height="{_BAR}"/>',

@@ -8,35 +8,19 @@ from typing import Any, NamedTuple
 
 from pvedrbdstor.cli.sizes import KIB, format_size
 from pvedrbdstor.cli.space_table import guest_label
+from pvedrbdstor.cli.svg_style import style_sheet
 
 _WIDTH, _LEFT, _RIGHT = 920, 190, 250
 _EDGE, _BAR, _ROW, _LINE = 20, 16, 28, 20
 _WHOLE_AT = 62
-_STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #24292f }
-.title { font-size: 16px; font-weight: 600 }
-.small { font-size: 11px; fill: #57606a }
-.page { fill: #ffffff }
-.grid { stroke: #d0d7de; stroke-width: 1 }
-.disks { fill: #1a7f64 }
-.snapshots { fill: #b35900 }
-.shared { fill: #8c959f }
-.content { fill: #3b72b8 }
-.itself { fill: #57606a }
-.free { fill: #eaeef2 }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 }
-  .small { fill: #9198a1 }
-  .page { fill: #0d1117 }
-  .grid { stroke: #30363d }
-  .disks { fill: #3fb68b }
-  .snapshots { fill: #e3812b }
-  .shared { fill: #6e7681 }
-  .content { fill: #6ca4e8 }
-  .itself { fill: #b1bac4 }
-  .free { fill: #21262d }
+_FILLS = {
+    "disks": ("#1a7f64", "#3fb68b"),
+    "snapshots": ("#b35900", "#e3812b"),
+    "shared": ("#8c959f", "#6e7681"),
+    "content": ("#3b72b8", "#6ca4e8"),
+    "itself": ("#57606a", "#b1bac4"),
+    "free": ("#eaeef2", "#21262d"),
 }
-""".strip()
 
 
 class _Part(NamedTuple):
@@ -59,7 +43,7 @@ def svg(storage: str, found: dict[str, Any]) -> str:
     title = f"Storage {storage}: {format_size(found['used'])} of {format_size(found['total'])} in use"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img">',
-        f"<style>{_STYLE}</style>",
+        f"<style>{style_sheet(_FILLS)}</style>",
         f'<rect class="page" width="{_WIDTH}" height="{height}"/>',
         f'<text class="title" x="{_EDGE}" y="32">{escape(title)}</text>',
         *_stacked(whole, _EDGE, _WHOLE_AT, scale),

@@ -10,6 +10,7 @@ from pvedrbdstor.space.look import File, plain
 from pvedrbdstor.space.places import Held, by_label, members, of_group, set_of
 from pvedrbdstor.verify.owners import Kind
 from pvedrbdstor.volumes.names import is_image_file, is_snapshot
+from pvedrbdstor.volumes.store import INTERNAL
 from pvedrbdstor.volumes.work import TRASH, parse_entry
 
 Top = int | str
@@ -157,6 +158,8 @@ def _top(file: File, images: Mapping[str, File]) -> Top:
     if owner.kind is Kind.IMAGE:
         return "files in guests' folders that are no volumes"
     if owner.kind is Kind.WORK:
+        if owner.path.startswith(f"{INTERNAL}/lock/"):
+            return "lock files"
         entries = (parse_entry(part) for part in owner.path.split("/"))
         removed = any(entry is not None and entry[0] == TRASH for entry in entries)
         return "removed, not given back yet" if removed else "work in progress"
