@@ -108,7 +108,7 @@ def _in_use(storage: str, found: dict[str, Any]) -> str:
     alone = sum(guest["frees"] for guest in found["guests"])
     rows = [[f"{len(found['guests'])} guests, each alone", "", size_cell(alone)]] if found["guests"] else []
     if found["between"]:
-        rows.append(["several of them, or of these", "", size_cell(found["between"])])
+        rows.append(["several of these together", "", size_cell(found["between"])])
     rows += [[text_cell(other["what"]), str(other["files"]), size_cell(other["frees"])] for other in found["others"]]
     rows.append(["the file system itself", "", signed(found["itself"])])
     rows.append(["in use, as df has it", "", size_cell(found["used"])])

@@ -54,17 +54,20 @@ class Looked:
 
 
 def look(store: Store, call: Call) -> Looked:
-    """Every regular file of the storage, below whatever folder. What goes meanwhile is passed over, what comes may be.
+    """Every regular file of the storage, below whatever folder, but of nothing that is mounted there. What goes meanwhile is passed over, what comes may be.
 
     Reports progress in files. Raises CallerGone, DeadlineExceeded, and OSError where not even the root can be read.
     """
     total = sum(len(names) for _, _, names, _ in os.fwalk(".", dir_fd=store.root_fd, follow_symlinks=False))
     found = Looked()
     linked: dict[int, File] = {}
+    device = os.fstat(store.root_fd).st_dev
     for done, entry in enumerate(
         walk(store.root_fd, leave_out=(), failed=lambda error: found.failed.append(_failure(error)))
     ):
         call.advance(min(done, total), total)
+        if entry.status.st_dev != device:  # of something mounted below: no place of this device
+            continue
         owner = owner_of(entry.path, store.config.images_dir)
         known = linked.get(entry.status.st_ino)
         if known is not None:  # one more name: the one that says most

@@ -99,12 +99,12 @@ Template  Guests with its blocks  Allocated  Deleting all frees
 90        100                       140 MiB             140 MiB
 
 Storage ha: 300 MiB of 1000 MiB in use, 700 MiB available (OCFS2).
-In use by                     Files    Bytes
-2 guests, each alone                  92 MiB
-several of them, or of these          48 MiB
-ISO image                         2   40 MiB
-the file system itself               120 MiB
-in use, as df has it                 300 MiB
+In use by                  Files    Bytes
+2 guests, each alone               92 MiB
+several of these together          48 MiB
+ISO image                      2   40 MiB
+the file system itself            120 MiB
+in use, as df has it              300 MiB
 
 -: a snapshot inside a qcow2 image, which does not tell what it holds; the image's own line has it.
 """

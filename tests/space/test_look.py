@@ -96,6 +96,17 @@ def test_a_file_with_two_names_is_one_and_has_the_better_one(area: Area) -> None
     assert allocated(seen(area)) == {IMAGE: 8192}
 
 
+def test_what_is_mounted_below_lies_on_another_device(area: Area, small_dir: Path) -> None:
+    area.put(IMAGE, b"x")
+    (small_dir / "backup.vma").write_bytes(b"x" * MIB)
+    (area.folder / "dump").mkdir()
+    subprocess.run(["mount", "--bind", str(small_dir), str(area.folder / "dump")], check=True)
+    try:
+        assert [file.owner.path for file in seen(area).files] == [IMAGE]
+    finally:
+        subprocess.run(["umount", str(area.folder / "dump")], check=True)
+
+
 def test_what_goes_meanwhile_is_passed_over(area: Area, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [area.put(f"images/100/vm-100-disk-{number}.raw", b"x") for number in range(3)]
     fiemap = native.fiemap
