@@ -79,7 +79,7 @@ def _rows(guest: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
         for snapshot in image["snapshots"]:
             stray = " (of an earlier image)" if snapshot["stray"] else ""
             yield f"    {snapshot['name']}{stray}", _sizes(snapshot)
-        if sum(not snapshot["inside"] for snapshot in image["snapshots"]) > 1:
+        if sum(not (snapshot["inside"] or snapshot["stray"]) for snapshot in image["snapshots"]) > 1:
             yield "    all its snapshots", [*[""] * 4, size_cell(image["snapshots_free"])]
 
 

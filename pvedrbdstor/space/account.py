@@ -112,7 +112,7 @@ def account(files: Sequence[File], sets: Mapping[int, int]) -> Account:
     held = _Held(
         file=by_label(sets, range(len(files))),
         image=by_label(sets, list(zip(tops, units, strict=True))),
-        part=by_label(sets, [(top, unit, _is_image(f)) for f, top, unit in zip(files, tops, units, strict=True)]),
+        part=by_label(sets, [(unit, _is_snapshot_of(f, images)) for f, unit in zip(files, units, strict=True)]),
         snapshots=by_label(sets, [(top, _is_image(f)) for f, top in zip(files, tops, strict=True)]),
         top=by_label(sets, tops),
     )
@@ -139,13 +139,19 @@ class _Held:
 
     file: Mapping[int, Held] = field(default_factory=dict)
     image: Mapping[tuple[Top, str], Held] = field(default_factory=dict)
-    part: Mapping[tuple[Top, str, bool], Held] = field(default_factory=dict)
+    part: Mapping[tuple[str, bool], Held] = field(default_factory=dict)
     snapshots: Mapping[tuple[Top, bool], Held] = field(default_factory=dict)
     top: Mapping[Top, Held] = field(default_factory=dict)
 
 
 def _is_image(file: File) -> bool:
     return file.owner.kind is Kind.IMAGE and is_image_file(posixpath.basename(file.owner.path))
+
+
+def _is_snapshot_of(file: File, images: Mapping[str, File]) -> bool:
+    """Whether it belongs to the image there is, and not to an earlier one of that name."""
+    image = images.get(file.owner.image) if file.owner.kind is Kind.SNAPSHOT else None
+    return image is not None and file.mark is not None and file.mark.image == image.id
 
 
 def _top(file: File, images: Mapping[str, File]) -> Top:
@@ -185,7 +191,10 @@ def _image(vmid: int, at: int, files: Sequence[File], own: Sequence[int], held: 
     file, alone = files[at], held.file.get(at, Held())
     path = file.owner.path
     mine = [other for other in own if files[other].owner.image == path and other != at]
-    snapshots = [_snapshot(files[other], held.file.get(other, Held()), file.id) for other in mine]
+    snapshots = [
+        _snapshot(files[other], held.file.get(other, Held()), not _is_snapshot_of(files[other], {path: file}))
+        for other in mine
+    ]
     snapshots += [Snapshot(plain(inner.name), inner.timestamp, inner.virtual_size, inside=True) for inner in file.inner]
     return Image(
         volume=f"{vmid}/{posixpath.basename(path)}",
@@ -196,12 +205,12 @@ def _image(vmid: int, at: int, files: Sequence[File], own: Sequence[int], held: 
         shared=alone.shared,
         exclusive=alone.alone,
         frees=held.image.get((vmid, path), Held()).alone,
-        snapshots_free=held.part.get((vmid, path, False), Held()).alone,
+        snapshots_free=held.part.get((path, True), Held()).alone,
         snapshots=tuple(sorted(snapshots, key=lambda snapshot: (snapshot.created or 0, snapshot.name))),
     )
 
 
-def _snapshot(file: File, held: Held, image_id: str | None) -> Snapshot:
+def _snapshot(file: File, held: Held, stray: bool) -> Snapshot:
     mark, name = file.mark, file.owner.snapshot
     return Snapshot(
         name=name if is_snapshot(name) else plain(name),
@@ -211,7 +220,7 @@ def _snapshot(file: File, held: Held, image_id: str | None) -> Snapshot:
         shared=held.shared,
         exclusive=held.alone,
         frees=held.alone,
-        stray=mark is None or mark.image != image_id,
+        stray=stray,
     )
 
 

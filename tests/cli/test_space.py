@@ -65,7 +65,11 @@ FOUND: dict[str, Any] = {
             images=(
                 image(
                     "100/vm-100-disk-0.raw", 64, 60, 55, 24, snapshots_free=12,
-                    snapshots=(snapshot("one", 64, 60, 50, 10), snapshot("two", 64, 60, 60, 0, stray=True)),
+                    snapshots=(
+                        snapshot("one", 64, 60, 50, 10),
+                        snapshot("two", 64, 60, 60, 0),
+                        snapshot("two", 64, 60, 60, 0, stray=True),
+                    ),
                 ),
                 image(
                     "100/vm-100-disk-1.qcow2", 80, 68, 0, 68,
@@ -90,6 +94,7 @@ CT 90                            64 MiB     48 MiB  48 MiB        0 B           
 100 (no configuration)          256 MiB    140 MiB  48 MiB     92 MiB          92 MiB
   vm-100-disk-0.raw              64 MiB     60 MiB  55 MiB      5 MiB          24 MiB
     one                          64 MiB     60 MiB  50 MiB     10 MiB          10 MiB
+    two                          64 MiB     60 MiB  60 MiB        0 B             0 B
     two (of an earlier image)    64 MiB     60 MiB  60 MiB        0 B             0 B
     all its snapshots                                                          12 MiB
   vm-100-disk-1.qcow2            80 MiB     68 MiB     0 B     68 MiB          68 MiB
