@@ -86,8 +86,8 @@ def count_prove(_report: Path, output: str) -> Counts:
     return Counts(total - failed, failed)
 
 
-def count_tap(_report: Path, output: str) -> Counts:
-    """Cases in the summary that `node --test` ends its TAP with."""
+def count_node(_report: Path, output: str) -> Counts:
+    """Cases in the summary of `node --test`, as tools/js/reporter.js passes it on."""
     said = dict(re.findall(r"^# (pass|fail|cancelled|skipped|todo) (\d+)$", output, re.MULTILINE))
     of = {word: int(number) for word, number in said.items()}
     return Counts(
@@ -132,6 +132,11 @@ def side_by_side(workers: int) -> list[str]:
     return ["-n", str(workers), "--dist", "loadfile"]
 
 
+def javascript(*files: str) -> list[str]:
+    """Says what failed and the counts, where node's own reporters name every test."""
+    return ["node", "--test", f"--test-reporter={ROOT}/tools/js/reporter.js", *files]
+
+
 def javascript_tests() -> list[str]:
     """By name: versions of node differ in what a folder means to `node --test`."""
     return [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/gui/*.test.js"))]
@@ -151,7 +156,7 @@ def test_stages(report: Path, *, fast: bool) -> list[Stage]:
             count_junit,
         ),
         Stage("perl", ["tests/perl/run"], 600, count_prove),
-        Stage("javascript", ["node", "--test", "--test-reporter=tap", *javascript_tests()], 120, count_tap),
+        Stage("javascript", javascript(*javascript_tests()), 120, count_node),
     ]
     if not fast:
         stages += [

@@ -40,13 +40,41 @@ def test_prove_is_counted_over_all_its_runs(runner: ModuleType, tmp_path: Path) 
     assert runner.count_prove(tmp_path, output) == runner.Counts(passed=44, failed=3)
 
 
-def test_tap_counts_cancelled_as_failed_and_todo_as_skipped(runner: ModuleType, tmp_path: Path) -> None:
-    output = "# Subtest: x\nok 1 - x\n1..9\n# tests 11\n# suites 0\n# pass 5\n# fail 2\n# cancelled 1\n# skipped 2\n# todo 1\n"
-    assert runner.count_tap(tmp_path, output) == runner.Counts(passed=5, failed=3, skipped=3)
+def test_node_counts_cancelled_as_failed_and_todo_as_skipped(runner: ModuleType, tmp_path: Path) -> None:
+    output = "FAILED x\n# tests 11\n# suites 0\n# pass 5\n# fail 2\n# cancelled 1\n# skipped 2\n# todo 1\n"
+    assert runner.count_node(tmp_path, output) == runner.Counts(passed=5, failed=3, skipped=3)
 
 
-def test_no_tap_counts_nothing(runner: ModuleType, tmp_path: Path) -> None:
-    assert runner.count_tap(tmp_path, "node: bad option\n") == runner.Counts()
+def test_no_summary_of_node_counts_nothing(runner: ModuleType, tmp_path: Path) -> None:
+    assert runner.count_node(tmp_path, "node: bad option\n") == runner.Counts()
+
+
+JAVASCRIPT = """
+const test = require('node:test');
+test('holds', () => {});
+test('breaks', async (t) => {
+    await t.test('breaks within', () => { throw new Error('the reason'); });
+    await t.test('holds within', () => {});
+});
+test('hangs', { timeout: 50 }, () => new Promise((done) => setTimeout(done, 500)));
+test('is for later', { todo: true }, () => { throw new Error('no matter yet'); });
+test('is left out', { skip: true }, () => {});
+"""
+
+
+def test_javascript_names_what_failed_and_why_and_nothing_that_passed(
+    runner: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "some.test.js").write_text(JAVASCRIPT)
+    (tmp_path / "broken.test.js").write_text("what is this(")
+    files = (str(tmp_path / "some.test.js"), str(tmp_path / "broken.test.js"))
+    outcome = runner.run(runner.Stage("javascript", runner.javascript(*files), 60, runner.count_node), tmp_path / "no")
+    said = capfd.readouterr().out
+    assert (outcome.status, outcome.counts) == (1, runner.Counts(passed=2, failed=4, skipped=2))
+    for words in ("FAILED breaks within", "Error: the reason", "FAILED hangs", "broken.test.js", "SyntaxError"):
+        assert words in said
+    for words in ("holds", "later", "no matter yet", "left out", "FAILED breaks ("):
+        assert words not in said
 
 
 def test_javascript_is_tested_without_the_lab_too(runner: ModuleType, tmp_path: Path) -> None:
