@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import load_profile
 from tests.loopback import Loopback, fill, fresh_folder
+
+load_profile()
 
 
 @pytest.fixture(scope="session")

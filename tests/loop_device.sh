@@ -3,7 +3,7 @@
 #
 #   loop_device.sh FOLDER SIZE_MIB SECTOR_SIZE none|xfs
 #
-# Makes FOLDER/image (sparse), attaches it and, with xfs, formats it with reflink and mounts it on FOLDER/mnt. Then
+# Makes FOLDER/image (sparse, in memory: nothing here has to survive, and each fsync to a real disk takes milliseconds), attaches it and, with xfs, formats it with reflink and mounts it on FOLDER/mnt. Then
 # prints the device's path, one line. The tests hold the other end of standard input: a pipe closes even when they are
 # killed. Exit status 3: something still used the mount, which was detached from the tree and goes with its last user.
 set -eu
@@ -27,6 +27,7 @@ release() {
         fi
     fi
     [ -z "$device" ] || losetup --detach "$device"
+    mountpoint -q "$folder" && umount -l "$folder" # lazily: the loop device may have it until its last user ends
     rm -rf --one-file-system "$folder"
     [ "$busy" = 0 ] || exit 3
     exit "$status"
@@ -35,6 +36,7 @@ release() {
 trap '' INT TERM HUP
 trap release EXIT
 
+mount -t tmpfs -o "size=$((size_mib + 16))m,mode=700" pvedrbdstor-test "$folder"
 truncate -s "${size_mib}M" "$folder/image"
 device=$(losetup --find --show --sector-size "$sector_size" "$folder/image")
 if [ "$kind" = xfs ]; then

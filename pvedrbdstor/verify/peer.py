@@ -92,7 +92,7 @@ class _Server:
         self._channel.send(reply, SEND_SECONDS)
 
     def _listen(self) -> None:
-        """Hear the end also while a read goes on, and cancel that."""
+        """Hear the end also while a read goes on, and cancel that: who says goodbye does not wait for it any more."""
         try:
             while not self._ended.is_set():
                 frame = self._channel.receive(self._idle)
@@ -100,12 +100,12 @@ class _Server:
                     raise Malformed(f"more than {_OPEN_MAX} requests at once")
                 self._asked.put(frame)
                 if frame.type is Type.BYE:
-                    return
+                    break
         except (Gone, Silent, Malformed) as error:
             self._asked.put(error)
-            self._copy.cancel()
-            if not self._ended.wait(_END_SECONDS):
-                self._end(2)
+        self._copy.cancel()
+        if not self._ended.wait(_END_SECONDS):
+            self._end(2)
 
 
 def _tell(channel: Channel, kind: str, message: str, fields: Mapping[str, object]) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pvedrbdstor.fencing import rules
 from pvedrbdstor.fencing.core import Core
+from tests.examples import examples
 from tests.fencing.world import LINKS, NODES, Draw, Node, SplitBrain, World, obvious
 
 TOGETHER = (
@@ -88,7 +89,7 @@ def split(seeds: range, decide: Callable[[World, Node], rules.Decision] | None =
     return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_at_most_one_side_is_told_to_go_on(data: st.DataObject) -> None:
     def draw(low: float, high: float) -> float:
@@ -98,7 +99,7 @@ def test_at_most_one_side_is_told_to_go_on(data: st.DataObject) -> None:
 
 
 def test_at_most_one_side_is_told_to_go_on_in_many_random_runs() -> None:
-    assert split(range(800)) is None
+    assert split(range(examples(400))) is None
 
 
 def test_the_model_shows_that_the_obvious_rule_splits() -> None:

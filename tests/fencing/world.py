@@ -8,6 +8,8 @@ the caller's. A vote may outlive its loss at qnetd by seconds, as no vote is a l
 
 from __future__ import annotations
 
+import functools
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -80,7 +82,11 @@ class Node:
 
     @property
     def mirror(self) -> Mirror:
-        return Mirror(self.role, self.connection, self.disk, self.peer_disk, self.suspended)
+        return _mirror(self.role, self.connection, self.disk, self.peer_disk, self.suspended)
+
+
+# asked for several times a step; there are few different ones
+_mirror = functools.lru_cache(maxsize=None)(Mirror)
 
 
 class SplitBrain(AssertionError):
@@ -88,9 +94,11 @@ class SplitBrain(AssertionError):
 
 
 class World:
-    """decide: the rule under test, called as Core.decide is; by default the core's own."""
+    """decide: the rule under test, called as Core.decide is; by default the core's own. warm: as all is after WARM_UP."""
 
-    def __init__(self, draw: Draw, decide: Callable[[World, Node], Decision] | None = None) -> None:
+    def __init__(
+        self, draw: Draw, decide: Callable[[World, Node], Decision] | None = None, *, warm: bool = True
+    ) -> None:
         self.now = 0.0
         self.draw = draw
         self.up = dict.fromkeys(LINKS, True)
@@ -102,10 +110,8 @@ class World:
         self._decide = decide or (
             lambda world, node: node.core.decide(world.now, Asked("r0", 3 - node.id), node.mirror)
         )
-        for node in self.nodes.values():
-            self._notify(node)
-        while self.now < WARM_UP:
-            self.step()
+        if warm:
+            self.now, self.nodes, self.log = pickle.loads(_warmed_up())
 
     def step(self) -> None:
         self.now += STEP
@@ -376,6 +382,21 @@ class World:
 
     def _say(self, text: str) -> None:
         self.log.append(f"{self.now - WARM_UP:7.2f} {text}")
+
+
+@functools.cache
+def _warmed_up() -> bytes:
+    """A world's time, nodes and log after WARM_UP, the same in all of them: nothing breaks and nothing is left to chance meanwhile."""
+
+    def nothing(low: float, high: float) -> float:
+        raise AssertionError(f"a delay of {low} to {high} s in a world where all is well")
+
+    world = World(nothing, warm=False)
+    for node in world.nodes.values():
+        world._notify(node)
+    while world.now < WARM_UP:
+        world.step()
+    return pickle.dumps((world.now, world.nodes, world.log))
 
 
 def obvious(world: World, node: Node) -> Decision:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.gui_hook.node import AFTER, ANCHOR, BEFORE, HOOK, SCRIPT, TEMPLATE, VERSION, Node, make_node
 
 
@@ -200,7 +201,7 @@ PIECES = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(template=st.one_of(PIECES, st.tuples(PIECES, PIECES).map((b"\n" + ANCHOR).join)))
 def test_whatever_the_template_enable_then_disable_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, template: bytes

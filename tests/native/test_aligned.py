@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pvedrbdstor import native
+from tests.examples import examples
 from tests.loopback import fill
 from tests.native.conftest import Opener
 
@@ -27,7 +28,7 @@ def direct(reflink_dir: Path) -> Iterator[int]:
     os.close(fd)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.integers(1, 40).map(lambda sectors: sectors * SECTOR),
     offset=st.integers(0, 40).map(lambda sectors: sectors * SECTOR),

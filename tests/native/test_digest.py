@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pvedrbdstor import native
+from tests.examples import examples
 from tests.faulty_disk import faulty_disk, loop_device_on
 from tests.native.digests import ENGINES, KIB, MIB, digester, expected, noise, running
 
@@ -106,7 +107,7 @@ def test_as_many_reads_as_wanted_are_in_flight(depth: int, engine: str, tmp_path
         assert {length for _, length in disk.asked()} == {64 * KIB}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.integers(1, 3 * MIB),
     granularity=st.sampled_from([1 << power for power in range(12, 21)]),

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pvedrbdstor import native
+from tests.examples import examples
 from tests.native.conftest import Opener
 
 MIB = 1 << 20
@@ -38,7 +39,7 @@ def runs(blocks: set[int], size: int) -> list[tuple[int, int]]:
     return found
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(blocks=st.sets(st.integers(0, 63)), tail=st.integers(1, BLOCK), total=st.integers(1, 64))
 def test_data_extents_are_the_written_blocks(
     blocks: set[int], tail: int, total: int, tmpfs_dir: Path, reflink_dir: Path, opened: Opener
@@ -126,7 +127,7 @@ def test_fiemap_without_room_is_refused_in_c(reflink_dir: Path, opened: Opener) 
     assert lib.sys_fiemap(opened(reflink_dir / "image"), 0, BLOCK, 0, ffi.NULL, 0) == -errno.EINVAL
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(written=st.sets(st.integers(0, 31)), rewritten=st.sets(st.integers(0, 31)))
 def test_shared_bytes_are_what_no_side_has_rewritten(
     written: set[int], rewritten: set[int], reflink_dir: Path, opened: Opener

@@ -15,6 +15,7 @@ from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.plan import Action, Done, Refusal, Situation, next_step, takes_all
 from pvedrbdstor.fencing.split.seal import Seal
 from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
+from tests.examples import examples
 from tests.split_brain.world import APART, JOURNAL, MINE, THEIRS, World
 
 SEALED = replace(JOURNAL, seal=Seal("boot-1", 1, 0, 0))
@@ -36,7 +37,7 @@ def ends_well(world: World) -> None:
     assert world.lost is not None and world.preserved[world.stored.target] == world.lost
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(1500), deadline=None)
 @given(st.sampled_from(list(Preserve)), _events, *[st.booleans()] * 5)
 def test_whatever_crashes_and_whoever_writes_meanwhile_all_that_is_discarded_was_preserved(
     how: Preserve,
@@ -62,7 +63,7 @@ def test_any_event_at_any_place_and_any_second_one_after_it(how: Preserve, auto_
             ends_well(World(iter([*[None] * first, one, *[None] * second, other]), auto_reconnect, stored=stored))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(1500), deadline=None)
 @given(
     st.sampled_from(list(Preserve)),
     st.frozensets(st.sampled_from(sorted(PRESERVING | {Step.DOWN, Step.DISCARD, Step.RESYNC}, key=str))),
@@ -198,7 +199,7 @@ _journals = st.builds(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000), deadline=None)
 @given(_journals, _situations)
 def test_in_no_state_is_anything_discarded_that_is_not_preserved(journal: Journal, now: Situation) -> None:
     answer = next_step(journal, now)
@@ -218,7 +219,7 @@ def test_in_no_state_is_anything_discarded_that_is_not_preserved(journal: Journa
         )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(_journals, _situations)
 def test_nothing_is_unmounted_preserved_or_discarded_while_guests_run(journal: Journal, now: Situation) -> None:
     same = replace(now, current=journal.current, bitmap=journal.bitmap)

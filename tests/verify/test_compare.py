@@ -17,7 +17,8 @@ import pytest
 
 from pvedrbdstor import command
 from pvedrbdstor.errors import VerifyRefused, VerifyStopped
-from pvedrbdstor.verify import lead, pair, plan, wire
+from pvedrbdstor.verify import lead, pair, plan, settle, wire
+from pvedrbdstor.verify import link as links
 from pvedrbdstor.verify.lead import UNIT, Findings, Leader
 from pvedrbdstor.verify.link import Link
 from pvedrbdstor.verify.pace import Pace
@@ -81,6 +82,7 @@ class Nodes:
 def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(plan, "SLICE_BYTES", 4 << 20)
+    monkeypatch.setattr(lead, "pauses", lambda patience: [pause / 5 for pause in settle.pauses(patience)])
     data = random.Random(1).randbytes(1 << 20) * (SIZE >> 20) + bytes(4096)
     for node in "ab":
         (tmp_path / f"{node}.img").write_bytes(data)
@@ -204,9 +206,11 @@ def test_a_peer_that_is_killed_ends_it(nodes: Nodes) -> None:
 def test_a_peer_that_stands_still_ends_it(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair, "STALL_SECONDS", 1.0)
     tell(nodes.folder, "b", slow=30)
+    monkeypatch.setattr(links, "_END_SECONDS", 20)
+    began = time.monotonic()
     with pytest.raises(VerifyStopped, match="b has read nothing for 1 s"):
         nodes.compare()
-    assert nodes.gone()
+    assert nodes.gone() and time.monotonic() - began < 20, "a goodbye ends what is being read there"
 
 
 def test_the_other_process_ends_with_its_leader_while_it_reads(nodes: Nodes) -> None:

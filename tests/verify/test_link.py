@@ -21,6 +21,7 @@ from pvedrbdstor.verify import wire
 from pvedrbdstor.verify.channel import Channel, Silent
 from pvedrbdstor.verify.link import Link
 from pvedrbdstor.verify.wire import Answer, Frame, Request, Type
+from tests.examples import examples
 from tests.verify.world import GOOD, hello
 
 OWN = hello("a", 1 << 20)
@@ -35,7 +36,7 @@ def talk(stream: bytes) -> object:
     with tempfile.NamedTemporaryFile() as file:
         file.write(stream)
         file.flush()
-        with Link(["sh", "-c", f"cat {file.name}; exec cat >/dev/null"], "ha", "b") as link:
+        with Link(["sh", "-c", f"cat {file.name}; exec cat >/dev/null 2>&1"], "ha", "b") as link:
             link.greet(OWN)
             link.ask(ASKED)
             link.ask_state()
@@ -51,7 +52,7 @@ def test_a_peer_that_keeps_to_it_is_understood() -> None:
     assert talk(HELLO + ANSWER + STATE) == [Answer(1, bytes(256), {3: 5}), GOOD]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.binary(max_size=200), st.integers(0, len(HELLO + ANSWER + STATE)), st.booleans())
 def test_a_hostile_or_cut_off_stream_is_an_error_and_never_a_hang(junk: bytes, at: int, replace: bool) -> None:
     good = HELLO + ANSWER + STATE

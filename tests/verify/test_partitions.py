@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pvedrbdstor.verify.partitions import Layout, read_layout
 from pvedrbdstor.verify.signatures import Signature, probe
+from tests.examples import examples
 
 MIB = 1 << 20
 _RUN = {"check": True, "capture_output": True, "text": True}
@@ -150,7 +151,7 @@ def test_gpt_of_4096_byte_sectors(tmp_path: Path) -> None:
     assert as_told(layout) == [(1, MIB, MIB, "data")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_a_hostile_table_is_bounded_and_stays_inside_the_disk(data: st.DataObject) -> None:
     """Good tables with bytes that lie, their checksums made good again half of the time."""

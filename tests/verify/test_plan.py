@@ -19,6 +19,7 @@ from pvedrbdstor.verify.plan import (
     ranges_of,
     sample,
 )
+from tests.examples import examples
 
 G = 65536
 SIZE = 100 * (1 << 20) + 512
@@ -85,7 +86,7 @@ def test_the_promise_for_a_hundredth_of_a_big_device() -> None:
     assert 298 <= found_surely(picked) <= 301
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.integers(200, 3000), st.integers(5, 60), st.sampled_from(["spread", "even", "run", "clumps"]))
 def test_a_sample_meets_the_damage_that_it_promises_to_find(blocks: int, count: int, shape: str) -> None:
     """However the damage lies. 400 samples each: a promise that is right fails 400 x 5 % + 5 sigma times with a chance below 1 in a million."""

@@ -18,6 +18,7 @@ from pvedrbdstor.verify.direct import Reader
 from pvedrbdstor.verify.image import Nature, regions_of
 from pvedrbdstor.verify.qcow2_map import Map
 from pvedrbdstor.volumes.qcow2 import Header, read_header
+from tests.examples import examples
 from tests.verify.disks import MIB, ROOT, SWAP, partitioned, write
 
 
@@ -183,7 +184,7 @@ def test_an_image_with_endless_tables_is_given_up() -> None:
     assert reads < 20_000
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.data())
 def test_hostile_tables_end(data: st.DataObject) -> None:
     """L1 and L2 entries that point anywhere, also at each other."""

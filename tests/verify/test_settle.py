@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pvedrbdstor.verify.settle import LASTING_LOOKS, Look, Settling, Verdict, pauses
+from tests.examples import examples
 
 BLOCKS = 3
 
@@ -95,7 +96,7 @@ def look(world: World, draw: st.DataObject, now: float, fresh: list[int] | None 
     return Look(range(BLOCKS), digests(read[0]), digests(read[1]), now, now, still)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_no_interleaving_of_writes_makes_a_difference_where_stillness_decides(data: st.DataObject) -> None:
     """Also where contents come back: a block that goes to and fro between two of them."""
@@ -107,7 +108,7 @@ def test_no_interleaving_of_writes_makes_a_difference_where_stillness_decides(da
     assert not settling.diverged
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.data())
 def test_no_write_that_ends_in_time_makes_a_lasting_difference(data: st.DataObject) -> None:
     """Every write brings a content of its own, and none is under way for longer than DRBD allows."""
@@ -126,7 +127,7 @@ def test_no_write_that_ends_in_time_makes_a_lasting_difference(data: st.DataObje
     assert not settling.diverged
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.data(), st.sets(st.integers(0, BLOCKS - 1), min_size=1))
 def test_every_planted_difference_is_found_in_a_still_moment(data: st.DataObject, planted: set[int]) -> None:
     """Others are written all the while, until there is one."""

@@ -24,6 +24,7 @@ from pvedrbdstor.verify.guests import Guest
 from pvedrbdstor.verify.harm import Harm
 from pvedrbdstor.verify.meaning import Found, Meaning, as_json
 from pvedrbdstor.verify.where import where
+from tests.examples import examples
 from tests.loopback import Loopback
 from tests.verify.disks import BARE, GAP, MIB, ROOT, SWAP, partitioned, write
 
@@ -85,7 +86,7 @@ def in_image(meaning: Meaning, path: str = IMAGE) -> list[Found]:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_every_block_is_named_with_all_files_that_have_it(seed: int, reflink_fs: Loopback, reflink_dir: Path) -> None:
     """Random files and reflinks of them, random ranges, against FIEMAP block by block."""

@@ -7,7 +7,7 @@ import os
 import stat
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -124,10 +124,13 @@ class Area:
     def recover(self) -> dict[str, int]:
         return dict(self.do(recovery.recover))
 
-    def leftovers(self) -> list[str]:
-        """Every file and folder that no visible volume or snapshot accounts for; lock files are there to stay."""
+    def leftovers(self, view: Mapping[str, Seen] | None = None) -> list[str]:
+        """Every file and folder that no visible volume or snapshot accounts for; lock files are there to stay.
+
+        view: what a user can see, where that is known already.
+        """
         wanted = {"images", INTERNAL, f"{INTERNAL}/lock", f"{INTERNAL}/work"}
-        for name, seen in self.view().items():
+        for name, seen in (self.view() if view is None else view).items():
             path = self.path(name).relative_to(self.folder)
             wanted |= {str(path), str(path.parent)}
             if seen.snapshots and path.suffix == ".raw":

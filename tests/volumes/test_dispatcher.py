@@ -29,6 +29,7 @@ from pvedrbdstor.service.methods import METHODS, STREAM_METHODS, Dispatcher
 from pvedrbdstor.service.protocol import InvalidParams, MethodNotFound
 from pvedrbdstor.volumes import failures
 from tests.backend_any_folder import any_folder
+from tests.examples import examples
 from tests.volumes.support import MIB, Area
 
 RAW = "100/vm-100-disk-0.raw"
@@ -151,7 +152,9 @@ NAMES = [
     params=st.dictionaries(st.sampled_from(NAMES), JSON | LIKELY, max_size=8),
 )
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_whatever_the_parameters_are_the_answer_is_a_result_or_an_error_of_ours(
     area: Area, method: str, params: Mapping[str, object]

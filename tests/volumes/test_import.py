@@ -26,6 +26,7 @@ from pvedrbdstor.errors import (
 from pvedrbdstor.volumes import images, listing, snapshots, transfer
 from pvedrbdstor.volumes.identity import image_id
 from pvedrbdstor.volumes.names import VolumeName, parse_volume
+from tests.examples import examples
 from tests.volumes.support import GIB, MIB, Area, framed, qcow2_with_contents, qemu_img
 
 RAW, QCOW2 = transfer.RAW, transfer.QCOW2
@@ -60,7 +61,7 @@ def test_a_raw_image_arrives_as_it_was_sent_holes_included(area: Area) -> None:
 
 
 @given(pieces=st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 150_000)), max_size=5))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_contents_survive_the_round_trip(area: Area, pieces: list[tuple[bytes, int]]) -> None:
     data = b"".join(piece + bytes(zeros) for piece, zeros in pieces) or b"x"
     data += bytes(-len(data) % 512)

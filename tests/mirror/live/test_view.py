@@ -12,6 +12,7 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.mirror.finding import Finding, Kind, Severity
 from pvedrbdstor.mirror.live.view import STALE_SECONDS, InUse, Record, boot_clock, read_view, write_view
 from pvedrbdstor.mirror.verdict import Verdict
+from tests.examples import examples
 
 CONFIG = StorageConfig("ha", "/mnt/pve/ha", "r0")
 ALSO = Finding(Kind.DEGRADED, "Also.", "Wait.", Severity.CRITICAL, admits=False)
@@ -61,7 +62,7 @@ def test_a_view_of_the_storage_as_it_was_configured_before_does_not_describe_it(
     assert not read_view("ha", str(tmp_path)).describes(other)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(st.data())
 def test_a_broken_file_is_no_view(tmp_path: Path, data: st.DataObject) -> None:
     put(tmp_path)
