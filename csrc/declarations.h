@@ -67,6 +67,12 @@ struct native_digest_plan {
 
 struct native_digest;
 
+/* A part of a device. */
+struct native_range {
+	uint64_t start;
+	uint64_t length;
+};
+
 /*
  * digest.c, the handle. One thread at a time may use it; digest_cancel alone may come from any, at any time before the close.
  *
@@ -83,14 +89,15 @@ int digest_close(struct native_digest *digest);
 /*
  * digest_run.c, a run.
  *
- * digest_begin: set out a range; 0 or -errno. digests: room for 16 bytes a block, errors: for one number, both valid until
- * the run is done or abandoned.
+ * digest_begin: set out ranges; 0 or -errno. digests: room for 16 bytes a block, one range's after the other's, errors: for one
+ * number; these and the ranges must be valid until the run is done or abandoned.
  * digest_run: work on it for about so many milliseconds: 1 when there is more to do, 0 when all is done, or -errno when
  * nothing of it can go on. A block that cannot be read is no such failure: its errno is in errors, and its digest is zeroes.
  * digest_failed: how many blocks have an errno.
- * digest_abandon: forget the range; nothing is written to digests and errors any more.
+ * digest_abandon: forget the ranges; nothing is written to digests and errors any more.
  */
-int digest_begin(struct native_digest *digest, uint64_t start, uint64_t length, unsigned char *digests, int32_t *errors);
+int digest_begin(struct native_digest *digest, const struct native_range *ranges, uint32_t count, unsigned char *digests,
+		 int32_t *errors);
 int digest_run(struct native_digest *digest, uint32_t milliseconds);
 int64_t digest_failed(const struct native_digest *digest);
 void digest_abandon(struct native_digest *digest);

@@ -28,11 +28,12 @@ struct digest_read {
 /* The monotonic clock in milliseconds. */
 int64_t digest_now(void);
 
-/* A request: read as a whole, or (block >= 0) block by block after that failed. */
+/* A request: read as a whole, or (block >= 0) block by block after that failed. index: of its first block in the answers. */
 struct digest_slot {
 	struct digest_read read;
 	unsigned char *memory;
 	uint64_t offset;
+	uint64_t index;
 	uint32_t length;
 	uint32_t got;
 	int32_t block;
@@ -45,7 +46,8 @@ struct digest_crew;
 
 /*
  * ring or crew: the engine. idle: the slots without a read, a stack. stale slots: their read is of a run that was given up,
- * and is only waited for. broken: the -errno of an engine that failed, after which nothing goes on.
+ * and is only waited for. range, next, index: what is to be read next, the number of its range, its place on the device and that of
+ * its digest. broken: the -errno of an engine that failed, after which nothing goes on.
  */
 struct native_digest {
 	struct native_digest_plan plan;
@@ -63,9 +65,11 @@ struct native_digest {
 	uint32_t stale_count;
 	uint32_t in_flight;
 
-	uint64_t start;
+	const struct native_range *ranges;
+	uint32_t range_count;
+	uint32_t range;
 	uint64_t next;
-	uint64_t end;
+	uint64_t index;
 	unsigned char *digests;
 	int32_t *errors;
 	int64_t failed;

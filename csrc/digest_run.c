@@ -25,7 +25,7 @@ static void hash(const struct native_digest *digest, const struct digest_slot *s
 {
 	uint32_t granularity = digest->plan.granularity;
 	uint32_t length = least(granularity, slot->length - block * granularity);
-	uint64_t index = (slot->offset - digest->start) / granularity + block;
+	uint64_t index = slot->index + block;
 	XXH128_canonical_t canonical;
 
 	XXH128_canonicalFromHash(&canonical, XXH3_128bits(memory, length));
@@ -35,7 +35,7 @@ static void hash(const struct native_digest *digest, const struct digest_slot *s
 
 static void mark(struct native_digest *digest, const struct digest_slot *slot, uint32_t block, int32_t error)
 {
-	uint64_t index = (slot->offset - digest->start) / digest->plan.granularity + block;
+	uint64_t index = slot->index + block;
 
 	memset(digest->digests + index * sizeof(XXH128_canonical_t), 0, sizeof(XXH128_canonical_t));
 	digest->errors[index] = error;
@@ -79,18 +79,34 @@ static int submit_part(struct native_digest *digest, struct digest_slot *slot, u
 	return submit(digest, slot);
 }
 
-/* Keep as many reads in flight as planned, while there is something left to read. */
+/* Go on with this range, or the next one that has anything in it. */
+static void enter(struct native_digest *digest, uint32_t range)
+{
+	while (range < digest->range_count && digest->ranges[range].length == 0)
+		range++;
+	digest->range = range;
+	if (range < digest->range_count)
+		digest->next = digest->ranges[range].start;
+}
+
+/* Keep as many reads in flight as planned, while there is something left to read. A request lies in one range. */
 static int fill(struct native_digest *digest)
 {
-	while (digest->next < digest->end && digest->in_flight < digest->plan.depth && digest->idle_count > 0) {
+	while (digest->range < digest->range_count && digest->in_flight < digest->plan.depth && digest->idle_count > 0) {
+		const struct native_range *range = &digest->ranges[digest->range];
+		uint64_t end = range->start + range->length;
 		struct digest_slot *slot = digest->idle[--digest->idle_count];
 		int result;
 
 		slot->offset = digest->next;
-		slot->length = least(digest->plan.request, digest->end - digest->next);
+		slot->length = least(digest->plan.request, end - digest->next);
+		slot->index = digest->index;
 		slot->block = WHOLE;
 		slot->stale = false;
 		digest->next += slot->length;
+		digest->index += blocks_of(digest, slot);
+		if (digest->next == end)
+			enter(digest, digest->range + 1);
 		result = submit_part(digest, slot, 0, slot->length);
 		if (result < 0)
 			return result;
@@ -163,16 +179,23 @@ static int settle(struct native_digest *digest, struct digest_slot *slot)
 
 /* --- runs ------------------------------------------------------------------------------------------------------- */
 
-int digest_begin(struct native_digest *digest, uint64_t start, uint64_t length, unsigned char *digests, int32_t *errors)
+int digest_begin(struct native_digest *digest, const struct native_range *ranges, uint32_t count, unsigned char *digests,
+		 int32_t *errors)
 {
-	if (start % digest->plan.granularity != 0 || start > INT64_MAX || length > INT64_MAX - start)
-		return -EINVAL;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t start = ranges[i].start, length = ranges[i].length;
+
+		if (start % digest->plan.granularity != 0 || start > INT64_MAX || length > INT64_MAX - start)
+			return -EINVAL;
+	}
 	digest_abandon(digest);
-	digest->start = digest->next = start;
-	digest->end = start + length;
+	digest->ranges = ranges;
+	digest->range_count = count;
+	digest->index = 0;
 	digest->digests = digests;
 	digest->errors = errors;
 	digest->failed = 0;
+	enter(digest, 0);
 	return 0;
 }
 
@@ -187,12 +210,13 @@ void digest_abandon(struct native_digest *digest)
 		digest->slots[i].stale = !is_idle[i];
 		digest->stale_count += !is_idle[i];
 	}
-	digest->next = digest->end;
+	digest->ranges = NULL;
+	digest->range_count = digest->range = 0;
 }
 
 static bool finished(const struct native_digest *digest)
 {
-	return digest->next == digest->end && digest->idle_count + digest->stale_count == digest->plan.depth + 1;
+	return digest->range == digest->range_count && digest->idle_count + digest->stale_count == digest->plan.depth + 1;
 }
 
 /* One step: start what can be started, wait for one read, deal with it. 1: it goes on, 0: all is done, or -errno. */

@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 import threading
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from pvedrbdstor.native.blockdev import device_size, logical_sector_size
@@ -35,10 +36,10 @@ class Cancelled(OSError):
 
 
 class Digests(NamedTuple):
-    """What a range holds.
+    """What a range holds, or several, one after the other.
 
     values: 16 bytes a block, in order: XXH3 with 128 bits in canonical form (big endian), zeroes where it cannot be read.
-    errors: by the number of the block in the range, the errno of each that cannot be read.
+    errors: by the number of the block among them, the errno of each that cannot be read.
     """
 
     values: bytes
@@ -98,18 +99,25 @@ class Digester:
         self.close()
 
     def run(self, start: int, length: int) -> Digests:
-        """The digests of ``length`` bytes from ``start``, both multiples of the granularity but for the device's end.
+        """The digests of ``length`` bytes from ``start``, as of one range for run_ranges()."""
+        return self.run_ranges([(start, length)])
 
-        The GIL is free while C works; signals are handled meanwhile, and one whose handler raises ends the run. At most
-        MAX_BLOCKS blocks. A block that cannot be read is no failure: see Digests.errors. Raises Cancelled.
+    def run_ranges(self, ranges: Sequence[tuple[int, int]]) -> Digests:
+        """The digests of ranges (start, length), multiples of the granularity but for the device's end, read in their order.
+
+        A request is of one range: of short ones as many are in flight at once. The GIL is free while C works; signals are
+        handled meanwhile, and one whose handler raises ends the run. At most MAX_BLOCKS blocks. A block that cannot be read
+        is no failure: see Digests.errors. Raises Cancelled.
         """
-        blocks = self._blocks(start, length)
+        blocks = sum(self._blocks(start, length) for start, length in ranges)
+        if blocks > MAX_BLOCKS:
+            raise ValueError(f"these are {blocks} blocks, and one run has at most {MAX_BLOCKS}")
         if not self._busy.acquire(blocking=False):
             raise OSError(errno.EBUSY, "another run is under way", self.path)
         try:
             if self._handle is None:
                 raise ValueError("the digester is closed")
-            return self._run(start, length, blocks)
+            return self._run(ranges, blocks)
         finally:
             self._busy.release()
             if self._closed:
@@ -151,15 +159,13 @@ class Digester:
             )
         if start % self.granularity or (length % self.granularity and end != self.size):
             raise ValueError(f"start {start} and length {length} are not multiples of {self.granularity}")
-        blocks = -(-length // self.granularity)
-        if blocks > MAX_BLOCKS:
-            raise ValueError(f"{length} bytes are {blocks} blocks, and one run has at most {MAX_BLOCKS}")
-        return blocks
+        return -(-length // self.granularity)
 
-    def _run(self, start: int, length: int, blocks: int) -> Digests:
+    def _run(self, ranges: Sequence[tuple[int, int]], blocks: int) -> Digests:
+        pieces = self._ffi.new("struct native_range[]", list(ranges))
         values = self._ffi.new("unsigned char[]", blocks * DIGEST_BYTES)
         errors = self._ffi.new("int32_t[]", blocks)
-        call(self._lib.digest_begin, self.path, self._handle, start, length, values, errors)
+        call(self._lib.digest_begin, self.path, self._handle, pieces, len(ranges), values, errors)
         try:
             while call(self._lib.digest_run, self.path, self._handle, _TURN_MS):
                 pass  # Python's signal handlers run here

@@ -24,6 +24,9 @@ from pvedrbdstor.verify.wire import VERSION, Answer, Request
 _TOOL_SECONDS = 10.0
 _REQUEST_BYTES = 1 << 20
 _DEPTH = 8
+_SPOT_BYTES = 64 << 10
+_SPOTS = 32
+"""Of blocks that lie apart: reads in flight, of _SPOT_BYTES, or of a block where that is longer."""
 PROC_DRBD = "/proc/drbd"
 SYSFS = "/sys/block/drbd{minor}/stat"
 INFLIGHT = "/sys/block/drbd{minor}/inflight"
@@ -49,7 +52,7 @@ class LocalCopy:
         self.storage, self._verifying = storage, verifying
         self.node = socket.gethostname().partition(".")[0]
         self.minor = self._minor()
-        self._digesters: dict[int, Digester] = {}
+        self._digesters: dict[tuple[int, bool], Digester] = {}
         self._cancelled = False
         self.check()
         self.path = devices.node(self.minor)
@@ -93,16 +96,18 @@ class LocalCopy:
 
     def digest(self, asked: Request) -> Answer:
         """Raises OSError; native.Cancelled after cancel()."""
-        digester = self._digesters.get(asked.granularity)
-        if digester is None:
-            digester = Digester(
-                self.fd, granularity=asked.granularity, request=_REQUEST_BYTES, depth=_DEPTH, path=self.path
-            )
-            self._digesters[asked.granularity] = digester
-            if self._cancelled:
-                digester.cancel()
-        found = digester.run(asked.start, asked.length)
+        apart = asked.length <= len(asked.ranges) * max(asked.granularity, _SPOT_BYTES)
+        digester = self._digesters.get((asked.granularity, apart)) or self._digester(asked.granularity, apart)
+        found = digester.run_ranges(asked.ranges)
         return Answer(asked.id, found.values, found.errors)
+
+    def _digester(self, granularity: int, apart: bool) -> Digester:
+        request, depth = (max(granularity, _SPOT_BYTES), _SPOTS) if apart else (_REQUEST_BYTES, _DEPTH)
+        made = Digester(self.fd, granularity=granularity, request=request, depth=depth, path=self.path)
+        self._digesters[granularity, apart] = made
+        if self._cancelled:
+            made.cancel()
+        return made
 
     def cancel(self) -> None:
         """End what is being read, and all that would be read later; from another thread or a signal's handler."""

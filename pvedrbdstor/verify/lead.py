@@ -79,17 +79,17 @@ class Leader:
         found, total = self.findings, self._plan.total
         if not total:
             return
-        under_way: deque[Range] = deque()
+        under_way: deque[tuple[Range, ...]] = deque()
         busy = time.monotonic()
-        for piece in self._plan.pieces(found.at):
-            wait = self._pace.before(piece[1], time.monotonic()) + self._pace.after(time.monotonic() - busy)
+        for ranges in self._plan.slices(found.at):
+            wait = self._pace.before(_bytes_of(ranges), time.monotonic()) + self._pace.after(time.monotonic() - busy)
             if wait > 0:
                 self._drain(under_way)
                 self._pair.rest(wait)
             busy = time.monotonic()
-            self._ask(*piece, self._plan.granularity)
+            self._ask(ranges, self._plan.granularity)
             self._pair.ask_moment()
-            under_way.append(piece)
+            under_way.append(ranges)
             if len(under_way) > _AHEAD:
                 self._confirm(under_way)
             self._progress(found.compared, total)
@@ -102,29 +102,30 @@ class Leader:
         self._drain(under_way)
         self._progress(found.compared if found.much else total, total)
 
-    def _drain(self, under_way: deque[Range]) -> None:
+    def _drain(self, under_way: deque[tuple[Range, ...]]) -> None:
         while under_way:
             self._confirm(under_way)
 
-    def _confirm(self, under_way: deque[Range]) -> None:
+    def _confirm(self, under_way: deque[tuple[Range, ...]]) -> None:
         """Take one slice's answers, which count only if both disks have served them, by what both nodes say after it."""
-        start, length = under_way.popleft()
+        ranges = under_way.popleft()
         both = self._pair.answer()
         moment = self._pair.moment()
         assert self._last is not None
-        self._pair.compare(self._last, moment, _kib_read(length, both.here), _kib_read(length, both.there))
+        kib = [_kib_read(ranges, self._plan.granularity, side) for side in (both.here, both.there)]
+        self._pair.compare(self._last, moment, *kib)
         self._last = moment
         for node, state in zip(self._pair.names, (moment.here, moment.there), strict=True):
             self._pace.see(node, state, time.monotonic())
-        self.findings.suspects += differing(both, start, length, self._plan.granularity)
-        self.findings.at = start + length
-        self.findings.compared += length
+        self.findings.suspects += differing(both, ranges, self._plan.granularity)
+        self.findings.at = sum(ranges[-1])
+        self.findings.compared += _bytes_of(ranges)
 
     # --- further looks -----------------------------------------------------------------------------------------
 
     def _weed(self) -> None:
         """A first look at the suspects in blocks of UNIT: most were just being written and are equal by now."""
-        looks = list(batches(self.findings.suspects))
+        looks = list(batches(merged(self.findings.suspects)))
         while looks:
             self._look_at(looks[0], fresh=True)
             del looks[0]
@@ -156,16 +157,11 @@ class Leader:
         """One look at a few blocks on both nodes, and whether anybody wrote meanwhile. fresh: they have not been looked at in this size."""
         before = self._pair.now()
         began = time.monotonic()
-        for start, length in batch:
-            self._ask(start, length, UNIT)
-        answers = [self._pair.answer() for _ in batch]
+        self._ask(batch, UNIT)
+        both = self._pair.answer()
         ended = time.monotonic()
         after, later = self._pair.now(), self._pair.now()
-        kib = [
-            sum(_kib_read(length, side) for (_, length), side in zip(batch, sides, strict=True))
-            for sides in ([both.here for both in answers], [both.there for both in answers])
-        ]
-        self._pair.compare(before, after, *kib)
+        self._pair.compare(before, after, *(_kib_read(batch, UNIT, side) for side in (both.here, both.there)))
         self._last = later
         self._pair.check(later)
         still = all(
@@ -177,31 +173,33 @@ class Leader:
                 (before.there, later.there),
             )
         )
-        look = look_of(batch, answers, began, ended, still)
+        look = look_of(batch, both, began, ended, still)
         if fresh:
             self.findings.settling.suspect(look.blocks)
         self.findings.settling.see(look)
 
-    def _ask(self, start: int, length: int, granularity: int) -> None:
+    def _ask(self, ranges: Sequence[Range], granularity: int) -> None:
         self._number = (self._number + 1) % (1 << 32)
-        self._pair.ask(Request(self._number, start, length, granularity))
+        self._pair.ask(Request(self._number, tuple(ranges), granularity))
 
 
-def differing(both: Both, start: int, length: int, granularity: int) -> list[Range]:
+def differing(both: Both, ranges: Sequence[Range], granularity: int) -> list[Range]:
     """The parts of a slice whose digests differ, or that a side could not read."""
     here, there = both.here, both.there
     if here.values == there.values and not here.errors and not there.errors:
         return []
-    count = len(here.values) // DIGEST_BYTES
-    numbers = [
-        number
-        for number in range(count)
-        if number in here.errors or number in there.errors or _digest(here, number) != _digest(there, number)
+    blocks = [
+        (at, min(granularity, start + length - at))
+        for start, length in ranges
+        for at in range(start, start + length, granularity)
     ]
-    end = start + length
     return list(
         merged(
-            [(start + number * granularity, min(granularity, end - start - number * granularity)) for number in numbers]
+            [
+                block
+                for number, block in enumerate(blocks)
+                if number in here.errors or number in there.errors or _digest(here, number) != _digest(there, number)
+            ]
         )
     )
 
@@ -224,24 +222,34 @@ def batches(ranges: Iterable[Range]) -> Iterable[list[Range]]:
         yield batch
 
 
-def look_of(batch: Sequence[Range], answers: Sequence[Both], began: float, ended: float, still: bool) -> Look:
-    numbers = [list(blocks_of([part], UNIT)) for part in batch]
+def look_of(batch: Sequence[Range], both: Both, began: float, ended: float, still: bool) -> Look:
+    blocks = list(blocks_of(batch, UNIT))
     return Look(
-        blocks=[number for part in numbers for number in part],
-        here=b"".join(both.here.values for both in answers),
-        there=b"".join(both.there.values for both in answers),
+        blocks=blocks,
+        here=both.here.values,
+        there=both.there.values,
         began=began,
         ended=ended,
         still=still,
-        lost_here=frozenset(part[at] for part, both in zip(numbers, answers, strict=True) for at in both.here.errors),
-        lost_there=frozenset(part[at] for part, both in zip(numbers, answers, strict=True) for at in both.there.errors),
+        lost_here=frozenset(blocks[at] for at in both.here.errors),
+        lost_there=frozenset(blocks[at] for at in both.there.errors),
     )
+
+
+def _bytes_of(ranges: Sequence[Range]) -> int:
+    return sum(length for _, length in ranges)
 
 
 def _digest(answer: Answer, number: int) -> bytes:
     return answer.values[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
 
 
-def _kib_read(length: int, answer: Answer) -> int:
-    """What DRBD must have counted at least; where something could not be read nobody knows how much that was."""
-    return 0 if answer.errors else length >> 10
+def _kib_read(ranges: Sequence[Range], granularity: int, answer: Answer) -> int:
+    """What DRBD must have counted at least; of a range where something could not be read nobody knows how much that was."""
+    kib = first = 0
+    for _, length in ranges:
+        behind = first + -(-length // granularity)
+        if not any(first <= number < behind for number in answer.errors):
+            kib += length >> 10
+        first = behind
+    return kib

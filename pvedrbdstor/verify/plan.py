@@ -13,6 +13,8 @@ from pvedrbdstor.drbd.metadata import Range, merged
 
 SLICE_BYTES = 32 << 20
 """Of one request: long enough that a disk reads it as one stream, short enough to stop and to slow down soon."""
+SLICE_RANGES = 32
+"""Of one request at most: so many of a sample's blocks are under way at once on each node, for a disk to take in its own order."""
 CONFIDENCE = 0.95
 
 
@@ -41,8 +43,22 @@ class Plan:
             return min(self.size, (self.picked.count + len(self.picked.beside)) * self.granularity)
         return sum(length for _, length in self._whole())
 
-    def pieces(self, at: int = 0) -> Iterator[Range]:
-        """What is to be read from byte ``at`` on: whole blocks, but for the end of the device, at most SLICE_BYTES at once."""
+    def slices(self, at: int = 0) -> Iterator[tuple[Range, ...]]:
+        """What is to be read from byte ``at`` on, in order: whole blocks, but for the end of the device, at most SLICE_BYTES and SLICE_RANGES
+        at once."""
+        found: list[Range] = []
+        left = SLICE_BYTES
+        for start, length in self._pieces(at):
+            if found and (length > left or len(found) == SLICE_RANGES):
+                yield tuple(found)
+                found, left = [], SLICE_BYTES
+            found.append((start, length))
+            left -= length
+        if found:
+            yield tuple(found)
+
+    def _pieces(self, at: int) -> Iterator[Range]:
+        """The ranges, cut where SLICE_BYTES end on the device."""
         ranges = self._whole() if self.picked is None else self.picked.ranges(self.granularity, self.size)
         for start, length in ranges:
             position, end = max(start, at), start + length

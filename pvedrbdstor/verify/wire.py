@@ -12,7 +12,9 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-VERSION = 1
+from pvedrbdstor.drbd.metadata import Range
+
+VERSION = 2
 """Of everything that is said, the JSON documents too. Nodes with different ones do not talk."""
 
 MAGIC = b"PDV1"
@@ -20,9 +22,12 @@ DIGEST_BYTES = 16
 PAYLOAD_MAX = 16 << 20
 SLICE_BLOCKS_MAX = 65536
 """Blocks that may be asked for at once."""
+RANGES_MAX = 256
+"""Of one request."""
 
 _HEADER = struct.Struct(">4sBBHI")
-_REQUEST = struct.Struct(">QQII")
+_REQUEST = struct.Struct(">II")
+_RANGE = struct.Struct(">QQ")
 _COUNT = struct.Struct(">II")
 _ERROR = struct.Struct(">II")
 _DOCUMENT_MAX = 64 << 10
@@ -35,7 +40,7 @@ class Malformed(Exception):
 
 class Type(enum.IntEnum):
     """HELLO, STATE and ERROR carry a JSON object; a STATE without one asks for it. DIGEST asks, DIGESTS answers. BYE carries nothing.
-    PROBE carries a question about the write path, or its answer."""
+    PROBE carries a question about the write path, or its answer. PRIORITY carries a JSON object, and is not answered."""
 
     HELLO = 1
     DIGEST = 2
@@ -44,16 +49,18 @@ class Type(enum.IntEnum):
     ERROR = 5
     BYE = 6
     PROBE = 7
+    PRIORITY = 8
 
 
 _MAXIMA = {
     Type.HELLO: _DOCUMENT_MAX,
-    Type.DIGEST: _REQUEST.size,
+    Type.DIGEST: _REQUEST.size + RANGES_MAX * _RANGE.size,
     Type.DIGESTS: PAYLOAD_MAX,
     Type.STATE: _DOCUMENT_MAX,
     Type.ERROR: _DOCUMENT_MAX,
     Type.BYE: 0,
     Type.PROBE: _DOCUMENT_MAX,
+    Type.PRIORITY: _DOCUMENT_MAX,
 }
 
 
@@ -65,16 +72,20 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Digests of ``length`` bytes of the device from ``start``, one for each ``granularity`` bytes."""
+    """Digests of ranges of the device, which are in order, one for each ``granularity`` bytes, one range's after the other's."""
 
     id: int
-    start: int
-    length: int
+    ranges: tuple[Range, ...]
     granularity: int
 
     @property
     def blocks(self) -> int:
-        return -(-self.length // self.granularity)
+        return sum(-(-length // self.granularity) for _, length in self.ranges)
+
+    @property
+    def length(self) -> int:
+        """Bytes in all."""
+        return sum(length for _, length in self.ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +160,28 @@ def read_document(frame: Frame) -> dict[str, object]:
 
 
 def request(asked: Request) -> Frame:
-    return Frame(Type.DIGEST, _REQUEST.pack(asked.start, asked.length, asked.granularity, asked.id))
+    parts = b"".join(_RANGE.pack(start, length) for start, length in asked.ranges)
+    return Frame(Type.DIGEST, _REQUEST.pack(asked.granularity, asked.id) + parts)
 
 
 def read_request(frame: Frame, size: int) -> Request:
     """What is asked of a device of ``size`` bytes. Raises Malformed, also for what lies beyond its end."""
-    if len(frame.payload) != _REQUEST.size:
+    parts = len(frame.payload) - _REQUEST.size
+    if parts < _RANGE.size or parts % _RANGE.size:
         raise Malformed("a request for digests has not its length")
-    start, length, granularity, number = _REQUEST.unpack(frame.payload)
-    asked = Request(number, start, length, granularity)
+    granularity, number = _REQUEST.unpack_from(frame.payload)
+    asked = Request(number, tuple(_RANGE.iter_unpack(frame.payload[_REQUEST.size :])), granularity)
     if granularity & (granularity - 1) or not 4096 <= granularity <= 1 << 20:
         raise Malformed(f"{granularity} bytes are no granularity")
-    if not length or start + length > size:
-        raise Malformed(f"{length} bytes from {start} do not lie on a device of {size} bytes")
-    if start % granularity or (length % granularity and start + length != size):
-        raise Malformed(f"{length} bytes from {start} are not whole blocks of {granularity}")
+    before = 0
+    for start, length in asked.ranges:
+        if not length or start + length > size:
+            raise Malformed(f"{length} bytes from {start} do not lie on a device of {size} bytes")
+        if start % granularity or (length % granularity and start + length != size):
+            raise Malformed(f"{length} bytes from {start} are not whole blocks of {granularity}")
+        if start < before:
+            raise Malformed(f"{length} bytes from {start} are asked for after what lies behind them")
+        before = start + length
     if asked.blocks > SLICE_BLOCKS_MAX:
         raise Malformed(f"{asked.blocks} blocks are too many for one request")
     return asked

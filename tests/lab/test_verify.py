@@ -330,7 +330,7 @@ import sys
 sys.path.insert(0, "{REPOSITORY}")
 sys.dont_write_bytecode = True
 from pvedrbdstor.verify import copy
-copy.VERSION, copy.__version__ = 2, "9.9"
+copy.VERSION, copy.__version__ = 99, "9.9"
 from pvedrbdstor.cli.main import main
 main()
 PROGRAM"""

@@ -136,6 +136,36 @@ static int ran_to_the_end(struct native_digest *digest)
 	return result;
 }
 
+/* A run over one range, which stays valid until the next one is begun. */
+static int begin(struct native_digest *digest, uint64_t start, uint64_t length, unsigned char *digests, int32_t *errors)
+{
+	static struct native_range range;
+
+	range = (struct native_range){ .start = start, .length = length };
+	return digest_begin(digest, &range, 1, digests, errors);
+}
+
+/* Several ranges in one run, in any order, some of them empty: one digest after the other, each as in a run of its own. */
+static void scattered(struct native_digest *digest, const unsigned char *expected)
+{
+	struct native_range ranges[GRANULES];
+	unsigned char *values = malloc(GRANULES * 16);
+	int32_t *errors = calloc(GRANULES, sizeof(*errors));
+
+	EXPECT(values != NULL && errors != NULL);
+	for (uint32_t i = 0; i < GRANULES; i++)
+		ranges[i] = (struct native_range){ (uint64_t)(GRANULES - 1 - i) * BLOCK, i % 3 == 2 ? 0 : BLOCK };
+	EXPECT(digest_begin(digest, ranges, GRANULES, values, errors) == 0);
+	EXPECT(ran_to_the_end(digest) == 0);
+	for (uint32_t i = 0, at = 0; i < GRANULES; i++)
+		if (i % 3 != 2)
+			EXPECT(memcmp(values + 16 * at++, expected + (size_t)(GRANULES - 1 - i) * 16, 16) == 0);
+	EXPECT(digest_begin(digest, ranges + 2, 1, NULL, NULL) == 0);
+	EXPECT(ran_to_the_end(digest) == 0);
+	free(errors);
+	free(values);
+}
+
 /* The first bytes of a device, with one way of reading, against a second look at them in other pieces. */
 static void device_digests(int device, uint32_t engine)
 {
@@ -149,39 +179,40 @@ static void device_digests(int device, uint32_t engine)
 	EXPECT(first != NULL && second != NULL && errors != NULL);
 	EXPECT(digest_open(device, &plan, &digest) == 0);
 	EXPECT(digest_engine(digest) == (int)engine);
-	EXPECT(digest_begin(digest, 1, BLOCK, first, errors) == -EINVAL);
-	EXPECT(digest_begin(digest, UINT64_MAX - BLOCK + 1, BLOCK, first, errors) == -EINVAL);
-	EXPECT(digest_begin(digest, 0, UINT64_MAX, first, errors) == -EINVAL);
-	EXPECT(digest_begin(digest, 0, (uint64_t)GRANULES * BLOCK, first, errors) == 0);
+	EXPECT(begin(digest, 1, BLOCK, first, errors) == -EINVAL);
+	EXPECT(begin(digest, UINT64_MAX - BLOCK + 1, BLOCK, first, errors) == -EINVAL);
+	EXPECT(begin(digest, 0, UINT64_MAX, first, errors) == -EINVAL);
+	EXPECT(begin(digest, 0, (uint64_t)GRANULES * BLOCK, first, errors) == 0);
 	EXPECT(digest_run(digest, 0) == 1);
 	EXPECT(ran_to_the_end(digest) == 0);
 	EXPECT(ran_to_the_end(digest) == 0);
 	EXPECT(digest_failed(digest) == 0);
 	for (uint64_t i = 0; i < GRANULES; i++) {
-		EXPECT(digest_begin(digest, i * BLOCK, BLOCK, second + i * 16, errors + i) == 0);
+		EXPECT(begin(digest, i * BLOCK, BLOCK, second + i * 16, errors + i) == 0);
 		EXPECT(ran_to_the_end(digest) == 0);
 	}
 	EXPECT(memcmp(first, second, GRANULES * 16) == 0);
+	scattered(digest, first);
 	/* What is given up half way writes no more to memory that has gone, and not to that of the next run. */
 	for (uint64_t i = 0; i < 20; i++) {
 		unsigned char *gone = malloc(LONG_RUN * 16), *next = malloc(16);
 		int32_t *gone_errors = calloc(LONG_RUN, sizeof(*gone_errors)), next_error = -1;
 
 		EXPECT(gone != NULL && next != NULL && gone_errors != NULL);
-		EXPECT(digest_begin(digest, 0, (uint64_t)LONG_RUN * BLOCK, gone, gone_errors) == 0);
+		EXPECT(begin(digest, 0, (uint64_t)LONG_RUN * BLOCK, gone, gone_errors) == 0);
 		EXPECT(digest_run(digest, 1) == 1);
 		digest_abandon(digest);
 		free(gone_errors);
 		free(gone);
-		EXPECT(digest_begin(digest, i * BLOCK, BLOCK, next, &next_error) == 0);
+		EXPECT(begin(digest, i * BLOCK, BLOCK, next, &next_error) == 0);
 		EXPECT(ran_to_the_end(digest) == 0);
 		EXPECT(next_error == 0 && memcmp(next, first + i * 16, 16) == 0);
 		free(next);
 	}
-	EXPECT(digest_begin(digest, 0, 0, NULL, NULL) == 0);
+	EXPECT(begin(digest, 0, 0, NULL, NULL) == 0);
 	EXPECT(ran_to_the_end(digest) == 0);
 	digest_cancel(digest);
-	EXPECT(digest_begin(digest, 0, BLOCK, first, errors) == 0);
+	EXPECT(begin(digest, 0, BLOCK, first, errors) == 0);
 	EXPECT(digest_run(digest, STEP) == -ECANCELED);
 	EXPECT(digest_close(digest) == 0);
 	free(errors);
@@ -201,7 +232,7 @@ static void digests_at_the_end(int device, uint32_t engine)
 	uint64_t start = (uint64_t)sys_blkgetsize64(device) - (1 << 20);
 
 	EXPECT(digest_open(device, &plan, &digest) == 0);
-	EXPECT(digest_begin(digest, start, (1 << 20) + 512 + (1 << 20), values, errors) == 0);
+	EXPECT(begin(digest, start, (1 << 20) + 512 + (1 << 20), values, errors) == 0);
 	EXPECT(ran_to_the_end(digest) == 0);
 	EXPECT(digest_failed(digest) == 2);
 	EXPECT(errors[0] == 0 && errors[1] == EIO && errors[2] == EIO);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +106,51 @@ def test_as_many_reads_as_wanted_are_in_flight(depth: int, engine: str, tmp_path
             disk.resume()
         assert answers == [(expected(content, 4 * KIB), {})]
         assert {length for _, length in disk.asked()} == {64 * KIB}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_as_many_short_ranges_are_in_flight_as_wanted(engine: str, tmp_path: Path) -> None:
+    content = noise(4 * MIB)
+    ranges = [(number * 256 * KIB, 64 * KIB) for number in range(16)]
+    with faulty_disk(content, tmp_path) as disk:
+        disk.hang()
+        with digester(disk.path, granularity=64 * KIB, request=64 * KIB, depth=10, engine=engine) as digests:
+            answers: list[object] = []
+            runner = threading.Thread(target=lambda: answers.append(digests.run_ranges(ranges)))
+            runner.start()
+            try:
+                assert disk.wait_for_reads(10)
+                assert sorted(disk.asked()) == ranges[:10]
+            finally:
+                disk.resume()
+                runner.join()
+    parts = [expected(content[start : start + length], 64 * KIB) for start, length in ranges]
+    assert answers == [(b"".join(parts), {})]
+
+
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    blocks=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 4)), max_size=12),
+    engine=st.sampled_from(ENGINES),
+    bad=st.sets(st.integers(0, 40), max_size=6),
+)
+def test_any_ranges_are_answered_one_after_the_other(
+    blocks: list[tuple[int, int]], engine: str, bad: set[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In any order, touching, overlapping, empty, and up to the end, which lies within a block."""
+    size = 40 * 8 * KIB + 5000
+    content = noise(size)
+    unit = 8 * KIB
+    ranges = [(first * unit, min(count * unit, size - first * unit)) for first, count in blocks]
+    with faulty_disk(content, tmp_path_factory.mktemp("disk")) as disk:
+        disk.fail(*[(number * unit, number * unit + 1) for number in bad])
+        with digester(disk.path, granularity=unit, request=2 * unit, depth=3, engine=engine) as digests:
+            found = digests.run_ranges(ranges)
+    numbers = [start // unit + at for start, length in ranges for at in range(-(-length // unit))]
+    assert set(found.errors) == {at for at, number in enumerate(numbers) if number in bad}
+    for at, number in enumerate(numbers):
+        if number not in bad:
+            assert found.of(at) == expected(content[number * unit : (number + 1) * unit], unit)
 
 
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -219,7 +219,7 @@ def test_the_other_process_ends_with_its_leader_while_it_reads(nodes: Nodes) -> 
     try:
         assert child.stdin is not None and child.stdout is not None
         child.stdout.read(12)
-        child.stdin.write(wire.encode(wire.request(wire.Request(1, 0, 65536, 65536))))
+        child.stdin.write(wire.encode(wire.request(wire.Request(1, ((0, 65536),), 65536))))
         child.stdin.flush()
         child.stdin.close()
         assert child.wait(10) == 2
@@ -265,7 +265,7 @@ def test_an_older_pvedrbdstor_there_is_named(nodes: Nodes) -> None:
 @pytest.mark.parametrize(
     ("other", "cause"),
     [
-        ({"version": 2, "package": "9.9"}, "the other node has pvedrbdstor 9.9, this one 1.0"),
+        ({"version": 99, "package": "9.9"}, "the other node has pvedrbdstor 9.9, this one 1.0"),
         ({"uuid": "F" * 32}, "the OCFS2 UUID is 0123"),
         ({"size": SIZE - 4096}, "the size in bytes is"),
         ({"resource": "r1"}, "the DRBD resource is r0 on a and r1 on b"),

@@ -27,7 +27,7 @@ from tests.verify.world import GOOD, hello
 OWN = hello("a", 1 << 20)
 HELLO = wire.encode(wire.document(Type.HELLO, hellos.as_json(hello("b", 1 << 20))))
 STATE = wire.encode(wire.document(Type.STATE, states.as_json(GOOD)))
-ASKED = Request(1, 0, 65536, 4096)
+ASKED = Request(1, ((0, 65536),), 4096)
 ANSWER = wire.encode(wire.answer(Answer(1, bytes(256), {3: 5})))
 
 

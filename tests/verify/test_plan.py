@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pvedrbdstor.verify.plan import (
     CONFIDENCE,
     SLICE_BYTES,
+    SLICE_RANGES,
     Picked,
     Plan,
     blocks_of,
@@ -23,13 +24,19 @@ from tests.examples import examples
 
 G = 65536
 SIZE = 100 * (1 << 20) + 512
+
+
+def pieces_of(plan: Plan, at: int = 0) -> list[tuple[int, int]]:
+    return [piece for found in plan.slices(at) for piece in found]
+
+
 _ranges = st.lists(st.tuples(st.integers(0, SIZE + 9), st.integers(0, 40 << 20)), max_size=8)
 
 
 @given(_ranges, st.integers(0, SIZE // G))
 def test_pieces_cover_every_wanted_byte_from_where_they_begin(ranges: list[tuple[int, int]], first: int) -> None:
     plan = Plan(SIZE, G, ranges)
-    pieces = list(plan.pieces(first * G))
+    pieces = pieces_of(plan, first * G)
     assert all(start % G == 0 and 0 < length <= SLICE_BYTES and start + length <= SIZE for start, length in pieces)
     assert all(length % G == 0 or start + length == SIZE for start, length in pieces)
     assert all(one[0] + one[1] <= other[0] for one, other in itertools.pairwise(pieces))
@@ -41,11 +48,23 @@ def test_pieces_cover_every_wanted_byte_from_where_they_begin(ranges: list[tuple
         for block in range(start // G, -(-min(SIZE, start + length) // G))
     }
     assert read == {block for block in wanted if block >= first}
-    assert plan.total == sum(length for _, length in Plan(SIZE, G, ranges).pieces())
+    assert plan.total == sum(length for _, length in pieces_of(Plan(SIZE, G, ranges)))
+
+
+@given(_ranges, st.integers(0, SIZE // G), st.floats(0.001, 1.0))
+def test_a_slice_has_few_bytes_and_few_ranges_and_no_fewer_than_it_may(
+    ranges: list[tuple[int, int]], first: int, fraction: float
+) -> None:
+    for plan in (Plan(SIZE, G, ranges), Plan(SIZE, G, picked=sample(SIZE, G, fraction, first))):
+        slices = list(plan.slices(first * G))
+        for found in slices:
+            assert 0 < len(found) <= SLICE_RANGES and sum(length for _, length in found) <= SLICE_BYTES
+        for one, other in itertools.pairwise(slices):
+            assert len(one) == SLICE_RANGES or sum(length for _, length in (*one, other[0])) > SLICE_BYTES
 
 
 def test_everything_is_the_whole_device_to_its_last_byte() -> None:
-    pieces = list(Plan(SIZE, G).pieces())
+    pieces = pieces_of(Plan(SIZE, G))
     assert pieces[0][0] == 0 and sum(pieces[-1]) == SIZE == sum(length for _, length in pieces) == Plan(SIZE, G).total
 
 

@@ -113,23 +113,42 @@ def test_requests_arrive(first: int, blocks: int, granularity: int, number: int)
     length = min(blocks * granularity, SIZE - start)
     if length <= 0:
         return
-    asked = Request(number, start, length, granularity)
+    asked = Request(number, ((start, length),), granularity)
     assert wire.read_request(wire.request(asked), SIZE) == asked
+
+
+@given(st.sets(st.integers(0, SIZE // 65536 - 1), min_size=1, max_size=wire.RANGES_MAX))
+def test_requests_for_many_ranges_arrive(blocks: set[int]) -> None:
+    asked = Request(5, tuple((number * 65536, 65536) for number in sorted(blocks)), 65536)
+    assert wire.read_request(wire.request(asked), SIZE) == asked and asked.blocks == len(blocks)
+
+
+def test_more_ranges_than_a_request_may_have_are_not_sent() -> None:
+    asked = Request(5, tuple((number * 8192, 4096) for number in range(wire.RANGES_MAX + 1)), 4096)
+    with pytest.raises(ValueError, match="too long for DIGEST"):
+        wire.encode(wire.request(asked))
 
 
 @pytest.mark.parametrize(
     "asked",
     [
-        Request(1, 0, 0, 4096),
-        Request(1, 0, 4096, 0),
-        Request(1, 0, 4096, 2048),
-        Request(1, 0, 4096, 12288),
-        Request(1, 0, 2 << 20, 2 << 20),
-        Request(1, 2048, 4096, 4096),
-        Request(1, 0, 5000, 4096),
-        Request(1, 1 << 30, 4096, 4096),
-        Request(1, (1 << 64) - 4096, 4096, 4096),
-        Request(1, 0, 512 << 20, 4096),
+        Request(1, ((0, 0),), 4096),
+        Request(1, ((0, 4096),), 0),
+        Request(1, ((0, 4096),), 2048),
+        Request(1, ((0, 4096),), 12288),
+        Request(1, ((0, 2 << 20),), 2 << 20),
+        Request(1, ((2048, 4096),), 4096),
+        Request(1, ((0, 5000),), 4096),
+        Request(1, ((1 << 30, 4096),), 4096),
+        Request(1, (((1 << 64) - 4096, 4096),), 4096),
+        Request(1, ((0, 512 << 20),), 4096),
+        Request(1, (), 4096),
+        Request(1, ((0, 4096), (0, 4096)), 4096),
+        Request(1, ((8192, 4096), (0, 4096)), 4096),
+        Request(1, ((0, 8192), (4096, 4096)), 4096),
+        Request(1, ((0, 4096), (8192, 0)), 4096),
+        Request(1, ((0, 4096), (SIZE - 4096, 8192)), 4096),
+        Request(1, ((0, 200 << 20), (200 << 20, 200 << 20)), 4096),
     ],
 )
 def test_a_request_for_what_is_not_there_is_refused(asked: Request) -> None:
@@ -143,19 +162,19 @@ def test_any_request_is_read_or_refused(payload: bytes) -> None:
         asked = wire.read_request(Frame(Type.DIGEST, payload), SIZE)
     except Malformed:
         return
-    assert asked.start + asked.length <= SIZE and asked.blocks <= wire.SLICE_BLOCKS_MAX
+    assert sum(asked.ranges[-1]) <= SIZE and asked.blocks <= wire.SLICE_BLOCKS_MAX
 
 
 @given(st.integers(1, 30), st.data())
 def test_answers_arrive(blocks: int, data: st.DataObject) -> None:
-    asked = Request(7, 0, blocks * 4096, 4096)
+    asked = Request(7, ((0, blocks * 4096),), 4096)
     values = data.draw(st.binary(min_size=16 * blocks, max_size=16 * blocks))
     errors = data.draw(st.dictionaries(st.integers(0, blocks - 1), st.integers(1, 4095), max_size=blocks))
     found = Answer(7, values, errors)
     assert wire.read_answer(wire.answer(found), asked) == found
 
 
-ASKED = Request(7, 0, 2 * 4096, 4096)
+ASKED = Request(7, ((0, 4096), (8192, 4096)), 4096)
 GOOD = wire.answer(Answer(7, bytes(32), {1: 5})).payload
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from pvedrbdstor.native import Digester
 from pvedrbdstor.verify import peer
 from pvedrbdstor.verify.hello import Hello
+from pvedrbdstor.verify.plan import blocks_of
 from pvedrbdstor.verify.state import NodeState, as_json, from_json
 from pvedrbdstor.verify.wire import VERSION, Answer, Request
 
@@ -68,13 +69,11 @@ class FileCopy:
                 raise OSError(125, "cancelled")
             time.sleep(0.01)
         with Digester(self.fd, granularity=asked.granularity) as digester:
-            found = digester.run(asked.start, asked.length)
+            found = digester.run_ranges(asked.ranges)
         self.read += 0 if told.get("unread") else asked.length
-        unit = asked.granularity
-        bad = {(block * 4096 - asked.start) // unit: 5 for block in told.get("bad", [])}
-        return Answer(
-            asked.id, found.values, found.errors | {at: no for at, no in bad.items() if 0 <= at < asked.blocks}
-        )
+        bad = {block * 4096 // asked.granularity for block in told.get("bad", [])}
+        numbers = enumerate(blocks_of(asked.ranges, asked.granularity))
+        return Answer(asked.id, found.values, found.errors | {at: 5 for at, number in numbers if number in bad})
 
     def cancel(self) -> None:
         self.cancelled = True
