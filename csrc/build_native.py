@@ -9,7 +9,17 @@ HERE = Path(__file__).parent
 # Relative, and the folder of the build mapped away: the same sources give the same bytes wherever they are built.
 SOURCES = [
     f"csrc/{name}.c"
-    for name in ("blockdev", "digest", "digest_run", "digest_threads", "digest_uring", "extents", "files", "reflink")
+    for name in (
+        "blockdev",
+        "digest",
+        "digest_run",
+        "digest_threads",
+        "digest_uring",
+        "extents",
+        "files",
+        "priority",
+        "reflink",
+    )
 ]
 LIBRARIES = ["uring", "xxhash"]
 MACROS = [("_GNU_SOURCE", "1"), ("_FILE_OFFSET_BITS", "64")]

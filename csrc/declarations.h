@@ -53,6 +53,10 @@ int64_t sys_blkgetsize64(int fd);
 int sys_blksszget(int fd);
 int64_t sys_blkpbszget(int fd);
 
+/* priority.c */
+int sys_ioprio_get(void);
+int sys_ioprio_set(int priority);
+
 /* How a digest engine reads. AUTO: through io_uring, or with threads where the kernel refuses that. */
 enum { NATIVE_DIGEST_AUTO = 0, NATIVE_DIGEST_IO_URING = 1, NATIVE_DIGEST_THREADS = 2 };
 

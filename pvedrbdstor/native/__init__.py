@@ -47,6 +47,15 @@ from pvedrbdstor.native.files import (
     punch_hole,
     set_immutable,
 )
+from pvedrbdstor.native.priority import (
+    IOPRIO_CLASS_BE,
+    IOPRIO_CLASS_IDLE,
+    IOPRIO_CLASS_NONE,
+    IOPRIO_CLASS_RT,
+    IoPriority,
+    io_priority,
+    set_io_priority,
+)
 from pvedrbdstor.native.sharing import (
     clone_file,
     ocfs2_reflink,
@@ -78,6 +87,10 @@ __all__ = [
     "FIEMAP_FLAG_SYNC",
     "FIEMAP_MAX_OFFSET",
     "FS_IMMUTABLE_FL",
+    "IOPRIO_CLASS_BE",
+    "IOPRIO_CLASS_IDLE",
+    "IOPRIO_CLASS_NONE",
+    "IOPRIO_CLASS_RT",
     "MAX_BLOCKS",
     "MAX_GRANULARITY",
     "MIN_GRANULARITY",
@@ -90,6 +103,7 @@ __all__ = [
     "Digester",
     "Digests",
     "Extent",
+    "IoPriority",
     "StatFs",
     "clone_file",
     "data_extents",
@@ -100,11 +114,13 @@ __all__ = [
     "fstatfs",
     "fsync",
     "inode_flags",
+    "io_priority",
     "logical_sector_size",
     "ocfs2_reflink",
     "physical_sector_size",
     "punch_hole",
     "reflink_fd",
     "set_immutable",
+    "set_io_priority",
     "shared_bytes",
 ]

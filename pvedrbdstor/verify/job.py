@@ -15,7 +15,7 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.drbd.metadata import merged
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, VerifyRefused, VerifyStopped
-from pvedrbdstor.verify import hello, kernel, resume
+from pvedrbdstor.verify import hello, kernel, priority, resume
 from pvedrbdstor.verify.allocation import Places
 from pvedrbdstor.verify.asked import in_use, one_byte_of_each
 from pvedrbdstor.verify.copy import LocalCopy
@@ -124,6 +124,7 @@ class _Job:
         self._plan = _plan(self._config, self._here, self._saved)
         with Link(self._line, self._saved.storage, self._other) as there:
             self._findings.settling.patience = hello.longest_patience(self._own, there.greet(self._own))
+            there.prioritise(priority.own())
             try:
                 with Pair(self._here, there, self._own, self._saved.storage, watcher.stop) as pair:
                     Leader(pair, self._plan, self._findings, pace, self._advance, watcher.say).run()

@@ -15,10 +15,12 @@ from typing import NoReturn
 from pvedrbdstor import command
 from pvedrbdstor.errors import VerifyRefused, VerifyStopped
 from pvedrbdstor.verify import hello as hellos
+from pvedrbdstor.verify import priority as priorities
 from pvedrbdstor.verify import state as states
 from pvedrbdstor.verify import wire
 from pvedrbdstor.verify.channel import Channel, Gone, Silent
 from pvedrbdstor.verify.hello import Hello
+from pvedrbdstor.verify.priority import Priority
 from pvedrbdstor.verify.state import NodeState
 from pvedrbdstor.verify.wire import Answer, Frame, Malformed, Request, Type
 
@@ -101,6 +103,10 @@ class Link:
         assert hello is not None
         return hello
 
+    def prioritise(self, own: Priority) -> None:
+        """Have the other side read with our own priority."""
+        self._give(wire.document(Type.PRIORITY, priorities.as_json(own)))
+
     def ask(self, asked: Request) -> None:
         """The answer comes with answer(), in the order of the questions."""
         self._send(wire.request(asked), asked)
@@ -143,12 +149,15 @@ class Link:
             self._broken(error)
 
     def _send(self, frame: Frame, asked: Request | None) -> None:
+        self._give(frame)
+        self._open.append(asked)
+
+    def _give(self, frame: Frame) -> None:
         try:
             self._channel.send(frame, _SEND_SECONDS)
         except (Gone, Silent) as error:
             self._last_words()
             self._broken(error)
-        self._open.append(asked)
 
     def _last_words(self) -> None:
         """Raises VerifyStopped with what it says of why it takes no more, where it does so before long."""

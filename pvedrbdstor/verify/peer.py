@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from pvedrbdstor.errors import Error
 from pvedrbdstor.verify import hello as hellos
+from pvedrbdstor.verify import priority, wire
 from pvedrbdstor.verify import state as states
-from pvedrbdstor.verify import wire
 from pvedrbdstor.verify.channel import Channel, Gone, Silent
 from pvedrbdstor.verify.copy import Copy
 from pvedrbdstor.verify.wire import Frame, Malformed, Type
@@ -87,6 +87,9 @@ class _Server:
                 reply = wire.document(Type.STATE, states.as_json(self._copy.state()))
             case Type.DIGEST:
                 reply = wire.answer(self._copy.digest(wire.read_request(asked, self._copy.hello.size)))
+            case Type.PRIORITY:
+                _take_priority(asked)
+                return
             case _:
                 raise Malformed(f"{asked.type.name} is nothing to be answered")
         self._channel.send(reply, SEND_SECONDS)
@@ -106,6 +109,14 @@ class _Server:
         self._copy.cancel()
         if not self._ended.wait(_END_SECONDS):
             self._end(2)
+
+
+def _take_priority(asked: Frame) -> None:
+    """This thread's is that of its reads. Raises Malformed."""
+    try:
+        priority.take(priority.from_json(wire.read_document(asked)))
+    except ValueError as error:
+        raise Malformed(str(error)) from error
 
 
 def _tell(channel: Channel, kind: str, message: str, fields: Mapping[str, object]) -> None:
