@@ -34,6 +34,8 @@ class Interrupt:
         at_once: bool = False,
     ) -> None:
         self.asked = False
+        self.hurried = False
+        """Whether it was not Ctrl-C that asked: what sends SIGTERM waits, and not for long."""
         self._said, self._signals, self._at_once = said, tuple(signals), at_once
         self._before: dict[signal.Signals, Any] = {}
 
@@ -58,7 +60,7 @@ class Interrupt:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
-        self.asked = True
+        self.asked, self.hurried = True, number != signal.SIGINT
         if self._at_once:
             raise KeyboardInterrupt
         with suppress(OSError):  # the terminal may be gone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -18,6 +19,7 @@ from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.cli.sizes import parse_size
 from pvedrbdstor.cli.verify_metrics import metrics_options
 from pvedrbdstor.errors import BadConfig, BadSize, Error, SystemCallFailed
+from pvedrbdstor.mirror import readers
 from pvedrbdstor.pve.storage_cfg import Storage
 from pvedrbdstor.verify import last
 
@@ -170,12 +172,12 @@ def _compare(session: Session, storage: Storage, asked: Asked) -> int:
     from pvedrbdstor.verify.plan import Mode
 
     said = _FOLLOWING if asked.mode is Mode.KERNEL and not asked.resume else _STOPPING
-    with Interrupt(signals=ENDINGS, at_once=True) as later:
+    with readers.reading(storage.config.id), Interrupt(signals=ENDINGS, at_once=True) as later:
         with Interrupt(said, ENDINGS) as interrupt, Progress("Comparing", rate=True) as progress:
             outcome, interrupted = job.run(storage.config, asked, job.Watcher(progress, _say, interrupt.gone))
             later.asked = interrupt.asked
         _keep(storage.config.id, last.check_of(outcome, time.time()))
-        told = _explained(outcome, storage)
+        told = _explained(outcome, storage, interrupt.hurried)
         text = report.text(outcome, list(told.lines()), list(told.advice()))
         with suppress(OSError):  # nobody reads it any more: what was found stays for --resume
             session.answer({**report.as_json(outcome), **told.as_json()}, text)
@@ -183,10 +185,12 @@ def _compare(session: Session, storage: Storage, asked: Asked) -> int:
     return EXIT_STATUS if interrupted and not outcome.diverged else outcome.exit_status
 
 
-def _explained(outcome: Outcome, storage: Storage) -> Explanation:
+def _explained(outcome: Outcome, storage: Storage, hurried: bool) -> Explanation:
     """What lies where they differ, which takes a while; the report goes without it where somebody does not want to wait."""
     from pvedrbdstor.verify import explain
 
+    if outcome.diverged and hurried:
+        return explain.Explanation(missing="that was interrupted.")
     if outcome.diverged:
         _say("what lies there is looked up; Ctrl-C prints the report without it.")
     try:
@@ -207,7 +211,10 @@ def _serve(session: Session, storage: str) -> int:
 
     read_fd, write_fd = os.dup(0), os.dup(1)
     os.dup2(2, 1)
-    return peer.serve(read_fd, write_fd, lambda: LocalCopy(session.storage(storage).config))
+    ending = peer.Ending(storage, session.node)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: ending.ask())
+    with readers.reading(storage):
+        return peer.serve(read_fd, write_fd, lambda: LocalCopy(session.storage(storage).config), ending=ending)
 
 
 def _keep(storage: str, check: last.Check) -> None:

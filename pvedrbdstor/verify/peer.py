@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import TypeVar
 
-from pvedrbdstor.errors import Error
+from pvedrbdstor.errors import Error, VerifyStopped
 from pvedrbdstor.verify import hello as hellos
 from pvedrbdstor.verify import priority, wire
 from pvedrbdstor.verify import state as states
@@ -28,28 +28,58 @@ _END_SECONDS = 10.0
 _C = TypeVar("_C", bound=Copy)
 
 
+class Ending:
+    """How this side is asked to end, by a signal's handler, after which it says so and ends. node: its name."""
+
+    def __init__(self, storage: str, node: str) -> None:
+        self._storage, self._node = storage, node
+        self.asked = False
+        self._wake: Callable[[], None] = lambda: None
+
+    def ask(self) -> None:
+        self.asked = True
+        self._wake()
+
+    def wakes(self, wake: Callable[[], None]) -> None:
+        """What is to be done then; done at once where it was asked before."""
+        self._wake = wake
+        if self.asked:
+            wake()
+
+    def error(self) -> VerifyStopped:
+        return VerifyStopped(
+            storage=self._storage,
+            cause=f"{self._node} was told to end it, as its mirror is being taken down, or the node itself",
+            remedy=f"'pvedrbdstor mirror up {self._storage}' there brings it up again",
+        )
+
+
 def serve(
     read_fd: int,
     write_fd: int,
     open_copy: Callable[[], AbstractContextManager[_C]],
     *,
     idle: float = IDLE_SECONDS,
+    ending: Ending | None = None,
     end: Callable[[int], object] = os._exit,
 ) -> int:
-    """Answer until the leader says goodbye, or is gone: the exit status, 0 after a goodbye.
+    """Answer until the leader says goodbye, or is gone, or this side is asked to end: the exit status, 0 after a goodbye.
 
     end: ends the process where a read hangs in the kernel and nobody is there any more to wait for it.
     """
     channel = Channel(read_fd, write_fd)
+    ending = ending or Ending("", "")  # nobody asks
     try:
         with open_copy() as copy:
             channel.send(wire.document(Type.HELLO, hellos.as_json(copy.hello)), SEND_SECONDS)
-            return _Server(channel, copy, idle, end).run()
+            return _Server(channel, copy, idle, ending, end).run()
     except Error as error:
-        _tell(channel, error.kind, error.message, error.fields)
+        _tell_error(channel, error)
     except OSError as error:
-        if error.errno == errno.ECANCELED:  # as nobody is there any more
-            return 2
+        if error.errno == errno.ECANCELED:
+            if ending.asked:
+                _tell_error(channel, ending.error())
+            return 2  # nobody is there any more
         where = f"{error.filename}: " if isinstance(error.filename, str) else ""
         _tell(channel, "OSError", f"{where}{error.strerror or error}", {})
     except (Gone, Silent):
@@ -58,16 +88,20 @@ def serve(
 
 
 class _Server:
-    def __init__(self, channel: Channel, copy: Copy, idle: float, end: Callable[[int], object]) -> None:
-        self._channel, self._copy, self._idle, self._end = channel, copy, idle, end
-        self._asked: queue.Queue[Frame | Exception] = queue.Queue()
+    def __init__(self, channel: Channel, copy: Copy, idle: float, ending: Ending, end: Callable[[int], object]) -> None:
+        self._channel, self._copy, self._idle, self._ending, self._end = channel, copy, idle, ending, end
+        # a signal's handler may put in while this thread takes out
+        self._asked: queue.SimpleQueue[Frame | Exception] = queue.SimpleQueue()
         self._ended = threading.Event()
 
     def run(self) -> int:
         threading.Thread(target=self._listen, name="verify-listen", daemon=True).start()
+        self._ending.wakes(self._wake)
         try:
             while True:
                 asked = self._asked.get()
+                if self._ending.asked:
+                    raise self._ending.error()
                 if isinstance(asked, Malformed):
                     _tell(self._channel, "Malformed", str(asked), {})
                 if isinstance(asked, Exception):
@@ -94,6 +128,11 @@ class _Server:
                 raise Malformed(f"{asked.type.name} is nothing to be answered")
         self._channel.send(reply, SEND_SECONDS)
 
+    def _wake(self) -> None:
+        """For _ending: whatever this side waits for."""
+        self._asked.put(Frame(Type.BYE))
+        self._copy.cancel()
+
     def _listen(self) -> None:
         """Hear the end also while a read goes on, and cancel that: who says goodbye does not wait for it any more."""
         try:
@@ -117,6 +156,10 @@ def _take_priority(asked: Frame) -> None:
         priority.take(priority.from_json(wire.read_document(asked)))
     except ValueError as error:
         raise Malformed(str(error)) from error
+
+
+def _tell_error(channel: Channel, error: Error) -> None:
+    _tell(channel, error.kind, error.message, error.fields)
 
 
 def _tell(channel: Channel, kind: str, message: str, fields: Mapping[str, object]) -> None:

@@ -14,6 +14,7 @@ from pvedrbdstor.cli import verify_write_path
 from pvedrbdstor.cli.interrupt import ENDINGS, Interrupt
 from pvedrbdstor.cli.session import Session
 from pvedrbdstor.errors import VerifyRefused
+from pvedrbdstor.mirror import readers
 from pvedrbdstor.verify import explain, job, last
 from pvedrbdstor.verify.job import Asked, Watcher
 from pvedrbdstor.verify.plan import Mode
@@ -49,6 +50,7 @@ class Job:
 def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Job:
     found = Job()
     monkeypatch.setattr(last, "FOLDER", str(tmp_path / "last"))
+    monkeypatch.setattr(readers, "FOLDER", str(tmp_path / "readers"))
     monkeypatch.setattr(job, "run", found.run)
     monkeypatch.setattr(job, "told", found.told.append)
     return found
@@ -87,6 +89,26 @@ def test_the_findings_are_printed_though_nobody_waits_for_their_meaning(
     assert "could not be told: that was interrupted." in result.stdout
     assert "what lies there is looked up; Ctrl-C prints the report without it." in result.stderr
     assert played.told == [DIVERGED]
+
+
+@pytest.mark.parametrize(("number", "looked_up"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_who_sends_sigterm_does_not_wait_for_what_lies_there(
+    cli: CommandLine, played: Job, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, looked_up: bool
+) -> None:
+    """A shutdown, or 'mirror down', which waits for the device and for the mount."""
+    played.outcome, played.interrupted = replace(DIVERGED, stopped="it was interrupted.", resumable=True), True
+    played.signals = [number]
+    asked: list[bool] = []
+    monkeypatch.setattr(explain, "explain", lambda *_: asked.append(True) or explain.Explanation())
+    assert cli("verify", "ha").exit_code == 1 and asked == [True] * looked_up
+
+
+def test_it_is_known_as_a_reader_while_it_runs(cli: CommandLine, played: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[list[str]] = []
+    run = played.run
+    monkeypatch.setattr(job, "run", lambda *words: names.append(os.listdir(readers.FOLDER)) or run(*words))
+    cli("verify", "ha")
+    assert names == [[f"ha.{os.getpid()}"]] and os.listdir(readers.FOLDER) == []
 
 
 def test_what_was_found_stays_on_the_disk_until_the_report_is_out(

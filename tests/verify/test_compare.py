@@ -17,6 +17,7 @@ import pytest
 
 from pvedrbdstor import command
 from pvedrbdstor.errors import VerifyRefused, VerifyStopped
+from pvedrbdstor.mirror import readers
 from pvedrbdstor.verify import lead, pair, plan, settle, wire
 from pvedrbdstor.verify import link as links
 from pvedrbdstor.verify.lead import UNIT, Findings, Leader
@@ -211,6 +212,24 @@ def test_a_peer_that_stands_still_ends_it(nodes: Nodes, monkeypatch: pytest.Monk
     with pytest.raises(VerifyStopped, match="b has read nothing for 1 s"):
         nodes.compare()
     assert nodes.gone() and time.monotonic() - began < 20, "a goodbye ends what is being read there"
+
+
+@pytest.mark.parametrize("slow", [0, 60])
+def test_a_peer_that_is_told_to_end_says_so_and_can_be_gone_on_with(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, slow: int
+) -> None:
+    """As 'mirror down' on its node does, whatever it does just then."""
+    monkeypatch.setattr(readers, "FOLDER", str(nodes.folder / "readers"))
+    told: list[str] = []
+
+    def end(done: int, total: int) -> None:
+        if not told:
+            tell(nodes.folder, "b", slow=slow)
+            assert readers.let_go("ha", told.append) == ()
+
+    with pytest.raises(VerifyStopped, match="b was told to end it, as its mirror is being taken down"):
+        nodes.compare(progress=end)
+    assert len(told) == 1 and nodes.gone() and nodes.findings.at < SIZE
 
 
 def test_the_other_process_ends_with_its_leader_while_it_reads(nodes: Nodes) -> None:

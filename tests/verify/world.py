@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from pvedrbdstor.mirror import readers
 from pvedrbdstor.native import Digester
 from pvedrbdstor.verify import peer
 from pvedrbdstor.verify.hello import Hello
@@ -93,9 +95,13 @@ def far(folder: Path, node: str = "b") -> list[str]:
 
 
 def main(node: str, folder: Path) -> int:
+    readers.FOLDER = str(folder / "readers")
     (folder / f"{node}.pid").write_text(str(os.getpid()))
     idle = float(os.environ.get("IDLE", "60"))
-    return peer.serve(0, 1, lambda: FileCopy(node, folder), idle=idle)
+    ending = peer.Ending("ha", node)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: ending.ask())
+    with readers.reading("ha"):
+        return peer.serve(0, 1, lambda: FileCopy(node, folder), idle=idle, ending=ending)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pvedrbdstor.mirror import mountinfo
 
 
-def holders(path: str) -> list[str]:
-    """Processes with files open below ``path``, loop devices of files there, and mounts below it."""
-    return [*_processes(path), *_loops(path), *_mounts(path)]
+def holders(path: str, beside: Collection[int] = ()) -> list[str]:
+    """Processes with files open below ``path``, loop devices of files there, and mounts below it. beside: numbers of processes to pass over."""
+    return [*_processes(path, {os.getpid(), *beside}), *_loops(path), *_mounts(path)]
 
 
-def _processes(path: str) -> Iterator[str]:
+def _processes(path: str, beside: Collection[int]) -> Iterator[str]:
     for name in os.listdir("/proc"):
-        if name.isdecimal() and int(name) != os.getpid() and any(_below(target, path) for target in _targets(name)):
+        if name.isdecimal() and int(name) not in beside and any(_below(target, path) for target in _targets(name)):
             yield _called(name)
 
 

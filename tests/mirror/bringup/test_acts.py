@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from pvedrbdstor import command, native
 from pvedrbdstor.command import Result
 from pvedrbdstor.errors import CannotTakeDown, CommandFailed, SystemCallFailed
+from pvedrbdstor.mirror import readers
 from pvedrbdstor.mirror.bringup import down, execute, gather, holders, lock, mounting, paths
 from pvedrbdstor.mirror.bringup.facts import MountPoint, Step
 from pvedrbdstor.ocfs2 import o2cb
@@ -49,6 +50,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Commands:
     monkeypatch.setattr(command, "run", made.run)
     monkeypatch.setattr(mounting, "SYSTEMD", str(tmp_path / "systemd"))
     monkeypatch.setattr(paths, "FOLDER", str(tmp_path / "bringup"))
+    monkeypatch.setattr(readers, "FOLDER", str(tmp_path / "readers"))
     return made
 
 
@@ -270,7 +272,7 @@ class TestTakingDown:
         self, up: Commands, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         up.answers["umount"] = Result(32, "", "target is busy")
-        monkeypatch.setattr(holders, "holders", lambda path: [f"VM {number}" for number in range(100, 107)])
+        monkeypatch.setattr(holders, "holders", lambda path, beside=(): [f"VM {number}" for number in range(100, 107)])
         with pytest.raises(CannotTakeDown, match=r"in use by VM 100, .*VM 104 and 2 more\. Stop or move them"):
             down.take_down(CONFIG, stop=True)
         assert not os.path.exists(paths.hold("ha"))
@@ -297,6 +299,72 @@ class TestTakingDown:
         up.answers["drbdadm secondary"] = Result(11, "", "State change failed: (-12) Device is held open by someone")
         with pytest.raises(CannotTakeDown, match=r"DRBD stays Primary \(State change failed: \(-12\)"):
             down.take_down(CONFIG, stop=False)
+
+    def test_ends_a_comparison_between_the_unmount_and_the_demotion(
+        self, up: Commands, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def let_go(storage: str, report: Callable[[str], None]) -> tuple[int, ...]:
+            up.lines.append(f"let go of {storage}")
+            report("ending the comparison")
+            return ()
+
+        monkeypatch.setattr(readers, "let_go", let_go)
+        told: list[str] = []
+        down.take_down(CONFIG, stop=True, report=told.append)
+        assert [line for line in up.lines if "events2" not in line] == [
+            "umount /mnt/pve/ha",
+            "let go of ha",
+            "drbdadm secondary r0",
+            "drbdadm down r0",
+        ]
+        assert told == ["unmounting", "ending the comparison", "becoming Secondary", "taking DRBD down"]
+
+    def test_names_a_comparison_that_does_not_end(self, up: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(down, "_DEMOTE_SECONDS", 0.05)
+        monkeypatch.setattr(readers, "let_go", lambda storage, report: (4711,))
+        up.answers["drbdadm secondary"] = Result(11, "", "State change failed: (-12) Device is held open by someone")
+        with pytest.raises(CannotTakeDown, match=r"asked to end still reads it \(process 4711\)\. Its disk may hang"):
+            down.take_down(CONFIG, stop=False)
+
+    def test_ends_a_comparison_that_is_all_that_keeps_the_mount_busy(
+        self, up: Commands, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reading = [4711]
+
+        def let_go(storage: str, report: Callable[[str], None]) -> tuple[int, ...]:
+            up.answers.pop("umount", None)
+            reading.clear()
+            return ()
+
+        up.answers["umount"] = Result(32, "", "target is busy")
+        monkeypatch.setattr(readers, "processes", lambda storage: tuple(reading))
+        monkeypatch.setattr(readers, "let_go", let_go)
+        monkeypatch.setattr(holders, "holders", lambda path, beside=(): [] if 4711 in beside else ["pvedrbdstor"])
+        down.take_down(CONFIG, stop=False)
+        assert up.lines[-1] == "drbdadm secondary r0"
+
+    def test_leaves_a_comparison_alone_where_a_guest_is_in_the_way(
+        self, up: Commands, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        up.answers["umount"] = Result(32, "", "target is busy")
+        monkeypatch.setattr(readers, "processes", lambda storage: (4711,))
+        monkeypatch.setattr(readers, "let_go", lambda storage, report: pytest.fail("it was ended"))
+        monkeypatch.setattr(holders, "holders", lambda path, beside=(): ["VM 100"])
+        with pytest.raises(CannotTakeDown, match="in use by VM 100"):
+            down.take_down(CONFIG, stop=False)
+
+    @pytest.mark.parametrize(("stop", "words"), [(False, "goes on"), (True, "ends with the connection")])
+    def test_says_what_becomes_of_a_verify_of_drbds_own(self, up: Commands, stop: bool, words: str) -> None:
+        verifying = (
+            "exists resource name:r0 role:Primary suspended:no\n"
+            "exists connection name:r0 peer-node-id:1 conn-name:b connection:Connected role:Primary\n"
+            "exists peer-device name:r0 peer-node-id:1 conn-name:b volume:0 replication:VerifyS peer-disk:UpToDate\n"
+            "exists -\n"
+        )
+        up.answers["drbdsetup events2"] = Result(0, verifying, "")
+        told: list[str] = []
+        down.take_down(CONFIG, stop=stop, report=told.append)
+        assert any(line.startswith("DRBD's own verify, which runs,") and words in line for line in told)
 
     def test_waits_for_a_job_and_does_not_work_beside_it(self, up: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(down, "_LOCK_SECONDS", 0.1)
