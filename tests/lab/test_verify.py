@@ -297,6 +297,21 @@ def test_what_is_interrupted_goes_on_where_it_was(pair: Cluster, vmid: int) -> N
         assert again.rc == 2 and "no comparison of it was interrupted" in again.out
 
 
+def test_taking_the_mirror_down_ends_it_on_either_side(pair: Cluster) -> None:
+    a, b = pair.nodes
+    for node, status, words in ((a, 130, "it was interrupted"), (b, 2, "nodeb was told to end it")):
+        with slow_comparison(a) as running:
+            said = node.run(f"pvedrbdstor mirror down {STORAGE} 2>&1", 60)
+            result = running.result()
+        try:
+            assert "ending the comparison that reads it (process " in said and "is down on this node" in said, said
+            assert result.rc == status and words in result.out, result.out
+        finally:
+            node.run(f"pvedrbdstor mirror up {STORAGE}", 120)
+    document = found(a, "--resume")
+    assert document["verdict"] == "clean" and document["compared"] == size_of(a)
+
+
 def test_a_link_that_is_cut_stops_it_and_a_split_brain_is_refused(pair: Cluster) -> None:
     a, b = pair.nodes
     with slow_comparison(a) as running:
