@@ -47,6 +47,10 @@ class FaultyDisk:
         """From now on one read from such an offset gives so many bytes at most; no other falls short."""
         self._ask({"short": list(at.items())})
 
+    def slow(self, seconds: float, heads: int) -> None:
+        """From now on each read takes so long, and so many are served at once: an array of that many spindles."""
+        self._ask({"slow": (seconds, heads)})
+
     def hang(self) -> None:
         """Answer no read, until resume()."""
         self._ask({"answering": False})

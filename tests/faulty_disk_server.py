@@ -1,6 +1,6 @@
 """Serve a FaultyDisk: faulty_disk_server.py PATH CONTENT; FUSE by its own protocol, orders as JSON lines on standard input.
 
-Each order changes what it names (bad, short, answering) and is answered with all reads so far. Ends with its standard input,
+Each order changes what it names (bad, short, answering, slow) and is answered with all reads so far. Ends with its standard input,
 with SIGTERM, and with the thread that started it; then the mount is gone and what hung on it has failed.
 """
 
@@ -15,6 +15,7 @@ import signal
 import stat
 import struct
 import sys
+import time
 from typing import Any
 
 _MS_RDONLY, _MNT_FORCE, _MNT_DETACH = 1, 1, 2
@@ -45,10 +46,16 @@ class Server:
         self.answering = True
         self.asked: list[tuple[int, int]] = []
         self.held: list[tuple[int, int, int]] = []
+        self.seconds, self.heads = 0.0, 1
+        self.served: list[tuple[float, int, int, int]] = []  # with the time at which each is done, in order
 
     def serve(self) -> None:
         while True:
-            ready, _, _ = select.select([self.fuse, sys.stdin], [], [])
+            self.spin()
+            left = max(0.0, self.served[0][0] - time.monotonic()) if self.served else None
+            ready, _, _ = select.select([self.fuse, sys.stdin], [], [], left)
+            if not ready:
+                continue
             if sys.stdin in ready:
                 line = os.read(0, _ROOM)
                 if not line:
@@ -63,12 +70,22 @@ class Server:
             self.bad = [(start, end) for start, end in order["bad"]]
         if "short" in order:
             self.short = dict(map(tuple, order["short"]))  # type: ignore[arg-type]
+        self.seconds, self.heads = order.get("slow", (self.seconds, self.heads))
         self.answering = order.get("answering", self.answering)
-        if self.answering:
+        if self.answering and not self.seconds:
             held, self.held = self.held, []
             for unique, offset, length in held:
                 self.answer(unique, *self.read(offset, length))
         print(json.dumps(self.asked), flush=True)
+
+    def spin(self) -> None:
+        """A slow disk: each head serves one read, in the time that each takes, and then the next one that waits."""
+        now = time.monotonic()
+        while self.served and self.served[0][0] <= now:
+            _, unique, offset, length = self.served.pop(0)
+            self.answer(unique, *self.read(offset, length))
+        while self.seconds and self.held and len(self.served) < self.heads:
+            self.served.append((now + self.seconds, *self.held.pop(0)))
 
     def request(self) -> bool:
         """Take one request of the kernel; False when the mount is gone."""
@@ -80,7 +97,7 @@ class Server:
         if opcode == _READ:
             _, offset, length, *_ = _READ_IN.unpack_from(request, _IN.size)
             self.asked.append((offset, length))
-            if self.answering:
+            if self.answering and not self.seconds:
                 self.answer(unique, *self.read(offset, length))
             else:
                 self.held.append((unique, offset, length))

@@ -14,19 +14,14 @@ from pvedrbdstor.drbd import commands, config, devices, generation, generation_i
 from pvedrbdstor.drbd.events2 import parse_now
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, NotOcfs2, VerifyRefused
-from pvedrbdstor.native import Digester
 from pvedrbdstor.ocfs2.superblock import READ_SIZE, parse_superblock
 from pvedrbdstor.verify import state as states
+from pvedrbdstor.verify.digesters import Digesters
 from pvedrbdstor.verify.hello import Hello, patience_of
 from pvedrbdstor.verify.state import NodeState
 from pvedrbdstor.verify.wire import VERSION, Answer, Request
 
 _TOOL_SECONDS = 10.0
-_REQUEST_BYTES = 1 << 20
-_DEPTH = 8
-_SPOT_BYTES = 64 << 10
-_SPOTS = 32
-"""Of blocks that lie apart: reads in flight, of _SPOT_BYTES, or of a block where that is longer."""
 PROC_DRBD = "/proc/drbd"
 SYSFS = "/sys/block/drbd{minor}/stat"
 INFLIGHT = "/sys/block/drbd{minor}/inflight"
@@ -52,11 +47,10 @@ class LocalCopy:
         self.storage, self._verifying = storage, verifying
         self.node = socket.gethostname().partition(".")[0]
         self.minor = self._minor()
-        self._digesters: dict[tuple[int, bool], Digester] = {}
-        self._cancelled = False
         self.check()
         self.path = devices.node(self.minor)
         self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        self._digesters = Digesters(self.fd, self.path)
         try:
             self.hello = self._hello()
         except BaseException:
@@ -67,8 +61,7 @@ class LocalCopy:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for digester in self._digesters.values():
-            digester.close()
+        self._digesters.close()
         os.close(self.fd)
 
     def check(self) -> NodeState:
@@ -96,24 +89,12 @@ class LocalCopy:
 
     def digest(self, asked: Request) -> Answer:
         """Raises OSError; native.Cancelled after cancel()."""
-        apart = asked.length <= len(asked.ranges) * max(asked.granularity, _SPOT_BYTES)
-        digester = self._digesters.get((asked.granularity, apart)) or self._digester(asked.granularity, apart)
-        found = digester.run_ranges(asked.ranges)
+        found = self._digesters.digest(asked)
         return Answer(asked.id, found.values, found.errors)
-
-    def _digester(self, granularity: int, apart: bool) -> Digester:
-        request, depth = (max(granularity, _SPOT_BYTES), _SPOTS) if apart else (_REQUEST_BYTES, _DEPTH)
-        made = Digester(self.fd, granularity=granularity, request=request, depth=depth, path=self.path)
-        self._digesters[granularity, apart] = made
-        if self._cancelled:
-            made.cancel()
-        return made
 
     def cancel(self) -> None:
         """End what is being read, and all that would be read later; from another thread or a signal's handler."""
-        self._cancelled = True
-        for digester in list(self._digesters.values()):
-            digester.cancel()
+        self._digesters.cancel()
 
     def _minor(self) -> int:
         line = commands.events2_now(self.storage.resource)

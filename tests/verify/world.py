@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pvedrbdstor.mirror import readers
-from pvedrbdstor.native import Digester
 from pvedrbdstor.verify import peer
+from pvedrbdstor.verify.digesters import Digesters
 from pvedrbdstor.verify.hello import Hello
 from pvedrbdstor.verify.plan import blocks_of
 from pvedrbdstor.verify.state import NodeState, as_json, from_json
@@ -40,6 +40,7 @@ class FileCopy:
         self.node, self.folder = node, folder
         self.path = folder / f"{node}.img"
         self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECT)
+        self.digesters = Digesters(self.fd, str(self.path))
         size = os.fstat(self.fd).st_size
         self.hello = replace(hello(node, size), **self.told().get("hello", {}))
         self.read = 0
@@ -49,6 +50,7 @@ class FileCopy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.digesters.close()
         os.close(self.fd)
 
     def told(self) -> dict[str, object]:
@@ -70,8 +72,7 @@ class FileCopy:
             if self.cancelled:
                 raise OSError(125, "cancelled")
             time.sleep(0.01)
-        with Digester(self.fd, granularity=asked.granularity) as digester:
-            found = digester.run_ranges(asked.ranges)
+        found = self.digesters.digest(asked)
         self.read += 0 if told.get("unread") else asked.length
         bad = {block * 4096 // asked.granularity for block in told.get("bad", [])}
         numbers = enumerate(blocks_of(asked.ranges, asked.granularity))
@@ -79,6 +80,7 @@ class FileCopy:
 
     def cancel(self) -> None:
         self.cancelled = True
+        self.digesters.cancel()
 
 
 def tell(folder: Path, node: str, **words: object) -> None:
