@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import click
 
-from pvedrbdstor import command
+from pvedrbdstor import command, files
 from pvedrbdstor.cli import options, output
 from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session
@@ -248,20 +247,12 @@ def _keep_this_one(session: Session, config: StorageConfig, own: str) -> None:
 
 @contextmanager
 def _only_one(storage: str) -> Iterator[None]:
-    """One resolution of a storage at a time on this node."""
-    os.makedirs(paths.RESOLUTIONS, mode=0o700, exist_ok=True)
-    fd = os.open(f"{paths.RESOLUTIONS}/{storage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    """One resolution of a storage at a time on this node. Raises SplitRefused, OSError."""
+    with ExitStack() as held:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pid = os.pread(fd, 20, 0).decode("ascii", "replace")
-            cause = f"another 'split-brain resolve' works on it, or waits for an answer (process {pid})"
-            raise SplitRefused(
-                storage=storage, cause=cause, remedy=f"Look for its terminal: 'ps -f -p {pid}'"
-            ) from error
-        os.ftruncate(fd, 0)
-        os.write(fd, str(os.getpid()).encode())
+            held.enter_context(files.only_one(f"{paths.RESOLUTIONS}/{storage}.lock"))
+        except files.Held as error:
+            cause = f"another 'split-brain resolve' works on it, or waits for an answer (process {error.pid})"
+            remedy = f"Look for its terminal: 'ps -f -p {error.pid}'"
+            raise SplitRefused(storage=storage, cause=cause, remedy=remedy) from error
         yield
-    finally:
-        os.close(fd)

@@ -5,7 +5,6 @@ It waits for nothing: corosync is followed in a thread, whose silence is no news
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import select
@@ -16,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pvedrbdstor import __version__
+from pvedrbdstor import __version__, files
 from pvedrbdstor.fencing import arbiter, corosync_conf, journal, libquorum, paths, residence
 from pvedrbdstor.fencing.arbiter import Flag, Votes
 from pvedrbdstor.fencing.calls import Call, Calls, Request
@@ -60,7 +59,7 @@ class Guard:
         now = self._world.clock()
         folder = self._world.folder
         os.makedirs(folder, mode=0o755, exist_ok=True)
-        self._lock = _only_one(f"{folder}/lock")
+        self._lock = files.lock(f"{folder}/lock")
         self._memory, self._status = f"{folder}/outages.json", f"{folder}/status.json"
         outages, looked = journal.remembered(now, self._memory)
         self._core = Core(now, remembered=outages, looked=looked)
@@ -307,10 +306,3 @@ class Guard:
                 for minor, outage in self._core.outages.items()
             },
         }
-
-
-def _only_one(path: str) -> int:
-    """Hold the lock of this node's guard for as long as the process lives. Raises BlockingIOError where one runs."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fd

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pvedrbdstor import files
 from pvedrbdstor.fencing import constants as seconds
 from pvedrbdstor.fencing import paths
 from pvedrbdstor.fencing.rules import Outage
@@ -53,13 +54,7 @@ class Notifier:
 
 def write(path: str, content: Mapping[str, Any]) -> None:
     """Replace a small JSON file. Raises OSError."""
-    fresh = f"{path}.new"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, json.dumps(content).encode())
-    finally:
-        os.close(fd)
-    os.rename(fresh, path)
+    files.replace(path, json.dumps(content))
 
 
 def remember(now: float, outages: Mapping[str, Outage], path: str = paths.MEMORY) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
-from pvedrbdstor import command
+from pvedrbdstor import command, files
 from pvedrbdstor.errors import Error, SystemCallFailed
 from pvedrbdstor.pve.storage_cfg import storage_ids_on
 
@@ -119,11 +119,7 @@ class Vendor:
                     os.unlink(path)
                 return
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(f"{path}.new", "w", encoding="ascii") as file:
-                file.write("".join(f"{unit}\n" for unit in sorted(units)))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(f"{path}.new", path)
+            files.replace(path, "".join(f"{unit}\n" for unit in sorted(units)), durable=True)
 
     def _let_systemd_know(self) -> None:
         """Have a running systemd read the units again if it does not know what is masked: it would still stop them."""

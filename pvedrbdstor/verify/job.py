@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
-from pvedrbdstor import command, nodes
+from pvedrbdstor import command, files, nodes
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.drbd.metadata import merged
@@ -271,20 +269,13 @@ def _plan(config: StorageConfig, here: LocalCopy, saved: Saved) -> Plan:
 @contextmanager
 def _only_one(storage: str) -> Iterator[None]:
     """One comparison of a storage at a time on this node. Raises VerifyRefused, OSError."""
-    os.makedirs(resume.FOLDER, mode=0o700, exist_ok=True)
-    fd = os.open(f"{resume.FOLDER}/{storage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pid = os.pread(fd, 20, 0).decode("ascii", "replace")
+            held.enter_context(files.only_one(f"{resume.FOLDER}/{storage}.lock"))
+        except files.Held as error:
             raise VerifyRefused(
                 storage=storage,
-                cause=f"another 'pvedrbdstor verify {storage}' runs on this node (process {pid})",
-                remedy=f"Wait for it, or look for its terminal: 'ps -f -p {pid}'",
+                cause=f"another 'pvedrbdstor verify {storage}' runs on this node (process {error.pid})",
+                remedy=f"Wait for it, or look for its terminal: 'ps -f -p {error.pid}'",
             ) from error
-        os.ftruncate(fd, 0)
-        os.write(fd, str(os.getpid()).encode())
         yield
-    finally:
-        os.close(fd)

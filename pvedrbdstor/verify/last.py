@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
+from pvedrbdstor import files
 from pvedrbdstor.drbd.metadata import Range
-from pvedrbdstor.fencing.split.manifest import sync_folder
 from pvedrbdstor.verify import values
 
 FOLDER = "/var/lib/pvedrbdstor/verify/last"
@@ -120,13 +120,7 @@ def keep(storage: str, check: Check) -> None:
     judged = check if check.verdict != COULD_NOT else before.judged if before is not None else None
     document = {"format": _FORMAT, "last": asdict(check), "judged": None if judged is None else asdict(judged)}
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-    new = f"{FOLDER}/{storage}.new"
-    with open(new, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(new, path(storage))
-    sync_folder(FOLDER)
+    files.replace(path(storage), json.dumps(document), durable=True)
 
 
 def path(storage: str) -> str:

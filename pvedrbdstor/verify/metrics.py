@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 
+from pvedrbdstor import files
 from pvedrbdstor.verify.last import VERDICTS, Check, Record
 
 FILE = "pvedrbdstor_verify.prom"
@@ -59,16 +60,7 @@ def text(records: Mapping[str, Record | None]) -> str:
 def write(folder: str, content: str) -> str:
     """Into node_exporter's folder, which sees the old file or the new one; returns its path. Raises OSError."""
     path = os.path.join(folder, FILE)
-    new = f"{path}.{os.getpid()}"  # not *.prom: the collector passes it over
-    try:
-        with open(new, "x", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(content)
-        os.rename(new, path)
-    except BaseException:
-        if os.path.lexists(new):
-            os.unlink(new)
-        raise
+    files.replace(path, content, beside=f"{path}.{os.getpid()}")  # not *.prom: the collector passes that over
     return path
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from types import NoneType
 
+from pvedrbdstor import files
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import VerifyRefused
 
@@ -56,13 +57,7 @@ def path(storage: str) -> str:
 def write(saved: Saved) -> None:
     """On the disk when this returns. Raises OSError."""
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-    new = f"{path(saved.storage)}.new"
-    with open(new, "w", encoding="utf-8") as file:
-        json.dump({"format": _FORMAT, **asdict(saved)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(new, path(saved.storage))
-    _sync(FOLDER)
+    files.replace(path(saved.storage), json.dumps({"format": _FORMAT, **asdict(saved)}), durable=True)
 
 
 def read(storage: str) -> Saved | None:
@@ -118,15 +113,6 @@ def _refuse_another_version(storage: str, data: Mapping[str, object]) -> None:
             "cannot be guessed",
             remedy="Run it without --resume, which begins anew and replaces that file",
         )
-
-
-def _sync(folder: str) -> None:
-    """Its entries on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _from_json(data: Mapping[str, object]) -> Saved:

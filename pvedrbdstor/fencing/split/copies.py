@@ -16,8 +16,9 @@ from pvedrbdstor import native
 from pvedrbdstor.fencing.split.direct import Reader, reader
 from pvedrbdstor.fencing.split.files import open_below
 from pvedrbdstor.fencing.split.manifest import DEVICE_FILE as DEVICE_FILE  # also named by others as ours
-from pvedrbdstor.fencing.split.manifest import Copied, Manifest, path_of, read_manifest, sync_folder
+from pvedrbdstor.fencing.split.manifest import Copied, Manifest, path_of, read_manifest
 from pvedrbdstor.fencing.split.ranges import CHUNK
+from pvedrbdstor.files import sync_folder
 from pvedrbdstor.mirror import mountinfo
 
 PART = "part"

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pvedrbdstor import files
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import SplitJournalBroken
 from pvedrbdstor.fencing.split.evidence import Evidence
-from pvedrbdstor.fencing.split.manifest import sync_folder
 from pvedrbdstor.fencing.split.seal import Seal
 from pvedrbdstor.fencing.split.steps import PRESERVING, Preserve, Step
 from pvedrbdstor.mirror.bringup import paths
@@ -81,13 +81,8 @@ class Journal:
 def write(journal: Journal) -> None:
     """Replace the journal, on the disk when this returns. Raises OSError."""
     os.makedirs(paths.RESOLUTIONS, mode=0o700, exist_ok=True)
-    path = paths.resolution(journal.storage)
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        json.dump({"format": _FORMAT, **_as_json(journal)}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(f"{path}.new", path)
-    sync_folder(paths.RESOLUTIONS)
+    document = {"format": _FORMAT, **_as_json(journal)}
+    files.replace(paths.resolution(journal.storage), json.dumps(document, indent=1), durable=True)
 
 
 def read(storage: str) -> Journal | None:
@@ -113,7 +108,7 @@ def put_away(journal: Journal) -> str:
 def move(storage: str, kept: str) -> None:
     """Raises OSError."""
     os.rename(paths.resolution(storage), kept)
-    sync_folder(paths.RESOLUTIONS)
+    files.sync_folder(paths.RESOLUTIONS)
 
 
 def _as_json(journal: Journal) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pvedrbdstor.files import replace, sync_folder
+
 MANIFEST = "MANIFEST.json"
 FILES = "files"
 DEVICE_FILE = "device.img"
@@ -69,12 +71,7 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
         "device": asdict(manifest.device) if manifest.device is not None else None,
         "files": {path: asdict(found) for path, found in sorted(manifest.files.items())},
     }
-    with open(f"{folder}/{MANIFEST}.new", "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(f"{folder}/{MANIFEST}.new", f"{folder}/{MANIFEST}")
-    sync_folder(folder)
+    replace(f"{folder}/{MANIFEST}", json.dumps(document, indent=1), durable=True)
 
 
 def read_manifest(folder: str) -> Manifest | None:
@@ -149,12 +146,3 @@ def copied_from(found: Mapping[str, Any]) -> Copied:
         modified=int(found["modified"]),
         status_changed=int(found["status_changed"]),
     )
-
-
-def sync_folder(folder: str) -> None:
-    """Its entries on the disk. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pvedrbdstor import command, native
+from pvedrbdstor import command, files, native
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import devices
 from pvedrbdstor.errors import CommandFailed, SystemCallFailed
@@ -37,9 +37,7 @@ def mount(config: StorageConfig, minor: int) -> None:
         return
     name = unit_name(config.path)
     path = f"{SYSTEMD}/{name}"
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(unit_text(config, minor))
-    os.rename(f"{path}.new", path)
+    files.replace(path, unit_text(config, minor))
     command.run(["systemctl", "daemon-reload"], timeout=60)
     _systemctl("start", name, MOUNT_SECONDS)
 

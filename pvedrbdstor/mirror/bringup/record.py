@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pvedrbdstor import errors
+from pvedrbdstor import errors, files
 from pvedrbdstor.errors import BringUpFailed, BringUpRefused, Error, InternalError
 from pvedrbdstor.mirror.bringup import paths
 
@@ -81,10 +81,7 @@ def read(storage: str) -> Record | None:
 def write_json(path: str, document: object) -> None:
     """Replace a file of FOLDER, which is made when it is missing. Raises OSError."""
     os.makedirs(paths.FOLDER, mode=0o700, exist_ok=True)
-    new = f"{path}.{os.getpid()}"
-    with open(new, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-    os.rename(new, path)
+    files.replace(path, json.dumps(document), beside=f"{path}.{os.getpid()}")
 
 
 def read_json(path: str) -> dict[str, Any] | None:

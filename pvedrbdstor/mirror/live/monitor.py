@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import select
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from pvedrbdstor import files
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.history import History
 from pvedrbdstor.drbd.stream import Stream
@@ -256,15 +256,14 @@ def _only_one(folder: str) -> Iterator[None]:
     path = f"{folder}/{_LOCK}"
     try:
         os.makedirs(folder, mode=0o755, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = files.lock(path)
+    except files.Held as error:
+        remedy = "It is the service's: 'systemctl status pvedrbdstor'"
+        raise _failed(path, "another monitor runs", remedy) from error
     except OSError as error:
         raise _failed(path, error.strerror or "", "Look at the folder") from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError as error:
-        remedy = "It is the service's: 'systemctl status pvedrbdstor'"
-        raise _failed(path, "another monitor runs", remedy) from error
     finally:
         os.close(fd)
 

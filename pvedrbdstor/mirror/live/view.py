@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pvedrbdstor import files
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.mirror.finding import Finding, Kind, Severity
 from pvedrbdstor.mirror.verdict import Verdict
@@ -131,10 +132,7 @@ def write_view(record: Record, folder: str | None = None) -> None:
         "in_use": {key: sorted(getattr(record.in_use, key)) for key in ("inodes", "volumes", "guests")},
         "losses": record.losses,
     }
-    new = f"{path}.new"
-    with open(new, "w", encoding="utf-8") as file:
-        file.write(json.dumps(data) + "\n")
-    os.rename(new, path)
+    files.replace(path, json.dumps(data) + "\n")
 
 
 def remove_view(storage_id: str, folder: str | None = None) -> None:
