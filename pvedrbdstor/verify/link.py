@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from pvedrbdstor import command
 from pvedrbdstor.errors import VerifyRefused, VerifyStopped
 from pvedrbdstor.verify import hello as hellos
 from pvedrbdstor.verify import priority as priorities
 from pvedrbdstor.verify import state as states
 from pvedrbdstor.verify import wire
-from pvedrbdstor.verify.channel import Channel, Gone, Silent
+from pvedrbdstor.verify.channel import Gone, Silent
 from pvedrbdstor.verify.hello import Hello
 from pvedrbdstor.verify.priority import Priority
+from pvedrbdstor.verify.remote import Remote, last_line, same_version, told
 from pvedrbdstor.verify.state import NodeState
 from pvedrbdstor.verify.wire import Answer, Frame, Malformed, Request, Type
 
@@ -29,8 +26,6 @@ ALIVE_SECONDS = 15
 """Silence of ssh's own after which it takes the connection for dead."""
 _SEND_SECONDS = 10.0
 _LAST_WORDS_SECONDS = 0.5
-_SAID_MAX = 4096
-_END_SECONDS = 5.0
 
 
 class Link:
@@ -42,43 +37,26 @@ class Link:
 
     def __init__(self, argv: Sequence[str], storage: str, node: str) -> None:
         self._argv, self._storage, self.node = list(argv), storage, node
-        self._said = bytearray()
         self._open: deque[Request | None] = deque()
         self._answers: deque[Answer | NodeState] = deque()
 
     def __enter__(self) -> Link:
         try:
-            self._child = subprocess.Popen(
-                self._argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={"PATH": command.PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"},
-                start_new_session=True,
-            )
+            self._remote = Remote(self._argv)
         except OSError as error:
             raise VerifyRefused(
                 storage=self._storage,
                 cause=f"{shlex.quote(self._argv[0])} could not be started ({error.strerror})",
                 remedy=f"Can 'ssh root@{self.node}' be run here?",
             ) from error
-        assert self._child.stdin is not None and self._child.stdout is not None
-        self._channel = Channel(self._child.stdout.fileno(), self._child.stdin.fileno())
-        self._listener = threading.Thread(target=self._listen, name="verify-stderr", daemon=True)
-        self._listener.start()
+        self._channel = self._remote.channel
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         """Goodbye where that is possible; the other process ends with its standard input in any case."""
         with suppress(Gone, Silent, ValueError):
             self._channel.send(Frame(Type.BYE), 0.5)
-        assert self._child.stdin is not None
-        with suppress(OSError):
-            self._child.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._child.wait(_END_SECONDS)
-            self._listener.join(1.0)
-        command.stop(self._child)
+        self._remote.end()
 
     def greet(self, own: Hello) -> Hello:
         """The other side's own words. Raises VerifyRefused where they do not fit ours."""
@@ -86,7 +64,9 @@ class Link:
             frame = self._channel.receive(START_SECONDS)
         except (Gone, Silent, Malformed) as error:
             raise VerifyRefused(
-                storage=self._storage, cause=f"{self.node} does not answer: {self._why(error)}", remedy=self._try_it()
+                storage=self._storage,
+                cause=f"{self.node} does not answer: {self._why(error)}",
+                remedy=same_version(self.node),
             ) from error
         if frame.type is Type.ERROR:
             self._error(frame, VerifyRefused)
@@ -173,12 +153,8 @@ class Link:
             words = wire.read_document(frame)
         except Malformed as error:
             self._broken(error)
-        message, cause, remedy = (_printable(words.get(name)) for name in ("message", "cause", "remedy"))
-        raise kind(
-            storage=self._storage,
-            cause=cause or f"{self.node} says: {message or 'nothing'}",
-            remedy=remedy or f"Look at 'dmesg' on {self.node}",
-        )
+        cause, remedy = told(self.node, words)
+        raise kind(storage=self._storage, cause=cause, remedy=remedy)
 
     def _broken(self, error: Exception) -> NoReturn:
         raise VerifyStopped(
@@ -186,34 +162,11 @@ class Link:
             cause=f"{self.node} does not answer any more: {self._why(error)}"
             if isinstance(error, Gone | Silent)
             else f"{self.node} does not keep to the protocol: {error}",
-            remedy=self._try_it(),
+            remedy=same_version(self.node),
         ) from error
 
     def _why(self, error: Exception) -> str:
-        """The last line of what ssh or the other program said, where there is one."""
-        if isinstance(error, Gone):
-            self._listener.join(1.0)
-        lines = self._said.decode(errors="replace").strip().splitlines()
+        lines = self._remote.said(gone=isinstance(error, Gone))
         if any("No such command 'verify'" in line for line in lines):
             return "its pvedrbdstor is older and has no 'verify'"
-        return _printable(lines[-1]).rstrip(".") if lines else str(error)
-
-    def _try_it(self) -> str:
-        return f"Is the same version of pvedrbdstor on both nodes? Try 'ssh root@{self.node} pvedrbdstor --version'"
-
-    def _listen(self) -> None:
-        """Standard error, of which the end matters and little is kept."""
-        assert self._child.stderr is not None
-        fd = self._child.stderr.fileno()
-        with suppress(OSError, ValueError):
-            while data := os.read(fd, 4096):
-                self._said += data
-                del self._said[:-_SAID_MAX]
-
-
-def _printable(text: object) -> str:
-    return (
-        "".join(letter if letter.isprintable() else " " for letter in text[:2000]).strip().rstrip(".")
-        if isinstance(text, str)
-        else ""
-    )
+        return last_line(lines, error)

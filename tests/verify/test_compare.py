@@ -18,8 +18,7 @@ import pytest
 from pvedrbdstor import command
 from pvedrbdstor.errors import VerifyRefused, VerifyStopped
 from pvedrbdstor.mirror import readers
-from pvedrbdstor.verify import lead, pair, plan, settle, wire
-from pvedrbdstor.verify import link as links
+from pvedrbdstor.verify import lead, pair, plan, remote, settle, wire
 from pvedrbdstor.verify.lead import UNIT, Findings, Leader
 from pvedrbdstor.verify.link import Link
 from pvedrbdstor.verify.pace import Pace
@@ -207,7 +206,7 @@ def test_a_peer_that_is_killed_ends_it(nodes: Nodes) -> None:
 def test_a_peer_that_stands_still_ends_it(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair, "STALL_SECONDS", 1.0)
     tell(nodes.folder, "b", slow=30)
-    monkeypatch.setattr(links, "_END_SECONDS", 20)
+    monkeypatch.setattr(remote, "_END_SECONDS", 20)
     began = time.monotonic()
     with pytest.raises(VerifyStopped, match="b has read nothing for 1 s"):
         nodes.compare()

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pvedrbdstor.errors import VerifyRefused, VerifyStopped
 from pvedrbdstor.verify import hello as hellos
 from pvedrbdstor.verify import link as links
+from pvedrbdstor.verify import remote, wire
 from pvedrbdstor.verify import state as states
-from pvedrbdstor.verify import wire
 from pvedrbdstor.verify.channel import Channel, Silent
 from pvedrbdstor.verify.link import Link
 from pvedrbdstor.verify.wire import Answer, Frame, Request, Type
@@ -109,13 +109,13 @@ def test_a_program_that_is_not_there_is_named() -> None:
 
 
 def test_a_process_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(links, "_END_SECONDS", 0.2)
+    monkeypatch.setattr(remote, "_END_SECONDS", 0.2)
     with Link(
         ["sh", "-c", f"echo $$ >{tmp_path}/pid; trap '' TERM HUP; while :; do sleep 0.1; done"], "ha", "b"
     ) as link:
         while not (tmp_path / "pid").exists():
             time.sleep(0.01)
-    assert link._child.returncode == -9
+    assert link._remote.status == -9
 
 
 def test_a_peer_that_takes_nothing_holds_nobody_up() -> None:
@@ -136,7 +136,7 @@ def test_a_peer_that_takes_nothing_and_never_stops_talking_is_given_up(
     (tmp_path / "hello").write_bytes(HELLO)
     (tmp_path / "state").write_bytes(STATE * 100)
     monkeypatch.setattr(links, "_SEND_SECONDS", 0.2)
-    monkeypatch.setattr(links, "_END_SECONDS", 0.2)
+    monkeypatch.setattr(remote, "_END_SECONDS", 0.2)
     talker = f"cd {tmp_path}; cat hello; while cat state; do :; done"
     began = time.monotonic()
     with (

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pvedrbdstor import command
 from pvedrbdstor.errors import WritePathUnchecked
 from pvedrbdstor.verify import wire
 from pvedrbdstor.verify.channel import Channel, Gone, Silent
+from pvedrbdstor.verify.remote import Remote, last_line, printable, same_version, told
 from pvedrbdstor.verify.wire import Frame, Malformed, Type
 
 ANSWER_SECONDS = 30.0
@@ -53,10 +51,7 @@ class Side:
             self._lost = error
             raise
         if frame.type is Type.ERROR:
-            message, cause, remedy = (_printable(found.get(name)) for name in ("message", "cause", "remedy"))
-            raise self.unchecked(
-                cause or f"{self.node} says: {message or 'nothing'}", remedy or f"Look at 'dmesg' on {self.node}"
-            )
+            raise self.unchecked(*told(self.node, found))
         if frame.type is not Type.PROBE:
             raise self._broken(f"{frame.type.name} answers nothing")
         return found
@@ -75,7 +70,7 @@ class Side:
         except Gone as error:
             raise self.unchecked(
                 f"{self.node} does not answer: {self._why(error)}",
-                f"Is the same version of pvedrbdstor on both nodes? Try 'ssh root@{self.node} pvedrbdstor --version'",
+                same_version(self.node),
             ) from error
         except Malformed as error:
             raise self._broken(str(error)) from error
@@ -85,7 +80,7 @@ class Side:
         value = answer.get(name)
         if not isinstance(value, str) or len(value) > 4096:
             raise self._broken(f"'{name}' is no text")
-        return _printable(value)
+        return printable(value)
 
     def number(self, answer: dict[str, Any], name: str) -> float:
         value = answer.get(name)
@@ -157,43 +152,16 @@ class There(Side):
         self._argv = list(argv)
 
     def _start(self) -> Channel:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         try:
-            self._child = subprocess.Popen(
-                self._argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._said,
-                env={"PATH": command.PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"},
-                start_new_session=True,
-            )
+            self._remote = Remote(self._argv)
         except OSError as error:
-            self._said.close()
             raise self.unchecked(
                 f"{self._argv[0]} could not be started ({error.strerror})", f"Can 'ssh root@{self.node}' be run here?"
             ) from error
-        assert self._child.stdin is not None and self._child.stdout is not None
-        return Channel(self._child.stdout.fileno(), self._child.stdin.fileno())
+        return self._remote.channel
 
     def _hang_up(self) -> None:
-        assert self._child.stdin is not None
-        with suppress(OSError):
-            self._child.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._child.wait(_END_SECONDS)
-        command.stop(self._child)
-        self._said.close()
+        self._remote.end()
 
     def _why(self, error: Exception) -> str:
-        """The last line of what ssh or the other program said, where there is one."""
-        with suppress(subprocess.TimeoutExpired):
-            self._child.wait(1.0)
-        self._said.seek(max(0, os.fstat(self._said.fileno()).st_size - 4096))
-        lines = self._said.read(4096).decode(errors="replace").strip().splitlines()
-        return _printable(lines[-1]).rstrip(".") if lines else str(error)
-
-
-def _printable(text: object) -> str:
-    if not isinstance(text, str):
-        return ""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:4096]).strip().rstrip(".")
+        return last_line(self._remote.said(gone=True), error)
