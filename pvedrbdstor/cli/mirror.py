@@ -24,6 +24,7 @@ from pvedrbdstor.mirror.live.view import read_view, verdict_as_json
 from pvedrbdstor.mirror.verdict import Verdict, verdict_of
 from pvedrbdstor.pve import storage_cfg
 from pvedrbdstor.verify import last as last_verify
+from pvedrbdstor.verify.write_path import last as last_write_path
 
 _PEER_SHARE = 2 / 3
 """Of the time that boot waits, for the other node; the rest is for the mount."""
@@ -126,6 +127,7 @@ def status(session: Session, storage: str) -> None:
     last = record.read(storage)
     running = last if last is not None and last.finished is None and job.is_running(storage) else None
     verified, verified_text = _last_verify(storage)
+    write_path, write_path_text = _last_write_path(storage)
     document = {
         "storage": storage,
         "verdict": verdict_as_json(verdict),
@@ -134,8 +136,10 @@ def status(session: Session, storage: str) -> None:
         "held_down": os.path.exists(paths.hold(storage)),
         "last_error": None if last is None or last.error is None else last.error.get("message"),
         "last_verify": verified,
+        "last_write_path": write_path,
     }
-    session.answer(document, f"{_status_text(storage, verdict, running, last)}  {verified_text}\n")
+    text = _status_text(storage, verdict, running, last)
+    session.answer(document, f"{text}  {verified_text}\n  {write_path_text}\n")
 
 
 def _chosen(
@@ -270,6 +274,15 @@ def _last_verify(storage: str) -> tuple[dict[str, object] | None, str]:
     except last_verify.Unknown as error:
         return {"unknown": str(error)}, f"last verify: not known, as {error}"
     return last_verify.as_json(record), last_verify.line(record, format_size)
+
+
+def _last_write_path(storage: str) -> tuple[dict[str, object] | None, str]:
+    """What `pvedrbdstor verify --write-path` has found last, in the same way."""
+    try:
+        record = last_write_path.read(storage)
+    except last_write_path.Unknown as error:
+        return {"unknown": str(error)}, f"last write path check: not known, as {error}"
+    return last_write_path.as_json(record), last_write_path.line(record)
 
 
 def _no_files(error: OSError) -> SystemCallFailed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from pvedrbdstor import nodes
 from pvedrbdstor.cli import output
@@ -10,7 +11,8 @@ from pvedrbdstor.cli.interrupt import EXIT_STATUS
 from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.errors import Error
+from pvedrbdstor.errors import BadConfig, Error
+from pvedrbdstor.verify.write_path import last
 
 CANNOT = 2
 """The exit status where it is neither known to be right nor known to be wrong."""
@@ -20,9 +22,13 @@ _ALIVE_SECONDS = 15
 
 def run(session: Session, storage: str, blocks: int | None = None) -> int:
     """Check it, tell it, and return the exit status: 0 all is well, 1 something is wrong, 2 it could not be checked."""
+    began = time.time()
     try:
         return _run(session, session.storage(storage).config, blocks)
     except Error as error:
+        if not isinstance(error, BadConfig):
+            cause = str(error.fields.get("cause", error.message))
+            _keep(storage, last.failed(session.node, began, time.time(), cause))
         output.print_error(error.message, kind=error.kind, code=error.code, exit_status=CANNOT, as_json=session.as_json)
         return CANNOT
     except KeyboardInterrupt:
@@ -62,5 +68,14 @@ def _run(session: Session, config: StorageConfig, blocks: int | None) -> int:
         Progress("Checking the write path") as progress,
     ):
         outcome = lead.check(config.id, here, there, blocks or pattern.BLOCKS_DEFAULT, progress=progress)
+    _keep(config.id, last.check_of(outcome, time.time()))
     session.answer(report.as_json(outcome), report.text(outcome))
     return outcome.exit_status
+
+
+def _keep(storage: str, check: last.Check) -> None:
+    """For `mirror status`. That it cannot be kept changes nothing of what was found."""
+    try:
+        last.keep(storage, check)
+    except OSError as error:
+        output.say(f"'mirror status' will not know of it: {last.path(storage)} cannot be written ({error.strerror}).")

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
-from pvedrbdstor import files
 from pvedrbdstor.drbd.metadata import Range
-from pvedrbdstor.verify import values
+from pvedrbdstor.verify import kept
+from pvedrbdstor.verify.kept import COULD_NOT, Unknown, age, as_json, plain
 
 FOLDER = "/var/lib/pvedrbdstor/verify/last"
 """A folder of its own: a storage may be called `ha.last`, and its file must not be mistaken for another's."""
-_FORMAT = 1
-_READ_MAX = 64 << 10
-_REASON_MAX = 250
-COULD_NOT = "could not check"
 VERDICTS = ("clean", "diverged", "unsettled", "unreadable", COULD_NOT)
 """`unreadable`: a disk could not give back some of it; the rest is equal."""
-_AGES = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +36,7 @@ class Check:
     resumed: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """last: the last try. judged: the last one that came to a verdict, perhaps the same; a try that failed does not hide it."""
-
-    last: Check
-    judged: Check | None
-
-
-class Unknown(Exception):
-    """The record cannot be read; the text says why."""
+Record: TypeAlias = kept.Record[Check]
 
 
 class Compared(Protocol):
@@ -101,26 +85,19 @@ def check_of(found: Compared, now: float) -> Check:
         diverged=diverged,
         unsettled=_total(found.unsettled),
         unreadable=_total(found.unreadable_here) + _total(found.unreadable_there),
-        reason=_plain(found.stopped),
+        reason=plain(found.stopped),
         resumed=found.resumed,
     )
 
 
 def failed(mode: str, node: str, began: float, now: float, reason: str) -> Check:
     """A try that was refused."""
-    return Check(mode, node, COULD_NOT, began, now, reason=_plain(reason))
+    return Check(mode, node, COULD_NOT, began, now, reason=plain(reason))
 
 
 def keep(storage: str, check: Check) -> None:
     """On the disk when this returns. Raises OSError."""
-    try:
-        before = read(storage)
-    except Unknown:
-        before = None
-    judged = check if check.verdict != COULD_NOT else before.judged if before is not None else None
-    document = {"format": _FORMAT, "last": asdict(check), "judged": None if judged is None else asdict(judged)}
-    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-    files.replace(path(storage), json.dumps(document), durable=True)
+    kept.keep(path(storage), check, lambda: read(storage))
 
 
 def path(storage: str) -> str:
@@ -129,20 +106,7 @@ def path(storage: str) -> str:
 
 def read(storage: str) -> Record | None:
     """None where it was never checked on this node. Raises Unknown."""
-    try:
-        with open(path(storage), encoding="utf-8") as file:
-            return _record(json.loads(file.read(_READ_MAX)))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise Unknown(f"{path(storage)} cannot be read ({error})") from error
-
-
-def as_json(record: Record | None) -> dict[str, object] | None:
-    """The last try, and as `judged` the last one that came to a verdict."""
-    if record is None:
-        return None
-    return {**asdict(record.last), "judged": None if record.judged is None else asdict(record.judged)}
+    return kept.read(path(storage), Check, VERDICTS)
 
 
 def line(record: Record | None, size_of: SizeOf, now: float | None = None) -> str:
@@ -155,7 +119,7 @@ def line(record: Record | None, size_of: SizeOf, now: float | None = None) -> st
         return f"last verify: {_told(last, size_of, now)}"
     reason = f": {last.reason}" if last.reason else ""
     before = _told(judged, size_of, now) if judged is not None else "never one that came to a verdict"
-    return f"last verify: {COULD_NOT}, {last.mode}, {_age(now - last.ended)} ago{reason.rstrip('.')}; before: {before}"
+    return f"last verify: {COULD_NOT}, {last.mode}, {age(now - last.ended)} ago{reason.rstrip('.')}; before: {before}"
 
 
 class SizeOf(Protocol):
@@ -164,39 +128,25 @@ class SizeOf(Protocol):
 
 def _told(check: Check, size_of: SizeOf, now: float) -> str:
     differs = f", {size_of(check.diverged)} DIFFER" if check.diverged else ""
-    begun = f", begun {_age(now - check.began)} ago and resumed" if check.resumed else ""
-    return f"{check.verdict}, {check.mode}, {_age(now - check.ended)} ago{begun} ({size_of(check.compared)}{differs})"
-
-
-def _age(seconds: float) -> str:
-    for unit, name in _AGES:
-        if seconds >= unit:
-            count = int(seconds // unit)
-            return f"{count} {name}{'s' if count != 1 else ''}"
-    return "moments"
-
-
-def _record(data: object) -> Record:
-    """Raises ValueError."""
-    if not isinstance(data, Mapping) or data.get("format") != _FORMAT or not isinstance(data.get("last"), Mapping):
-        raise ValueError("it is of another version")
-    judged = data.get("judged")
-    if judged is not None and not isinstance(judged, Mapping):
-        raise ValueError("'judged' is no object")
-    return Record(_check(data["last"]), None if judged is None else _check(judged))
-
-
-def _check(data: Mapping[str, object]) -> Check:
-    found = values.read(Check, data)
-    if found.verdict not in VERDICTS:
-        raise ValueError(f"'{found.verdict[:64]}' is no verdict")
-    return replace(found, reason=_plain(found.reason))
-
-
-def _plain(text: str | None) -> str | None:
-    """One printable line."""
-    return None if text is None else "".join(c if c.isprintable() else " " for c in text).strip()[:_REASON_MAX]
+    begun = f", begun {age(now - check.began)} ago and resumed" if check.resumed else ""
+    return f"{check.verdict}, {check.mode}, {age(now - check.ended)} ago{begun} ({size_of(check.compared)}{differs})"
 
 
 def _total(ranges: Iterable[Range]) -> int:
     return sum(length for _, length in ranges)
+
+
+__all__ = [
+    "COULD_NOT",
+    "VERDICTS",
+    "Check",
+    "Record",
+    "Unknown",
+    "as_json",
+    "check_of",
+    "failed",
+    "keep",
+    "line",
+    "path",
+    "read",
+]

@@ -22,6 +22,7 @@ from pvedrbdstor.mirror.finding import Kind, Severity
 from pvedrbdstor.mirror.live import peer_off, view
 from pvedrbdstor.mirror.verdict import Verdict
 from pvedrbdstor.verify import last as last_verify
+from pvedrbdstor.verify.write_path import last as last_write_path
 from tests.cli.conftest import CommandLine
 
 Watch = Callable[[Record | None], None]
@@ -51,6 +52,7 @@ def joined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Joined:
     monkeypatch.setattr(paths, "FOLDER", str(tmp_path / "bringup"))
     monkeypatch.setattr(view, "FOLDER", str(tmp_path / "live"))
     monkeypatch.setattr(last_verify, "FOLDER", str(tmp_path / "verified"))
+    monkeypatch.setattr(last_write_path, "FOLDER", str(tmp_path / "write-path"))
     monkeypatch.setattr(join, "join", made)
     (tmp_path / "bringup").mkdir()
     (tmp_path / "live").mkdir()
@@ -216,13 +218,26 @@ def seen(kind: Kind = Kind.NOT_UP) -> None:
 def test_status_is_the_monitors_verdict(cli: CommandLine, joined: Joined) -> None:
     seen()
     assert cli("mirror", "status", "ha").stdout == (
-        "ha: not-up\n  It is so.\n  Do this.\n  By the way.\n  never verified\n"
+        "ha: not-up\n  It is so.\n  Do this.\n  By the way.\n  never verified\n  write path never checked\n"
     )
     document = json.loads(cli("mirror", "status", "ha", "--json").stdout)
     assert document["source"] == "monitor"
     assert document["verdict"]["kind"] == "not-up"
     assert document["coming_up"] is None
-    assert document["last_verify"] is None
+    assert document["last_verify"] is None and document["last_write_path"] is None
+
+
+def test_status_tells_what_the_last_check_of_the_write_path_has_found(cli: CommandLine, joined: Joined) -> None:
+    check = last_write_path.Check("a", "mismatch", time.time() - 200_000, time.time() - 180_000, disks=2)
+    last_write_path.keep("ha", check)
+    last_write_path.keep("ha", last_write_path.failed("a", time.time() - 70, time.time() - 61, "b is Diskless."))
+    said = cli("mirror", "status", "ha").stdout
+    told = "could not check, 1 minute ago: b is Diskless; before: MISMATCH, 2 days ago (2 disks of guests at risk)"
+    assert f"\n  last write path check: {told}\n" in said
+    document = json.loads(cli("mirror", "status", "ha", "--json").stdout)["last_write_path"]
+    assert (document["verdict"], document["judged"]["verdict"]) == ("could not check", "mismatch")
+    Path(last_write_path.path("ha")).write_text("[]")
+    assert "last write path check: not known, as " in cli("mirror", "status", "ha").stdout
 
 
 def test_status_tells_what_the_last_verify_has_found(cli: CommandLine, joined: Joined) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvedrbdstor.cli.sizes import format_size
-from pvedrbdstor.verify import last, metrics
+from pvedrbdstor.verify import kept, last, metrics
 from pvedrbdstor.verify.last import COULD_NOT, VERDICTS, Check, Record
 from pvedrbdstor.verify.report import Outcome
 
@@ -85,7 +85,7 @@ def test_a_damaged_record_is_not_taken_for_none(folder: Path, text: str) -> None
 )
 def test_what_is_kept_is_read(check: Check) -> None:
     document = {"format": 1, "last": last.as_json(Record(check, None)), "judged": None}
-    assert last._record(json.loads(json.dumps(document))).last == check
+    assert kept._record(json.loads(json.dumps(document)), Check, VERDICTS).last == check
 
 
 @pytest.mark.parametrize(
