@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fiemap.h>
+#include <linux/ioprio.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -264,6 +265,17 @@ static void digests_refused(int device)
 	EXPECT(digest == NULL);
 }
 
+/* To the idle class, which every process may take, and no further: this process ends with it. */
+static void priority(void)
+{
+	int idle = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0);
+
+	EXPECT(sys_ioprio_get() >= 0);
+	EXPECT(sys_ioprio_set(idle) == 0);
+	EXPECT(IOPRIO_PRIO_CLASS(sys_ioprio_get()) == IOPRIO_CLASS_IDLE);
+	EXPECT(sys_ioprio_set(IOPRIO_PRIO_VALUE(7, 0)) == -EINVAL);
+}
+
 int main(int argc, char **argv)
 {
 	EXPECT(argc == 3);
@@ -289,6 +301,7 @@ int main(int argc, char **argv)
 #endif
 	device_digests(direct, NATIVE_DIGEST_THREADS);
 	digests_at_the_end(direct, NATIVE_DIGEST_THREADS);
+	priority();
 	close(direct);
 	close(device);
 	close(scattered);

@@ -12,6 +12,7 @@ import pytest
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import WritePathUnchecked
+from pvedrbdstor.verify import remote
 from pvedrbdstor.verify.write_path import lead, pattern, side
 from pvedrbdstor.verify.write_path.engines import MODES, Mode, Result
 from pvedrbdstor.verify.write_path.facts import Outcome, Why
@@ -115,6 +116,7 @@ def test_a_node_that_hangs_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(lead, "_MAKE_SECONDS", 0.5)
     monkeypatch.setattr(side, "_END_SECONDS", 0.1)
+    monkeypatch.setattr(remote, "_END_SECONDS", 0.1)
     (reflink_dir / ".drbdocfs2/work").mkdir(parents=True)
     tell(reflink_dir, node, hang="prepare")
     if node == "a":

@@ -82,6 +82,7 @@ def _unmount(config: StorageConfig, report: Callable[[str], None]) -> None:
         if not users and ours and not asked:  # it looks up what lies where the copies differ
             asked = True
             readers.let_go(config.id, report)
+            deadline = time.monotonic() + _BUSY_SECONDS
             continue
         users = users or holders.holders(config.path)
         if not users:
