@@ -27,7 +27,7 @@ from pvedrbdstor.verify.plan import Plan
 from pvedrbdstor.verify.settle import Settling, Verdict
 from tests.verify.world import REPOSITORY, FileCopy, far, tell
 
-SIZE = (48 << 20) + 4096
+SIZE = (12 << 20) + 4096
 
 
 class Busy(FileCopy):
@@ -81,7 +81,7 @@ class Nodes:
 @pytest.fixture
 def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(plan, "SLICE_BYTES", 4 << 20)
+    monkeypatch.setattr(plan, "SLICE_BYTES", 1 << 20)
     monkeypatch.setattr(lead, "pauses", lambda patience: [pause / 5 for pause in settle.pauses(patience)])
     data = random.Random(1).randbytes(1 << 20) * (SIZE >> 20) + bytes(4096)
     for node in "ab":
@@ -304,7 +304,7 @@ def test_what_is_no_copy_of_the_same_mirror_is_refused(nodes: Nodes, other: dict
 
 
 def test_what_is_interrupted_goes_on_where_it_was(nodes: Nodes) -> None:
-    for block in (5, 6000, SIZE // UNIT - 1):
+    for block in (5, 1500, SIZE // UNIT - 1):
         nodes.write("b", block)
     asked = threading.Event()
     nodes.stop = asked.is_set
@@ -320,7 +320,7 @@ def test_what_is_interrupted_goes_on_where_it_was(nodes: Nodes) -> None:
     assert nodes.gone() and 0 < found.at < SIZE and found.pending(SIZE) == ((0, 65536),)
     nodes.findings = Findings(found.at, found.compared, list(found.pending(SIZE)), Settling(0.5))
     nodes.stop = lambda: False
-    assert nodes.compare().diverged == {5, 6000, SIZE // UNIT - 1} and nodes.findings.compared == SIZE
+    assert nodes.compare().diverged == {5, 1500, SIZE // UNIT - 1} and nodes.findings.compared == SIZE
 
 
 def test_nothing_is_left_of_the_other_side_when_this_one_is_killed(nodes: Nodes) -> None:
