@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,7 +187,7 @@ def test_every_call_carries_errno_and_path(name: str) -> None:
 
 
 def test_every_call_of_the_module_is_among_those() -> None:
-    by_hand = {"clone_file"}
+    by_hand = {"clone_file", "io_priority", "set_io_priority"}  # the latter have no file
     public = {
         name
         for name, value in vars(native).items()
@@ -194,6 +195,28 @@ def test_every_call_of_the_module_is_among_those() -> None:
     }
     of_classes = {"pread", "pwrite", "Digester"}
     assert public - by_hand == set(ON_A_BAD_FD) - of_classes
+
+
+def test_the_priority_of_a_threads_io_is_its_own_and_a_wrong_one_is_refused() -> None:
+    found: list[object] = []
+
+    def change() -> None:
+        native.set_io_priority(native.IoPriority(native.IOPRIO_CLASS_IDLE, 0))
+        found.append(native.io_priority())
+        native.set_io_priority(native.IoPriority(native.IOPRIO_CLASS_BE, 6))
+        found.append(native.io_priority())
+        try:
+            native.set_io_priority(native.IoPriority(7, 0))
+        except OSError as error:
+            found.append(error.errno)
+
+    before = native.io_priority()
+    thread = threading.Thread(target=change)
+    thread.start()
+    thread.join()
+    assert found[1:] == [(native.IOPRIO_CLASS_BE, 6), errno.EINVAL]
+    assert isinstance(found[0], native.IoPriority) and found[0].group == native.IOPRIO_CLASS_IDLE
+    assert native.io_priority() == before
 
 
 def test_an_interrupted_call_is_repeated_after_the_handler_ran(monkeypatch: pytest.MonkeyPatch) -> None:
