@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.lab import clock
 from tests.lab.backends import Backend, Machine, address_of
 from tests.lab.errors import TIMED_OUT, CommandFailed, LabError
 from tests.lab.network import Network
@@ -99,6 +100,8 @@ class Node:
                 stderr=console,
                 start_new_session=True,
             )
+        if self.backend.kind == "uml":
+            clock.keep_ticking(self._process)
         self._serial = serial
         threading.Thread(target=self._listen, args=(serial,), name=f"lab-{self.name}", daemon=True).start()
 
