@@ -253,6 +253,7 @@ def test_options_arrive(cli: CommandLine, played: Job) -> None:
         ["--granularity", "12k"],
         ["--granularity", "x"],
         ["--mode", "quick"],
+        ["--fraction", "0%"],
         ["--rate", "0"],
         ["--mode", "kernel", "--rate", "100"],
         ["--mode", "kernel", "--latency", "50"],

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.lab import evidence, storage
+from tests.lab import evidence, splitting, storage, verifying
 from tests.lab.cluster import Cluster
+from tests.lab.formation import on_each
 from tests.lab.guests.machine import NODE_MEMORY
 from tests.lab.results import Results
 
 _vmids = itertools.count(1000, 2)
+_SMALL_MEMORY, _SMALL_DISK = 320, 256 << 20
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +52,34 @@ def volumes(storage_service: Cluster) -> Iterator[Cluster]:
         assert storage.leftovers(node) == []
 
 
+@pytest.fixture(scope="session")
+def small() -> Iterator[Cluster]:
+    """Another cluster with the service running, whose mirror is read from end to end in a second or two; the nodes reach each other by ssh.
+
+    At the end all volumes are freed through the plugin, and nothing may be left.
+    """
+    with Cluster(memory=_SMALL_MEMORY, disk_size=_SMALL_DISK) as formed:
+        storage.install(formed.nodes)
+        on_each(formed.nodes, splitting.prepare)
+        yield formed
+        storage.free_all(formed.a)
+        assert [storage.leftovers(node) for node in formed.nodes] == [[], []]
+
+
+@pytest.fixture(scope="module")
+def emptied(small: Cluster) -> Cluster:
+    """The small cluster, with all of its room for the tests of a module."""
+    storage.free_all(small.a)
+    return small
+
+
+@pytest.fixture
+def pair(emptied: Cluster) -> Iterator[Cluster]:
+    """The small cluster, whole; so it is left, and no process of a comparison with it."""
+    yield emptied
+    on_each(emptied.nodes, verifying.as_found)
+
+
 @pytest.fixture
 def vmid() -> int:
     """A guest number that no other test uses, nor the one after it."""
@@ -62,7 +92,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     outcome = yield
     report = outcome.get_result()
     arguments = getattr(item, "funcargs", {})
-    formed = arguments.get("cluster") or arguments.get("volumes")
-    if report.failed and isinstance(formed, Cluster):
+    formed = next((value for value in arguments.values() if isinstance(value, Cluster)), None)
+    if report.failed and formed is not None:
         folder = evidence.keep(formed, item.nodeid)
         report.sections.append(("lab", f"consoles and states of the nodes: {folder}"))

@@ -11,7 +11,8 @@ from typing import Any
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.errors import LabError
-from tests.lab.formation import DRBD_PORT, RESOURCE, STORAGE, on_each
+from tests.lab.formation import DRBD_PORT, MOUNT_POINT, RESOURCE, STORAGE, mount, on_each, promote
+from tests.lab.guest.remote import PORT as REMOTE_PORT
 from tests.lab.node import GUEST_SHARE, Node, Result
 
 NOTIFIED = "/run/pvedrbdstor/notified"
@@ -35,6 +36,7 @@ def prepare(node: Node) -> None:
         f"""set -e
 printf %s {shlex.quote(program)} >/usr/sbin/ssh && chmod 0755 /usr/sbin/ssh
 [ -e /run/remote.started ] || {{ touch /run/remote.started; {remote} serve </dev/null >/dev/null 2>&1 & }}
+until grep -q ':{REMOTE_PORT:04X} 00000000:0000 0A' /proc/net/tcp; do sleep 0.05; done
 mkdir -p /usr/share/perl5/PVE {_TEMPLATES} {JOURNAL} {GUEST_SHARE}/split-brain {ASIDE}
 printf %s {shlex.quote(_NOTIFY)} >/usr/share/perl5/PVE/Notify.pm
 touch {_TEMPLATES}/vzdump-subject.txt.hbs {_TEMPLATES}/drbdocfs2-subject.txt.hbs
@@ -60,6 +62,17 @@ def meet(cluster: Cluster) -> None:
             return
         time.sleep(0.1)
     raise LabError("DRBD found no split brain")
+
+
+def discard(cluster: Cluster, loser: Node) -> None:
+    """End a split brain by hand, for tests of other things: all that the loser has written since is lost."""
+    (winner,) = (node for node in cluster.nodes if node is not loser)
+    loser.run(f"umount {MOUNT_POINT} && drbdadm secondary {RESOURCE} && (drbdadm disconnect {RESOURCE} || true)", 60)
+    loser.run(f"drbdadm connect --discard-my-data {RESOURCE}")
+    winner.run(f"grep -q cs:StandAlone /proc/drbd && drbdadm connect {RESOURCE} || true")
+    loser.run("until grep -q 'cs:Connected.*ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.1; done", 60)
+    promote(loser)
+    mount(loser)
 
 
 def write(node: Node, path: str, kib: int, at: int = 0) -> None:

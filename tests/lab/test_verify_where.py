@@ -33,12 +33,12 @@ def where(node: Node, ranges: list[tuple[int, int]]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def placed(cluster: Cluster) -> Iterator[Cluster]:
+def placed(small: Cluster) -> Iterator[Cluster]:
     """Both nodes have written files of their own, and the other one has not looked at them."""
-    for node in cluster.nodes:
+    for node in small.nodes:
         ask(node, "write", f"{FOLDER}/{node.name}", node.name)
-    yield cluster
-    cluster.a.run(f"rm -rf {FOLDER}; sync")
+    yield small
+    small.a.run(f"rm -rf {FOLDER}; sync")
 
 
 def test_every_block_of_every_file_is_said_to_be_where_it_says_itself(placed: Cluster) -> None:

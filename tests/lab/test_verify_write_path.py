@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.lab import splitting
 from tests.lab.cluster import Cluster
-from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
+from tests.lab.formation import MOUNT_POINT, STORAGE, on_each
 from tests.lab.node import Node, Result
 from tests.lab.ops import wait_until
 from tests.lab.results import Results
@@ -37,12 +36,11 @@ def left(node: Node) -> list[str]:
 
 
 @pytest.fixture
-def pair(volumes: Cluster) -> Iterator[Cluster]:
-    """The shared cluster, each node able to reach the other; afterwards no probe and no process is left."""
-    on_each(volumes.nodes, splitting.prepare)
-    on_each(volumes.nodes, lambda node: node.run(f"mkdir -p {GUESTS}"))
-    yield volumes
-    for node in volumes.nodes:
+def pair(emptied: Cluster) -> Iterator[Cluster]:
+    """The small cluster; afterwards no probe and no process is left."""
+    on_each(emptied.nodes, lambda node: node.run(f"mkdir -p {GUESTS}"))
+    yield emptied
+    for node in emptied.nodes:
         wait_until(lambda node=node: node.sh("pgrep -f '[v]erify .*--write-path'").rc == 1, "the checks end")
         assert left(node) == []
 
@@ -75,34 +73,13 @@ def test_each_write_is_on_the_other_nodes_disk_when_it_is_acknowledged(pair: Clu
     assert risk["why"] == "flushes" and [disk["vmid"] for disk in risk["disks"]] == [100]
 
 
+@pytest.mark.soak
 def test_words_for_people(pair: Cluster) -> None:
     result = check(pair.b)
     assert result.rc == 0, result.out
     assert "is on the other's disk when it is acknowledged" in result.out
     assert "aio=native,cache=none: ok" in result.out
     print(result.out)
-
-
-def test_a_disk_that_was_taken_away_is_refused_with_that_reason(pair: Cluster) -> None:
-    pair.b.run(f"drbdadm detach {RESOURCE}")
-    try:
-        for node in pair.nodes:
-            result = check(node)
-            assert result.rc == 2 and "Diskless" in result.out, result.out
-    finally:
-        pair.b.run(f"drbdadm attach {RESOURCE}")
-        for node in pair.nodes:
-            wait_until(lambda node=node: "ds:UpToDate/UpToDate" in node.run("cat /proc/drbd"), "the resync ends")
-
-
-def test_a_storage_that_is_down_on_either_node_is_told(pair: Cluster) -> None:
-    pair.b.run(f"pvedrbdstor mirror down {STORAGE}", 60)
-    try:
-        for node in pair.nodes:
-            result = check(node)
-            assert result.rc == 2 and "nodeb is Secondary" in result.out, result.out
-    finally:
-        pair.b.run(f"pvedrbdstor mirror up {STORAGE}", 120)
 
 
 def test_a_node_that_cannot_be_reached_by_ssh_is_told(pair: Cluster) -> None:
