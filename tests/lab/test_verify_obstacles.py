@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.lab import splitting, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
-from tests.lab.formation import RESOURCE
+from tests.lab.formation import RESOURCE, STORAGE
 from tests.lab.node import Result
 from tests.lab.verifying import (
     MIB,
@@ -73,6 +73,21 @@ def test_what_is_interrupted_goes_on_where_it_was(pair: Cluster, vmid: int) -> N
         refused([a], "no comparison of it was interrupted", "--resume")
 
 
+def test_taking_the_mirror_down_ends_it_on_either_side(pair: Cluster) -> None:
+    a, b = pair.nodes
+    for node, status, words in ((a, 130, "it was interrupted"), (b, 2, "nodeb was told to end it")):
+        with slow_comparison(a) as running:
+            said = node.run(f"pvedrbdstor mirror down {STORAGE} 2>&1", 60)
+            result = running.result()
+        try:
+            assert "ending the comparison that reads it (process " in said and "is down on this node" in said, said
+            assert result.rc == status and words in result.out, result.out
+        finally:
+            node.run(f"pvedrbdstor mirror up {STORAGE}", 120)
+    document = found(a, "--resume")
+    assert document["verdict"] == "clean" and document["compared"] == size_of(a)
+
+
 def test_a_link_that_is_cut_stops_it_and_a_split_brain_is_refused(pair: Cluster) -> None:
     a, b = pair.nodes
     with slow_comparison(a) as running:
@@ -101,7 +116,7 @@ import sys
 sys.path.insert(0, "{REPOSITORY}")
 sys.dont_write_bytecode = True
 from pvedrbdstor.verify import copy
-copy.VERSION, copy.__version__ = 2, "9.9"
+copy.VERSION, copy.__version__ = 99, "9.9"
 from pvedrbdstor.cli.main import main
 main()
 PROGRAM"""
