@@ -81,6 +81,8 @@ def reach_of(outcome: Outcome) -> Reach:
     """Blocks that kept changing may differ as well, but are none of an image whose guest is off, or of a snapshot."""
     if outcome.mode == "sample":
         return Reach("Only a sample was compared", exact=False)
+    if outcome.mode == "rejoin":
+        return Reach("Only what was written while the nodes were apart was compared", exact=False)
     if outcome.much:
         return Reach("So much differs that the search was ended", exact=False)
     if outcome.stopped is not None:

@@ -1,4 +1,8 @@
-"""What the last check of a storage has found, on this node's disk: for `mirror status` and for whoever monitors."""
+"""What the last check of a storage has found, on this node's disk: for `mirror status` and for whoever monitors.
+
+Checks of what was written before a rejoin have a record of their own: a clean one says nothing of the rest, and must not stand where a check of
+all of it stood. One that has found a difference stands in both.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ FOLDER = "/var/lib/pvedrbdstor/verify/last"
 _FORMAT = 1
 _READ_MAX = 64 << 10
 _REASON_MAX = 250
+REJOIN = "rejoin"
+"""The mode of such a comparison (verify.plan.Mode)."""
 COULD_NOT = "could not check"
 VERDICTS = ("clean", "diverged", "unsettled", "unreadable", COULD_NOT)
 """`unreadable`: a disk could not give back some of it; the rest is equal."""
@@ -113,35 +119,51 @@ def failed(mode: str, node: str, began: float, now: float, reason: str) -> Check
 
 def keep(storage: str, check: Check) -> None:
     """On the disk when this returns. Raises OSError."""
+    if check.mode == REJOIN:
+        _keep(storage, check, rejoin=True)
+        known = _read_or_none(storage)
+        if check.verdict == "diverged" and (known is None or known.last.verdict != "diverged"):
+            _keep(storage, check)
+    else:
+        _keep(storage, check)
+
+
+def _read_or_none(storage: str, *, rejoin: bool = False) -> Record | None:
     try:
-        before = read(storage)
+        return read(storage, rejoin=rejoin)
     except Unknown:
-        before = None
+        return None
+
+
+def _keep(storage: str, check: Check, *, rejoin: bool = False) -> None:
+    before = _read_or_none(storage, rejoin=rejoin)
     judged = check if check.verdict != COULD_NOT else before.judged if before is not None else None
     document = {"format": _FORMAT, "last": asdict(check), "judged": None if judged is None else asdict(judged)}
-    os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-    new = f"{FOLDER}/{storage}.new"
+    folder = os.path.dirname(path(storage, rejoin=rejoin))
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    new = f"{folder}/{storage}.new"
     with open(new, "w", encoding="utf-8") as file:
         json.dump(document, file)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(new, path(storage))
-    sync_folder(FOLDER)
+    os.rename(new, path(storage, rejoin=rejoin))
+    sync_folder(folder)
 
 
-def path(storage: str) -> str:
-    return f"{FOLDER}/{storage}.json"
+def path(storage: str, *, rejoin: bool = False) -> str:
+    return f"{FOLDER}/rejoin/{storage}.json" if rejoin else f"{FOLDER}/{storage}.json"
 
 
-def read(storage: str) -> Record | None:
-    """None where it was never checked on this node. Raises Unknown."""
+def read(storage: str, *, rejoin: bool = False) -> Record | None:
+    """rejoin: of the comparisons of rejoins. None where it was never checked on this node. Raises Unknown."""
+    file_path = path(storage, rejoin=rejoin)
     try:
-        with open(path(storage), encoding="utf-8") as file:
+        with open(file_path, encoding="utf-8") as file:
             return _record(json.loads(file.read(_READ_MAX)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise Unknown(f"{path(storage)} cannot be read ({error})") from error
+        raise Unknown(f"{file_path} cannot be read ({error})") from error
 
 
 def as_json(record: Record | None) -> dict[str, object] | None:
@@ -151,17 +173,17 @@ def as_json(record: Record | None) -> dict[str, object] | None:
     return {**asdict(record.last), "judged": None if record.judged is None else asdict(record.judged)}
 
 
-def line(record: Record | None, size_of: SizeOf, now: float | None = None) -> str:
-    """For people: `last verify: clean, full, 3 days ago (412 GiB)`. size_of: how a size is written."""
+def line(record: Record | None, size_of: SizeOf, now: float | None = None, name: str = "last verify") -> str:
+    """For people: `last verify: clean, full, 3 days ago (412 GiB)`. size_of: how a size is written. name: how it begins."""
     if record is None:
         return "never verified"
     now = time.time() if now is None else now
     last, judged = record.last, record.judged
     if last.verdict != COULD_NOT:
-        return f"last verify: {_told(last, size_of, now)}"
+        return f"{name}: {_told(last, size_of, now)}"
     reason = f": {last.reason}" if last.reason else ""
     before = _told(judged, size_of, now) if judged is not None else "never one that came to a verdict"
-    return f"last verify: {COULD_NOT}, {last.mode}, {_age(now - last.ended)} ago{reason.rstrip('.')}; before: {before}"
+    return f"{name}: {COULD_NOT}, {last.mode}, {age(now - last.ended)} ago{reason.rstrip('.')}; before: {before}"
 
 
 class SizeOf(Protocol):
@@ -170,11 +192,12 @@ class SizeOf(Protocol):
 
 def _told(check: Check, size_of: SizeOf, now: float) -> str:
     differs = f", {size_of(check.diverged)} DIFFER" if check.diverged else ""
-    begun = f", begun {_age(now - check.began)} ago and resumed" if check.resumed else ""
-    return f"{check.verdict}, {check.mode}, {_age(now - check.ended)} ago{begun} ({size_of(check.compared)}{differs})"
+    begun = f", begun {age(now - check.began)} ago and resumed" if check.resumed else ""
+    return f"{check.verdict}, {check.mode}, {age(now - check.ended)} ago{begun} ({size_of(check.compared)}{differs})"
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
+    """`3 days`, `moments`."""
     for unit, name in _AGES:
         if seconds >= unit:
             count = int(seconds // unit)
