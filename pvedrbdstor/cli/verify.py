@@ -100,6 +100,7 @@ class Percent(click.ParamType):
     help="Write probe files instead, follow each write to the other node's disk, and try QEMU's aio and cache modes.",
 )
 @click.option("--serve", is_flag=True, hidden=True, help="Be the other side: for the node that leads.")
+@click.option("--modified", is_flag=True, hidden=True, help="Tell what the kernel's log says: for the node that leads.")
 @click.option(
     "--rejoined", hidden=True, help="Tell what this node has noted of the last rejoin: for the node that leads."
 )
@@ -118,6 +119,7 @@ def verify(
     wait: bool,
     write_path: bool,
     serve: bool,
+    modified: bool,
     rejoined: str | None,
 ) -> None:
     """Compare the copies of STORAGE on both nodes while guests go on; nothing is written to the mirror (but with --write-path).
@@ -137,6 +139,9 @@ def verify(
         raise click.exceptions.Exit((verify_write_path.serve if serve else verify_write_path.run)(session, storage))
     if serve:
         sys.exit(_serve(session, storage))
+    if modified:
+        verify_rejoin.tell_modified(session.storage(storage).config)
+        return
     if rejoined is not None:
         verify_rejoin.answer(session.storage(storage).config, rejoined)
         return

@@ -1,4 +1,4 @@
-"""`pvedrbdstor verify --mode rejoin`: what it waits for, what it answers the other node, and what `mirror status` says of it."""
+"""`pvedrbdstor verify`: what a comparison of a rejoin waits for, what the other node is answered, and what `mirror status` says of it."""
 
 from __future__ import annotations
 
@@ -60,6 +60,14 @@ def answer(config: StorageConfig, word: str) -> None:
         ) from error
 
 
+def tell_modified(config: StorageConfig) -> None:
+    """For the other node: writes whose memory was changed meanwhile, by this node's kernel log. Raises CommandFailed, CommandTimeout, OSError."""
+    from pvedrbdstor.verify import in_flight
+
+    minor = _minor(config)
+    click.echo(in_flight.as_text(in_flight.own(minor) if minor is not None else ()))
+
+
 def status_of(config: StorageConfig) -> tuple[dict[str, object] | None, str]:
     """Of the last rejoin, for --json and as a line, which is empty where nothing was ever noted."""
     try:
@@ -91,13 +99,11 @@ def _pending(config: StorageConfig) -> bool:
 
 def _up_on_both(config: StorageConfig) -> bool:
     """Whether a look is worth while: by DRBD's words, 8.4's only, as only that one's metadata are noted."""
-    from pvedrbdstor.drbd import commands, proc_drbd
-    from pvedrbdstor.drbd.events2 import parse_now
+    from pvedrbdstor.drbd import proc_drbd
     from pvedrbdstor.verify.copy import PROC_DRBD
 
     try:
-        text = command.run(commands.events2_now(config.resource), timeout=_TOOL_SECONDS).stdout
-        minor = parse_now(text).minor_of(config.resource, config.volume)
+        minor = _minor(config)
         with open(PROC_DRBD, encoding="ascii", errors="replace") as file:
             device = proc_drbd.parse(file.read(1 << 18)).devices.get(-1 if minor is None else minor)
     except (CommandFailed, CommandTimeout, OSError):
@@ -108,3 +114,11 @@ def _up_on_both(config: StorageConfig) -> bool:
         and (device.role, device.peer_role) == ("Primary", "Primary")
         and (device.disk, device.peer_disk) == ("UpToDate", "UpToDate")
     )
+
+
+def _minor(config: StorageConfig) -> int | None:
+    from pvedrbdstor.drbd import commands
+    from pvedrbdstor.drbd.events2 import parse_now
+
+    text = command.run(commands.events2_now(config.resource), timeout=_TOOL_SECONDS).stdout
+    return parse_now(text).minor_of(config.resource, config.volume)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -61,7 +61,14 @@ _Key = tuple[Harm, str, str, Region]
 
 
 class _Look:
-    def __init__(self, ranges: Sequence[Range], images_dir: str, guests: Mapping[int, Guest] | None) -> None:
+    def __init__(
+        self,
+        ranges: Sequence[Range],
+        images_dir: str,
+        guests: Mapping[int, Guest] | None,
+        modified: Sequence[Range] = (),
+    ) -> None:
+        self._modified = Ranges(modified)
         self.ranges = merged(list(ranges))
         self.remarks: list[str] = []
         self.sums: dict[_Key, _Sum] = {}
@@ -143,10 +150,10 @@ class _Look:
             return
         if owner.kind in (owners.Kind.IMAGE, owners.Kind.SNAPSHOT):
             for part, region in regions_of(entry.fd, shown_path(entry.path), size, owner.format, inside):
-                self._add(self._harm(owner, region), entry.path, owner.what, region, part)
+                self._add_data(self._harm(owner, region), entry.path, owner.what, region, part)
         else:
             for piece in inside:
-                self._add(self._harm(owner, _PLAIN), entry.path, owner.what, _PLAIN, _part(piece))
+                self._add_data(self._harm(owner, _PLAIN), entry.path, owner.what, _PLAIN, _part(piece))
 
     def _harm(self, owner: owners.Owner, region: Region) -> Harm:
         if owner.kind in _PLAIN_KINDS:
@@ -211,6 +218,17 @@ class _Look:
     def _add(self, harm: Harm, path: str, what: str, region: Region, part: Part) -> None:
         self._sum(harm, path, what, region).add(part)
 
+    def _add_data(self, harm: Harm, path: str, what: str, region: Region, part: Part) -> None:
+        """What DRBD has seen changed while it was written is a class of its own, where whoever writes it will write it again."""
+        start, length = part.device, part.length
+        if harm not in _WRITTEN_AGAIN:
+            self._add(harm, path, what, region, part)
+            return
+        for at, count in self._modified.between(start, start + length):
+            self._add(Harm.IN_FLIGHT, path, what, region, _cut(part, at, count))
+        for at, count in without(start, length, self._modified):
+            self._add(harm, path, what, region, _cut(part, at, count))
+
     def _sum(self, harm: Harm, path: str, what: str, region: Region) -> _Sum:
         return self.sums.setdefault((harm, path, what, region), _Sum())
 
@@ -224,6 +242,8 @@ class _Look:
         self.remark(f"{shown_path(str(error.filename or 'a folder'))}: {error.strerror}")
 
 
+_WRITTEN_AGAIN = (Harm.RUNNING, Harm.GUEST, Harm.UNKNOWN, Harm.CONTENT)
+"""Not so metadata, which OCFS2 never changes while it writes them, nor a snapshot, which nobody writes any more."""
 _PLAIN_KINDS = {owners.Kind.WORK: Harm.WORK, owners.Kind.CONTENT: Harm.CONTENT}
 _PLAIN = Region(Nature.DATA, "")
 _OTHERS = Region(Nature.DATA, "more places, which were only counted")
@@ -243,6 +263,12 @@ def _part(piece: Piece) -> Part:
     return Part(piece.logical, piece.physical, piece.length)
 
 
+def _cut(part: Part, at: int, length: int) -> Part:
+    """The bytes of a part from one of the device on."""
+    step = at - part.device
+    return Part(part.offset + step, at, length, None if part.guest is None else part.guest + step)
+
+
 def where(
     ranges: Sequence[Range],
     root_fd: int,
@@ -251,13 +277,18 @@ def where(
     images_dir: str = "images",
     guests: Mapping[int, Guest] | None = None,
     used: Callable[[str], str] = lambda _: "",
+    modified: Sequence[Range] = (),
+    direct: Collection[str] = (),
 ) -> Meaning:
     """What byte ranges of a device are, whose file system is mounted with this root.
 
-    guests: of the cluster; None where nobody knows: then all count as running. used: who uses `VMID/NAME`, in words.
+    guests: of the cluster; None where nobody knows: then all count as running. used: who uses `VMID/NAME`, in words. modified: blocks whose
+    memory DRBD has seen changed while they were written. direct: the `VMID/NAME` of disks that are written with O_DIRECT.
     Raises OSError where the device cannot be read; what else cannot be read is a remark.
     """
-    steps = looking(ranges, root_fd, device, images_dir=images_dir, guests=guests, used=used)
+    steps = looking(
+        ranges, root_fd, device, images_dir=images_dir, guests=guests, used=used, modified=modified, direct=direct
+    )
     while True:
         try:
             next(steps)
@@ -274,10 +305,12 @@ def looking(
     images_dir: str = "images",
     guests: Mapping[int, Guest] | None = None,
     used: Callable[[str], str] = lambda _: "",
+    modified: Sequence[Range] = (),
+    direct: Collection[str] = (),
 ) -> Generator[None, None, Meaning]:
     """The same in small steps, a file or a spot each, so that one can tell what is slow from what hangs."""
     native.fstatfs(root_fd)  # lets the other node bring its map of clusters to the disk (space.py)
-    look = _Look(ranges, images_dir, guests)
+    look = _Look(ranges, images_dir, guests, modified)
     with ExitStack() as stack:
         path = os.path.realpath(device)
         views = [stack.enter_context(Reader(path, buffered=buffered)) for buffered in (False, True)]
@@ -289,7 +322,10 @@ def looking(
         else:
             look.not_known()
     return Meaning(
-        _found(look, guests, used), len(look.ranges), sum(length for _, length in look.ranges), tuple(look.remarks)
+        _found(look, guests, used, direct),
+        len(look.ranges),
+        sum(length for _, length in look.ranges),
+        tuple(look.remarks),
     )
 
 
@@ -317,7 +353,9 @@ def _snapshot_name(path: str) -> str:
     return os.path.basename(path).removesuffix(".raw")
 
 
-def _found(look: _Look, guests: Mapping[int, Guest] | None, used: Callable[[str], str]) -> tuple[Found, ...]:
+def _found(
+    look: _Look, guests: Mapping[int, Guest] | None, used: Callable[[str], str], direct: Collection[str]
+) -> tuple[Found, ...]:
     not_intact = look.doubtful | set(look.owners)
     named: dict[str, str] = {}
     found = []
@@ -344,6 +382,10 @@ def _found(look: _Look, guests: Mapping[int, Guest] | None, used: Callable[[str]
                 used=named.get(owner.image, "") if owner is not None else "",
                 partition=region.partition,
                 holds=region.holds,
+                perhaps_in_flight=harm in (Harm.RUNNING, Harm.UNKNOWN)
+                and vmid is not None
+                and (guests is None or (vmid in guests and guests[vmid].runs))
+                and "/".join(path.split("/")[-2:]) in direct,
             )
         )
     return tuple(sorted(found, key=lambda it: (it.harm.rank, it.path, it.parts[0].offset if it.parts else 0)))
