@@ -7,7 +7,6 @@ import errno
 import os
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 
 from pvedrbdstor import native
 from pvedrbdstor.drbd.metadata import Range, merged
@@ -23,38 +22,15 @@ from pvedrbdstor.verify.harm import Harm
 from pvedrbdstor.verify.image import Nature, Part, Region, regions_of
 from pvedrbdstor.verify.labels import path as shown_path
 from pvedrbdstor.verify.meaning import Found, Meaning
+from pvedrbdstor.verify.parts import Sum, cut
 from pvedrbdstor.volumes.names import is_snapshot
 
 _PIECES_MAX, _PIECES_MIN = 100_000, 16
 """Pieces of files that are looked into in all, and of each file however many there are; of the rest bytes are
 counted."""
-_PARTS_MAX = 1000
 _NAMES_MAX = 8
 _REMARKS_MAX = 20
 _NO_EXTENTS = (errno.EOPNOTSUPP, errno.ENOTTY)
-
-
-@dataclass(slots=True)
-class _Sum:
-    parts: list[Part] = field(default_factory=list)
-    count: int = 0
-    bytes: int = 0
-
-    def add(self, part: Part) -> None:
-        if self.parts and _continues(self.parts[-1], part) and self.count <= len(self.parts):
-            last = self.parts[-1]
-            self.parts[-1] = Part(last.offset, last.device, last.length + part.length, last.guest)
-        else:
-            self.count += 1
-            if len(self.parts) < _PARTS_MAX:
-                self.parts.append(part)
-        self.bytes += part.length
-
-
-def _continues(last: Part, part: Part) -> bool:
-    step = last.length
-    same_guest = part.guest is None if last.guest is None else part.guest == last.guest + step
-    return same_guest and (part.offset, part.device) == (last.offset + step, last.device + step)
 
 
 _Key = tuple[Harm, str, str, Region]
@@ -71,7 +47,7 @@ class _Look:
         self._modified = Ranges(modified)
         self.ranges = merged(list(ranges))
         self.remarks: list[str] = []
-        self.sums: dict[_Key, _Sum] = {}
+        self.sums: dict[_Key, Sum] = {}
         self.owners: dict[str, owners.Owner] = {}
         self.covered: tuple[Range, ...] = ()
         self.snapshots: dict[str, list[tuple[int, str]]] = {}
@@ -225,12 +201,12 @@ class _Look:
             self._add(harm, path, what, region, part)
             return
         for at, count in self._modified.between(start, start + length):
-            self._add(Harm.IN_FLIGHT, path, what, region, _cut(part, at, count))
+            self._add(Harm.IN_FLIGHT, path, what, region, cut(part, at, count))
         for at, count in without(start, length, self._modified):
-            self._add(harm, path, what, region, _cut(part, at, count))
+            self._add(harm, path, what, region, cut(part, at, count))
 
-    def _sum(self, harm: Harm, path: str, what: str, region: Region) -> _Sum:
-        return self.sums.setdefault((harm, path, what, region), _Sum())
+    def _sum(self, harm: Harm, path: str, what: str, region: Region) -> Sum:
+        return self.sums.setdefault((harm, path, what, region), Sum())
 
     def _cover(self, ranges: Iterable[Range], *, last: bool = False) -> None:
         self._new += ranges
@@ -261,12 +237,6 @@ _SPACE = {
 
 def _part(piece: Piece) -> Part:
     return Part(piece.logical, piece.physical, piece.length)
-
-
-def _cut(part: Part, at: int, length: int) -> Part:
-    """The bytes of a part from one of the device on."""
-    step = at - part.device
-    return Part(part.offset + step, at, length, None if part.guest is None else part.guest + step)
 
 
 def where(
@@ -354,7 +324,7 @@ def _snapshot_name(path: str) -> str:
 
 
 def _found(
-    look: _Look, guests: Mapping[int, Guest] | None, used: Callable[[str], str], direct: Collection[str]
+    look: _Look, guests: Mapping[int, Guest] | None, used: Callable[[str], str], direct: Collection[str] = ()
 ) -> tuple[Found, ...]:
     not_intact = look.doubtful | set(look.owners)
     named: dict[str, str] = {}
