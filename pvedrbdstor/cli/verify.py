@@ -170,10 +170,10 @@ def verify(
         )
         found = session.storage(storage)
 
-        def compare() -> int:
+        def compare() -> tuple[int, bool]:
             return _compare(session, found, asked)
 
-        status = verify_rejoin.when_ready(found.config, compare, _say) if wait else compare()
+        status = verify_rejoin.when_ready(found.config, compare, _say) if wait else compare()[0]
     except (Error, OSError) as error:
         failure = error if isinstance(error, Error) else _failed(error)
         if not resumed and not isinstance(error, BadConfig):  # resumed, the mode is not known here
@@ -188,8 +188,8 @@ def _given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
-def _compare(session: Session, storage: Storage, asked: Asked) -> int:
-    """The exit status. Raises Error, OSError."""
+def _compare(session: Session, storage: Storage, asked: Asked) -> tuple[int, bool]:
+    """The exit status, and whether that is all: it came to its end, or somebody has ended it. Raises Error, OSError."""
     from pvedrbdstor.verify import job, report
     from pvedrbdstor.verify.plan import Mode
 
@@ -204,7 +204,8 @@ def _compare(session: Session, storage: Storage, asked: Asked) -> int:
         with suppress(OSError):  # nobody reads it any more: what was found stays for --resume
             session.answer({**report.as_json(outcome), **told.as_json()}, text)
             job.told(outcome)
-    return EXIT_STATUS if interrupted and not outcome.diverged else outcome.exit_status
+    status = EXIT_STATUS if interrupted and not outcome.diverged else outcome.exit_status
+    return status, interrupted or outcome.stopped is None
 
 
 def _explained(outcome: Outcome, storage: Storage) -> Explanation:

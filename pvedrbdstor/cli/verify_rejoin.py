@@ -20,9 +20,10 @@ _AGAIN_SECONDS = 60.0
 _TOOL_SECONDS = 10.0
 
 
-def when_ready(config: StorageConfig, compare: Callable[[], int], say: Callable[[str], None]) -> int:
+def when_ready(config: StorageConfig, compare: Callable[[], tuple[int, bool]], say: Callable[[str], None]) -> int:
     """Compare once both nodes have it up; again where it was stopped before its end, as long as something is to be compared. The exit
-    status of the last time. Raises what ``compare`` does after a day, and VerifyRefused where nothing is to be compared."""
+    status of the last time. compare: gives that, and whether it is all. Raises what ``compare`` does after a day, and VerifyRefused where nothing
+    is to be compared."""
     deadline = time.monotonic() + _WAIT_SECONDS
     if not _pending(config):
         raise VerifyRefused(
@@ -34,13 +35,13 @@ def when_ready(config: StorageConfig, compare: Callable[[], int], say: Callable[
         while time.monotonic() < deadline and not _up_on_both(config):
             time.sleep(_LOOK_SECONDS)
         try:
-            status = compare()
+            status, done = compare()
         except (VerifyRefused, CommandFailed, CommandTimeout) as error:
-            if time.monotonic() > deadline or not _pending(config):
+            if time.monotonic() > deadline or not _pending(config) or _of_another(config):
                 raise
             say(f"not yet: {error.message}")
         else:
-            if time.monotonic() > deadline or not _pending(config):
+            if done or time.monotonic() > deadline or not _pending(config):
                 return status
         time.sleep(_AGAIN_SECONDS)
 
@@ -95,6 +96,15 @@ def _pending(config: StorageConfig) -> bool:
     except rejoin.Unknown:
         return False
     return kept is not None and kept.note.size > 0 and kept.note.checked is None
+
+
+def _of_another(config: StorageConfig) -> bool:
+    """Whether the nodes have met again since, and nobody has noted it: then no waiting helps."""
+    try:
+        found = rejoin_status.status(rejoin.read(config.resource, config.volume), _identifiers(config), None)
+    except rejoin.Unknown:
+        return True
+    return found is None or found.stage is rejoin_status.Stage.NOT_NOTED
 
 
 def _up_on_both(config: StorageConfig) -> bool:
