@@ -16,7 +16,7 @@ from pvedrbdstor.verify import last, rejoin, rejoin_status
 
 _WAIT_SECONDS = 86400.0
 _LOOK_SECONDS = 5.0
-_AGAIN_SECONDS = 60.0
+_AGAIN_SECONDS = 20.0
 _TOOL_SECONDS = 10.0
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests.lab import formation, splitting
+from tests.lab import storage as lab_storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.formation import NOTE, RESOURCE, STORAGE, on_each
 from tests.lab.node import Node
+from tests.lab.results import Results
 from tests.lab.test_verify import BLOCK, blocks, fill, found, image_of, pair, places, planted, size_of, verify
 
 __all__ = ["pair"]
@@ -156,3 +159,41 @@ def test_a_failing_handler_breaks_no_resync_and_says_why(noting: Cluster, vmid: 
     refused = verify(a, "--mode", "rejoin")
     assert refused.rc == 2 and "could not read DRBD's bitmap" in refused.out, refused.out
     assert "was not noted (" in status(a)
+
+
+@pytest.mark.soak
+def test_a_node_that_was_killed_is_compared_when_it_is_back_10_times(vmid: int, results: Results) -> None:
+    """What both had written: the survivor while it was alone, and the dead one last (its activity log)."""
+    with Cluster(memory=320) as cluster:
+        a, b = cluster.nodes
+        lab_storage.install(cluster.nodes)
+        on_each(cluster.nodes, splitting.prepare)
+        on_each(cluster.nodes, install)
+        image = image_of(a, vmid)
+        dice = random.Random(7)
+        for number in range(10):
+            b.run(f"dd if=/dev/urandom of={image} bs=4k count=64 seek=2048 oflag=direct conv=notrunc status=none")
+            b.kill()
+            a.run("until grep -q cs:WFConnection /proc/drbd; do sleep 0.1; done", 60)
+            fill(a, image, dice.randint(1, 4))
+            b.start()
+            b.wait_ready()
+            install(b)
+            a.run(f"rm -rf {_RECORDS}")
+            formation.rejoin(b, cluster.nodes, cluster.fencing)
+            lab_storage.install([b])
+            splitting.prepare(b)
+            compared_by_itself(a)
+            assert "last rejoin: clean" in status(a)
+            assert set(places(a, image)[2048:2112]) <= noted(b), "what it may have written last"
+            written = dice.sample(places(a, image)[:256], 3)
+            with planted(b, written):
+                document = found(cluster.nodes[number % 2], "--mode", "rejoin")
+                assert blocks(document["diverged"]) == set(written)
+            results.row(
+                "What was written before a killed node came back, compared",
+                round=str(number + 1),
+                noted=f"{document['compared'] >> 20} MiB",
+                of=f"{document['size'] >> 20} MiB",
+                seconds=f"{document['seconds']:.1f}",
+            )
