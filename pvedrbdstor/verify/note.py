@@ -13,10 +13,12 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.drbd import metadata_08
+from pvedrbdstor.drbd import metadata_08, proc_drbd
+from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import BadConfig, CommandFailed, CommandTimeout
 from pvedrbdstor.fencing.split import kernel_log
 from pvedrbdstor.pve import storage_cfg
@@ -28,6 +30,9 @@ READ_SECONDS = 3.0
 _ALL_SECONDS = 10
 _TOOL_SECONDS = 2.0
 _LATER_SECONDS = 60
+_LATE_SECONDS = 20.0
+_BEFORE = "WFBitMapS"
+_PROC_DRBD = "/proc/drbd"
 _STORAGE_CFG = "/etc/pve/storage.cfg"
 _UNIT = "pvedrbdstor-rejoin@{}.service"
 _NOBODY = "0" * 12
@@ -39,9 +44,10 @@ def main(argv: Sequence[str]) -> int:
         signal.alarm(_ALL_SECONDS)  # its default ends the process, which the handler's last word turns into 0
         resource, volume = os.environ["DRBD_RESOURCE"], int(os.environ.get("DRBD_VOLUME", "0"))
         side = SOURCE if argv[0] == SOURCE else TARGET
-        note(resource, volume, int(os.environ["DRBD_MINOR"]), side)
+        minor = int(os.environ["DRBD_MINOR"])
+        kept = note(resource, volume, minor, side)
         if side == SOURCE:
-            _later(resource, volume)
+            _later(resource, volume, minor, kept)
     except Exception as error:
         print(f"pvedrbdstor: what was written is not noted: {type(error).__name__}: {error}", file=sys.stderr)
     return 0
@@ -120,8 +126,41 @@ def _parted(resource: str, minor: int) -> float | None:
     return kernel_log.wall(kernel_log.lost(kernel_log.records(), resource, minor))
 
 
-def _later(resource: str, volume: int) -> None:
-    """Have it compared when the resync has ended: by a process that nobody waits for, as it asks Proxmox and systemd."""
+def add_late(resource: str, volume: int, minor: int, noted: float) -> None:
+    """Add what may have been written since then and before the resync began: its source takes writes all the time, and marks them until then
+    (WFBitMapS), so that they are resynced too. They are in the activity log still. Raises rejoin.Unknown, OSError."""
+    deadline = time.monotonic() + _LATE_SECONDS
+    while _connection(minor) == _BEFORE and time.monotonic() < deadline:
+        time.sleep(0.02)
+    short: str | None = None
+    ranges: tuple[Range, ...] = ()
+    try:
+        ranges = written.read_log(_meta_disk(resource, volume))
+    except (CommandFailed, CommandTimeout, written.Unknown, OSError) as error:
+        short = f"what was written at the very beginning of the resync could not be read ({type(error).__name__})"
+    if _connection(minor) == _BEFORE:
+        short = (
+            f"the resync has not begun within {_LATE_SECONDS:.0f} s, and what was written in that time was not noted"
+        )
+    kept = rejoin.read(resource, volume)
+    if kept is not None and kept.note.noted == noted and kept.note.size:
+        listed, unit = written.coarser([*kept.ranges, *ranges], kept.note.size)
+        known = replace(kept.note, unit=max(unit, kept.note.unit), short=kept.note.short or short)
+        rejoin.write(resource, volume, Kept(known, listed))
+
+
+def _connection(minor: int) -> str | None:
+    """By /proc/drbd, for which nothing waits."""
+    try:
+        with open(_PROC_DRBD, encoding="ascii", errors="replace") as file:
+            device = proc_drbd.parse(file.read(1 << 18)).devices.get(minor)
+    except OSError:
+        return None
+    return device.connection if device is not None else None
+
+
+def _later(resource: str, volume: int, minor: int, kept: Kept) -> None:
+    """Add the last writes, and have all compared when the resync has ended: by a process that nobody waits for, as it asks Proxmox and systemd."""
     if os.fork():
         return
     os.setsid()
@@ -133,6 +172,7 @@ def _later(resource: str, volume: int) -> None:
                 os.dup2(nothing.fileno(), fd)
         os.closerange(3, 1024)
         signal.alarm(_LATER_SECONDS)
+        add_late(resource, volume, minor, kept.note.noted)
         for storage in storages_of(resource, volume):
             command.run(
                 ["systemctl", "start", "--no-block", _UNIT.format(storage)], timeout=_LATER_SECONDS, check=False

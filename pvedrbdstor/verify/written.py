@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pvedrbdstor import native
@@ -39,6 +40,33 @@ class Written:
 
 def read(disk: MetaDisk, deadline: float) -> tuple[Superblock, Written]:
     """deadline: of the monotonic clock, after which what has been read must do. Raises OSError, Unknown."""
+    with _opened(disk) as (source, at, found):
+        active = _active(source, at, found)
+        known, ranges = _marked(source, at, found, deadline)
+        active |= _active(source, at, found)
+    whole = metadata.within(merged([*ranges, *metadata.extent_ranges(active, found.size)]), found.size)
+    coarse, unit = coarser(whole, found.size)
+    return found, Written(coarse, unit, known)
+
+
+def read_log(disk: MetaDisk) -> tuple[Range, ...]:
+    """The extents of the activity log alone. Raises OSError, Unknown."""
+    with _opened(disk) as (source, at, found):
+        return metadata.extent_ranges(_active(source, at, found), found.size)
+
+
+def coarser(ranges: Iterable[Range], size: int, most: int = RANGES_MAX) -> tuple[tuple[Range, ...], int]:
+    """The same bytes and perhaps more, in no more than ``most`` ranges; and what they are multiples of."""
+    unit, found = BLOCK, whole_blocks(ranges, BLOCK, size)
+    while len(found) > most:
+        unit *= 4
+        found = whole_blocks(found, unit, size)
+    return found, unit
+
+
+@contextmanager
+def _opened(disk: MetaDisk) -> Iterator[tuple[_Device, int, Superblock]]:
+    """The metadata device, and where on it which superblock is."""
     fd = os.open(disk.path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
     try:
         with native.AlignedBuffer(_CHUNK) as buffer:
@@ -51,23 +79,13 @@ def read(disk: MetaDisk, deadline: float) -> tuple[Superblock, Written]:
                 raise Unknown(
                     "DRBD keeps no activity log (al-updates no), without which its bitmap on the disk tells too little"
                 )
-            active = metadata.active_extents(source.read(at + found.log[0], found.log[1]))
-            known, ranges = _marked(source, at, found, deadline)
-            active |= metadata.active_extents(source.read(at + found.log[0], found.log[1]))
+            yield source, at, found
     finally:
         os.close(fd)
-    whole = metadata.within(merged([*ranges, *metadata.extent_ranges(active, found.size)]), found.size)
-    coarse, unit = coarser(whole, found.size)
-    return found, Written(coarse, unit, known)
 
 
-def coarser(ranges: Iterable[Range], size: int, most: int = RANGES_MAX) -> tuple[tuple[Range, ...], int]:
-    """The same bytes and perhaps more, in no more than ``most`` ranges; and what they are multiples of."""
-    unit, found = BLOCK, whole_blocks(ranges, BLOCK, size)
-    while len(found) > most:
-        unit *= 4
-        found = whole_blocks(found, unit, size)
-    return found, unit
+def _active(source: _Device, at: int, found: Superblock) -> frozenset[int]:
+    return metadata.active_extents(source.read(at + found.log[0], found.log[1]))
 
 
 def _marked(source: _Device, at: int, found: Superblock, deadline: float) -> tuple[int, list[Range]]:

@@ -207,6 +207,28 @@ def test_the_handler_ends_well_whatever_happens(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.usefixtures("handler")
+def test_what_is_written_until_the_resync_begins_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = ["WFBitMapS", "WFBitMapS", "SyncSource"]
+    monkeypatch.setattr(note, "_connection", lambda minor: states.pop(0) if len(states) > 1 else states[0])
+    monkeypatch.setattr(note.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(written, "read_log", lambda disk: ((8 * BLOCK, BLOCK),) if states == ["SyncSource"] else ())
+    first = note.note("r0", 0, 0, SOURCE)
+    note.add_late("r0", 0, 0, first.note.noted - 1)
+    assert rejoin.read("r0", 0) == first, "of another rejoin"
+    note.add_late("r0", 0, 0, first.note.noted)
+    found = rejoin.read("r0", 0)
+    assert found is not None and found.ranges == ((0, BLOCK), (8 * BLOCK, BLOCK)) and found.note.short is None
+
+    def fail(disk: object) -> tuple[Range, ...]:
+        raise OSError(5, "I/O error")
+
+    monkeypatch.setattr(written, "read_log", fail)
+    note.add_late("r0", 0, 0, first.note.noted)
+    found = rejoin.read("r0", 0)
+    assert found is not None and "very beginning" in str(found.note.short), "it is not called whole"
+
+
+@pytest.mark.usefixtures("handler")
 def test_a_bitmap_that_was_not_read_whole_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(written, "read", lambda *words: (SUPER, written.Written((), BLOCK, GIB // 2)))
     assert "took more than" in str(note.note("r0", 0, 0, SOURCE).note.short)
