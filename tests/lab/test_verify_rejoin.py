@@ -163,6 +163,10 @@ def test_a_failing_handler_breaks_no_resync_and_says_why(noting: Cluster, vmid: 
 
 @pytest.mark.soak
 def test_a_node_that_was_killed_is_compared_when_it_is_back_10_times(vmid: int, results: Results) -> None:
+    killed_and_back(vmid, 10, results)
+
+
+def killed_and_back(vmid: int, rounds: int, results: Results) -> None:
     """What both had written: the survivor while it was alone, and the dead one last (its activity log)."""
     with Cluster(memory=320) as cluster:
         a, b = cluster.nodes
@@ -171,7 +175,7 @@ def test_a_node_that_was_killed_is_compared_when_it_is_back_10_times(vmid: int, 
         on_each(cluster.nodes, install)
         image = image_of(a, vmid)
         dice = random.Random(7)
-        for number in range(10):
+        for number in range(rounds):
             b.run(f"dd if=/dev/urandom of={image} bs=4k count=64 seek=2048 oflag=direct conv=notrunc status=none")
             b.kill()
             a.run("until grep -q cs:WFConnection /proc/drbd; do sleep 0.1; done", 60)
