@@ -29,7 +29,8 @@ SECTOR = 512
 _TOOL_SECONDS = 15.0
 _PAUSE = 0.3
 _REST_SECONDS = 10.0
-_RECORD = re.compile(r"^\d+,\d+,\d+,[^;]*;(.*)")
+_RECORD = re.compile(r"^[0-7],\d+,\d+,[^;]*;(.*)")
+"""Of the kernel itself: what programs write to /dev/kmsg has a facility, and so a larger first number (devkmsg_write(), printk.c)."""
 _OUT_OF_SYNC = re.compile(r"Out of sync: start=([0-9]{1,18}), size=([0-9]{1,12}) \(sectors\)")
 _SKIPPED = re.compile(r"Skipped verify, too busy: start=([0-9]{1,18}), size=([0-9]{1,12}) \(sectors\)")
 _BEGAN = re.compile(r"(?:conn\( \w+ -> |repl\( \w+ -> )Verify[ST] \)")
@@ -99,8 +100,8 @@ class Listener(Protocol):
 
 
 def of_device(minor: int) -> re.Pattern[str]:
-    """How the lines of a device begin, on 8.4 and on 9."""
-    return re.compile(rf"^(?:block drbd{minor}|drbd \S+ drbd{minor} \S+): ")
+    """How the lines of a device begin, on 8.4 and on 9, which has those of the device itself and of each peer."""
+    return re.compile(rf"^(?:block drbd{minor}|drbd \S+ drbd{minor}(?: \S+)?): ")
 
 
 class Log:

@@ -34,7 +34,9 @@ SAID = "Digest mismatch, buffer modified by upper layers during write: {}s +{}"
     ("line", "writes"),
     [
         (f"block drbd0: {SAID.format(8, 4096)}", [(4096, 4096)]),
+        (f"drbd r0/0 drbd0: {SAID.format(8, 4096)}", [(4096, 4096)]),
         (f"drbd r0/0 drbd0 nodeb: {SAID.format(8, 4096)}", [(4096, 4096)]),
+        (f"drbd r0/0 drbd01: {SAID.format(8, 4096)}", []),
         (f"block drbd1: {SAID.format(8, 4096)}", []),
         (f"block drbd0: {SAID.format(8, 0)}", []),
         ("block drbd0: Digest integrity check FAILED: 8s +4096", []),  # the other node's, also for a broken link
@@ -57,7 +59,8 @@ def test_of_too_many_the_last_ones_are_kept() -> None:
 
 def test_the_log_is_read_to_its_end(tmp_path: Path) -> None:
     """As /dev/kmsg gives it, a record a read."""
-    said = [f"4,{number},{number},-;block drbd0: {SAID.format(8 * number, 4096)}" for number in range(3000)]
+    forged = f"12,1,1,-;block drbd0: {SAID.format(1 << 20, 4096)}"  # by a program: its facility is not the kernel's
+    said = [forged, *(f"4,{number},{number},-;block drbd0: {SAID.format(8 * number, 4096)}" for number in range(3000))]
     read_fd, write_fd = os.pipe2(os.O_DIRECT)
     os.set_blocking(read_fd, False)
 
