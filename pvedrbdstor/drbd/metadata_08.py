@@ -99,11 +99,14 @@ def marked_extents(bits: bytes, at: int) -> Iterator[Range]:
 
 
 def _set_slices(bits: bytes) -> Iterator[tuple[int, bytes]]:
-    """(offset, bytes) of the slices with a bit in them; pages without any are passed over at once."""
-    none = bytes(_PAGE)
+    """(offset, bytes) of the slices with a bit in them; pages with none or all of them are one step, as after a full resync was asked for."""
+    none, all_ = bytes(_PAGE), b"\xff" * _PAGE
     for page_at in range(0, len(bits), _PAGE):
         page = bits[page_at : page_at + _PAGE]
         if page == none[: len(page)]:
+            continue
+        if page == all_:
+            yield page_at, page
             continue
         for start in range(0, len(page), SLICE_BYTES):
             piece = page[start : start + SLICE_BYTES]

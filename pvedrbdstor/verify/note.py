@@ -90,7 +90,7 @@ def kept_of(blank: Note, found: metadata_08.Superblock, listed: written.Written,
             noted=blank.noted,
             first=blank.first,
             size=found.size,
-            unit=listed.unit,
+            gap=listed.gap,
             parted=parted,
             short=short,
         ),
@@ -144,8 +144,8 @@ def add_late(resource: str, volume: int, minor: int, noted: float) -> None:
         )
     kept = rejoin.read(resource, volume)
     if kept is not None and kept.note.noted == noted and kept.note.size:
-        listed, unit = written.coarser([*kept.ranges, *ranges], kept.note.size)
-        known = replace(kept.note, unit=max(unit, kept.note.unit), short=kept.note.short or short)
+        listed, gap = written.coarser([*kept.ranges, *ranges], kept.note.size)
+        known = replace(kept.note, gap=max(gap, kept.note.gap), short=kept.note.short or short)
         rejoin.write(resource, volume, Kept(known, listed))
 
 

@@ -18,7 +18,7 @@ from pvedrbdstor.verify.written import RANGES_MAX, coarser
 
 FOLDER = "/var/lib/pvedrbdstor/verify/rejoin"
 SOURCE, TARGET = "source", "target"
-READ_MAX = 4 << 20
+READ_MAX = 8 << 20
 _FORMAT = 1
 _AGE_MAX = 7 * 86400.0
 _RANGES = "ranges"
@@ -32,7 +32,7 @@ class Unknown(Exception):
 class Note:
     """side: of the resync, SOURCE or TARGET. base: of the bitmap's identifier (metadata_08.base()), in hex. current: identifier of the data then, in hex. parted: when the
     nodes had lost each other, None where that is not known; noted, first: when they met, and met first since what was written has been compared; seconds since
-    1970. size: bytes of the device. unit: of which the ranges consist. short: why the list does not have all, None where it does. checked: when it was
+    1970. size: bytes of the device. gap: as in written.Written. short: why the list does not have all, None where it does. checked: when it was
     compared, None where it was not yet."""
 
     side: str
@@ -42,7 +42,7 @@ class Note:
     noted: float
     first: float
     size: int
-    unit: int = BLOCK
+    gap: int = BLOCK
     parted: float | None = None
     short: str | None = None
     checked: float | None = None
@@ -78,12 +78,12 @@ def together(before: Kept | None, now: Kept, uuids: Sequence[int]) -> Kept:
     known = {key(uuid) for uuid in uuids if metadata_08.base(uuid)}
     if before.note.size != now.note.size or not known & {before.note.base, key(int(before.note.current, 16))}:
         return now
-    ranges, unit = coarser([*before.ranges, *now.ranges], now.note.size)
+    ranges, gap = coarser([*before.ranges, *now.ranges], now.note.size)
     parted = None if None in (before.note.parted, now.note.parted) else before.note.parted
     note = replace(
         now.note,
         first=before.note.first,
-        unit=max(unit, before.note.unit, now.note.unit),
+        gap=max(gap, before.note.gap, now.note.gap),
         parted=parted,
         short=now.note.short or before.note.short,
     )

@@ -18,8 +18,8 @@ from pvedrbdstor.drbd.metadata import BLOCK, Range, merged
 from pvedrbdstor.drbd.metadata_08 import MetaDisk, Superblock
 from pvedrbdstor.verify.plan import whole_blocks
 
-RANGES_MAX = 32768
-_EXACT_MAX = 65536
+RANGES_MAX = 131_072
+_EXACT_MAX = 131_072
 """Ranges after which no more bits are told apart, but whole extents: each costs time, and somebody waits."""
 _CHUNK = 4 << 20
 
@@ -30,11 +30,11 @@ class Unknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """ranges: bytes of the device, in order, RANGES_MAX at most. unit: bytes of which they are multiples: larger than 4 KiB where there were too
-    many. known: bytes of the device up to which all is told."""
+    """ranges: bytes of the device, in order, RANGES_MAX at most. gap: bytes: what lay nearer to each other than that is one range, as there were
+    too many; 4 KiB where nothing was joined. known: bytes of the device up to which all is told."""
 
     ranges: tuple[Range, ...]
-    unit: int
+    gap: int
     known: int
 
 
@@ -45,8 +45,8 @@ def read(disk: MetaDisk, deadline: float) -> tuple[Superblock, Written]:
         known, ranges = _marked(source, at, found, deadline)
         active |= _active(source, at, found)
     whole = metadata.within(merged([*ranges, *metadata.extent_ranges(active, found.size)]), found.size)
-    coarse, unit = coarser(whole, found.size)
-    return found, Written(coarse, unit, known)
+    coarse, gap = coarser(whole, found.size)
+    return found, Written(coarse, gap, known)
 
 
 def read_log(disk: MetaDisk) -> tuple[Range, ...]:
@@ -56,12 +56,23 @@ def read_log(disk: MetaDisk) -> tuple[Range, ...]:
 
 
 def coarser(ranges: Iterable[Range], size: int, most: int = RANGES_MAX) -> tuple[tuple[Range, ...], int]:
-    """The same bytes and perhaps more, in no more than ``most`` ranges; and what they are multiples of."""
-    unit, found = BLOCK, whole_blocks(ranges, BLOCK, size)
+    """The same bytes in no more than ``most`` ranges, for which what lies between near ones is added; and how near."""
+    gap, found = BLOCK, whole_blocks(ranges, BLOCK, size)
     while len(found) > most:
-        unit *= 4
-        found = whole_blocks(found, unit, size)
-    return found, unit
+        gap *= 4
+        found = _joined(found, gap)
+    return found, gap
+
+
+def _joined(ranges: Iterable[Range], gap: int) -> tuple[Range, ...]:
+    """In order, with what lies nearer to each other than ``gap`` as one."""
+    found: list[Range] = []
+    for start, length in ranges:
+        if found and start - sum(found[-1]) < gap:
+            found[-1] = (found[-1][0], start + length - found[-1][0])
+        else:
+            found.append((start, length))
+    return tuple(found)
 
 
 @contextmanager
@@ -98,7 +109,13 @@ def _marked(source: _Device, at: int, found: Superblock, deadline: float) -> tup
         for place in range(0, len(bits), 4096):
             page, start = bits[place : place + 4096], (done + place) * 8 * BLOCK
             told = metadata_08.marked if len(ranges) < _EXACT_MAX else metadata_08.marked_extents
-            ranges += told(page, start)
+            for part in told(page, start):
+                if ranges and sum(ranges[-1]) == part[0]:
+                    ranges[-1] = (ranges[-1][0], ranges[-1][1] + part[1])
+                else:
+                    ranges.append(part)
+        if len(ranges) > 2 * _EXACT_MAX:  # so that memory stays bounded
+            ranges = list(coarser(merged(ranges), found.size)[0])
     return found.size, ranges
 
 

@@ -140,6 +140,6 @@ def test_what_drbdmeta_has_written_is_read(device: str, tmp_path: object) -> Non
     found, listed = written.read(MetaDisk(device, internal=True), time.monotonic() + 60)
     assert found.size == sectors * 512 and found.uuids[:2] == (0xEDD02BC5AF3D82D6, 0x365BCF83F6A9C584)
     assert listed.ranges == (((64 + 48) * BLOCK, BLOCK), ((3 * 64 + 32) * BLOCK, 64 * BLOCK))
-    assert listed.unit == BLOCK and listed.known == found.size
+    assert listed.gap == BLOCK and listed.known == found.size
     with pytest.raises(written.Unknown, match="has no metadata"):
         written.read(MetaDisk(device, internal=False), time.monotonic() + 60)

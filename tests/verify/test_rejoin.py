@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -152,8 +153,12 @@ def test_only_the_note_that_was_compared_is_marked(folder: Path) -> None:
 
 @given(ranges, st.integers(1, 8))
 def test_a_list_that_is_too_long_is_coarser_and_misses_nothing(found: tuple[Range, ...], most: int) -> None:
-    coarse, unit = written.coarser(found, GIB, most)
-    assert len(coarse) <= most and all(start % unit == 0 for start, _ in coarse)
+    coarse, gap = written.coarser(found, GIB, most)
+    assert len(coarse) <= most and (gap > BLOCK or coarse == found)
+    assert all(two - (one + length) >= gap for (one, length), (two, _) in pairwise(coarse)), (
+        "no more than what is near is joined"
+    )
+    assert {coarse[0][0], sum(coarse[-1])} == {found[0][0], sum(found[-1])} if found else not coarse
     assert all(any(at <= start and start + size <= at + length for at, length in coarse) for start, size in found)
 
 
