@@ -36,7 +36,8 @@ def queued(port: str) -> int:
 
 
 def wait_until_sent(before: int, length: int, port: str) -> int:
-    """The place to be changed: the beginning, or the beginning of the request that is stuck, whose first bytes have been copied."""
+    """The place to be changed: the beginning, or a block of the request that is stuck which has been copied into the connection's buffer just before:
+    DRBD counts what it has sent page by page (_drbd_no_send_page(), drbd_main.c)."""
     seen: list[int] = []
     while True:
         sent, open_there = counters()
@@ -44,7 +45,7 @@ def wait_until_sent(before: int, length: int, port: str) -> int:
             return 0
         seen = [*seen[-_POLLS:], queued(port)]
         if len(seen) > _POLLS and len(set(seen)) == 1 and seen[0] >= _FULL:
-            return (sent - before) * 1024 // BLOCK * BLOCK
+            return (sent - before) * 1024 // BLOCK * BLOCK - 2 * BLOCK
         time.sleep(0.02)
 
 
