@@ -27,7 +27,7 @@ from pvedrbdstor.verify.rejoin import SOURCE, TARGET, Kept, Note
 
 READ_SECONDS = 3.0
 """For reading the metadata. A resync's target holds up the other node's writes as long as this takes."""
-_ALL_SECONDS = 10
+_ALL_SECONDS = 6
 _TOOL_SECONDS = 2.0
 _LATER_SECONDS = 60
 _LATE_SECONDS = 20.0
