@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from pvedrbdstor.cli import mirror_adopt, mirror_peer, output
+from pvedrbdstor.cli import mirror_adopt, mirror_peer, output, verify_rejoin
 from pvedrbdstor.cli.options import StorageName, confirm, json_option, storage_argument, yes_option
 from pvedrbdstor.cli.session import DEFAULT_CONFIG, Session, pass_session
 from pvedrbdstor.cli.sizes import format_size
@@ -128,6 +128,7 @@ def status(session: Session, storage: str) -> None:
     running = last if last is not None and last.finished is None and job.is_running(storage) else None
     verified, verified_text = _last_verify(storage)
     write_path, write_path_text = _last_write_path(storage)
+    rejoined, rejoined_text = verify_rejoin.status_of(config)
     document = {
         "storage": storage,
         "verdict": verdict_as_json(verdict),
@@ -136,10 +137,11 @@ def status(session: Session, storage: str) -> None:
         "held_down": os.path.exists(paths.hold(storage)),
         "last_error": None if last is None or last.error is None else last.error.get("message"),
         "last_verify": verified,
+        "last_rejoin": rejoined,
         "last_write_path": write_path,
     }
-    text = _status_text(storage, verdict, running, last)
-    session.answer(document, f"{text}  {verified_text}\n  {write_path_text}\n")
+    told = "".join(f"  {line}\n" for line in (verified_text, rejoined_text, write_path_text) if line)
+    session.answer(document, _status_text(storage, verdict, running, last) + told)
 
 
 def _chosen(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pvedrbdstor.cli import output, verify_write_path
+from pvedrbdstor.cli import output, verify_rejoin, verify_write_path
 from pvedrbdstor.cli.interrupt import ENDINGS, EXIT_STATUS, Interrupt
 from pvedrbdstor.cli.options import json_option, storage_argument
 from pvedrbdstor.cli.progress import Progress
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 CANNOT = 2
 """The exit status for whatever is neither known to be equal nor known to differ."""
-_OF_A_COMPARISON = ("mode", "fraction", "granularity", "rate", "latency", "resume")
-_MODES = ("sample", "allocated", "full", "kernel")
+_OF_A_COMPARISON = ("mode", "fraction", "granularity", "rate", "latency", "resume", "wait")
+_MODES = ("sample", "allocated", "full", "kernel", "rejoin")
 _STOPPING = b"\npvedrbdstor: stopping; '--resume' will go on where it was. Ctrl-C again ends it at once, and the last minute may be lost.\n"
 _FOLLOWING = (
     b"\npvedrbdstor: stopping; DRBD's own verify goes on by itself, and can be followed again. "
@@ -76,10 +76,11 @@ class Percent(click.ParamType):
     "--mode",
     type=click.Choice(_MODES),
     help="What is compared: random blocks and some of each file (sample, the default), what the file system uses (allocated), "
-    "all of it (full), or all of it by DRBD's own verify (kernel), whose findings are then looked at.",
+    "all of it (full), all of it by DRBD's own verify (kernel), whose findings are then looked at, or what was written while the nodes were "
+    "apart the last time (rejoin).",
 )
 @click.option("--fraction", type=Percent(), help="Of the device, with a sample. Default: 1%.")
-@click.option("--granularity", type=Granularity(), help="Of one digest, from 4k to 1M. Default: 64k.")
+@click.option("--granularity", type=Granularity(), help="Of one digest, from 4k to 1M. Default: 64k; 4k of a rejoin.")
 @click.option(
     "--rate", type=click.FloatRange(min=0.1), metavar="MIB", help="Read at most so many MiB a second on each node."
 )
@@ -93,11 +94,18 @@ class Percent(click.ParamType):
 )
 @click.option("--resume", "resumed", is_flag=True, help="Go on with the comparison that was interrupted last.")
 @click.option(
+    "--wait", is_flag=True, help="With --mode rejoin: begin when the resync has ended and both nodes have it up."
+)
+@click.option(
     "--write-path",
     is_flag=True,
     help="Write probe files instead, follow each write to the other node's disk, and try QEMU's aio and cache modes.",
 )
 @click.option("--serve", is_flag=True, hidden=True, help="Be the other side: for the node that leads.")
+@click.option("--modified", is_flag=True, hidden=True, help="Tell what the kernel's log says: for the node that leads.")
+@click.option(
+    "--rejoined", hidden=True, help="Tell what this node has noted of the last rejoin: for the node that leads."
+)
 @metrics_options
 @json_option
 @pass_session
@@ -110,8 +118,11 @@ def verify(
     rate: float | None,
     latency: float,
     resumed: bool,
+    wait: bool,
     write_path: bool,
     serve: bool,
+    modified: bool,
+    rejoined: str | None,
 ) -> None:
     """Compare the copies of STORAGE on both nodes while guests go on; nothing is written to the mirror (but with --write-path).
 
@@ -130,6 +141,14 @@ def verify(
         raise click.exceptions.Exit((verify_write_path.serve if serve else verify_write_path.run)(session, storage))
     if serve:
         sys.exit(_serve(session, storage))
+    if modified:
+        verify_rejoin.tell_modified(session.storage(storage).config)
+        return
+    if rejoined is not None:
+        verify_rejoin.answer(session.storage(storage).config, rejoined)
+        return
+    if wait and mode != "rejoin":
+        raise click.UsageError("--wait is for --mode rejoin, which is told when a resync has ended")
     if resumed and (mode, fraction, granularity) != (None, None, None):
         raise click.UsageError("--resume goes on with the mode, fraction and granularity of before")
     if mode == "kernel" and (_given("rate") or _given("latency")):
@@ -146,12 +165,17 @@ def verify(
 
         asked = job.Asked(
             Mode(mode or "sample"),
-            granularity or 65536,
+            granularity or (4096 if mode == "rejoin" else 65536),
             fraction or 0.01,
             Pace(rate * (1 << 20) if rate is not None else None, latency or None),
             resumed,
         )
-        status = _compare(session, session.storage(storage), asked)
+        found = session.storage(storage)
+
+        def compare() -> tuple[int, bool]:
+            return _compare(session, found, asked)
+
+        status = verify_rejoin.when_ready(found.config, compare, _say) if wait else compare()[0]
     except (Error, OSError) as error:
         failure = error if isinstance(error, Error) else _failed(error)
         if not resumed and not isinstance(error, BadConfig):  # resumed, the mode is not known here
@@ -166,8 +190,8 @@ def _given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
-def _compare(session: Session, storage: Storage, asked: Asked) -> int:
-    """The exit status. Raises Error, OSError."""
+def _compare(session: Session, storage: Storage, asked: Asked) -> tuple[int, bool]:
+    """The exit status, and whether that is all: it came to its end, or somebody has ended it. Raises Error, OSError."""
     from pvedrbdstor.verify import job, report
     from pvedrbdstor.verify.plan import Mode
 
@@ -182,7 +206,8 @@ def _compare(session: Session, storage: Storage, asked: Asked) -> int:
         with suppress(OSError):  # nobody reads it any more: what was found stays for --resume
             session.answer({**report.as_json(outcome), **told.as_json()}, text)
             job.told(outcome)
-    return EXIT_STATUS if interrupted and not outcome.diverged else outcome.exit_status
+    status = EXIT_STATUS if interrupted and not outcome.diverged else outcome.exit_status
+    return status, interrupted or outcome.stopped is None
 
 
 def _explained(outcome: Outcome, storage: Storage, hurried: bool) -> Explanation:

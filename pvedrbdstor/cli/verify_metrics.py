@@ -64,13 +64,15 @@ def _write(ctx: click.Context, _parameter: click.Parameter, folder: str | None) 
 def _text(session: Session) -> str:
     from pvedrbdstor.verify import last, metrics
 
-    records = {}
+    records, rejoins = {}, {}
     for storage in _storages(session):
         try:
             records[storage] = last.read(storage)
+            if (rejoin := last.read(storage, rejoin=True)) is not None:
+                rejoins[storage] = rejoin
         except last.Unknown as error:  # no value is better than a wrong one
             output.say(f"left out: {error}")
-    return metrics.text(records)
+    return metrics.text(records, rejoins)
 
 
 def _storages(session: Session) -> list[str]:

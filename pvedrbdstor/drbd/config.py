@@ -27,7 +27,7 @@ class NetConfig:
 
     ping_interval, connect_interval, ping_timeout, timeout: seconds; None where the text has no number.
     fencing: None on 8.4, which has it in the disk's options. ko_count: how many times `timeout` a request may stay unanswered
-    before the peer is given up; 0: for ever. verify_alg: None where none is set.
+    before the peer is given up; 0: for ever. verify_alg, data_integrity_alg: None where none is set.
     """
 
     peer_node_id: int | None
@@ -45,6 +45,7 @@ class NetConfig:
     fencing: str | None
     ko_count: int | None = 7
     verify_alg: str | None = None
+    data_integrity_alg: str | None = None
 
     @property
     def detection(self) -> float | None:
@@ -220,6 +221,7 @@ def _net(owner: Block, v9: bool) -> NetConfig:
         fencing=(net.value("fencing") or "dont-care") if v9 else None,
         ko_count=None if ko_count is None else int(ko_count),
         verify_alg=net.value("verify-alg") or None,
+        data_integrity_alg=net.value("data-integrity-alg") or None,
     )
 
 

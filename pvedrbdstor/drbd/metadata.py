@@ -112,11 +112,12 @@ def _runs(words: str) -> Iterator[Range]:
             yield position, 64 * count
         elif value:
             for repeat in range(count):
-                yield from _bits(value, position + 64 * repeat)
+                yield from bits_of(value, position + 64 * repeat)
         position += 64 * count
 
 
-def _bits(value: int, position: int) -> Iterator[Range]:
+def bits_of(value: int, position: int) -> Iterator[Range]:
+    """(first bit, number of bits) of the runs of set bits in a number whose lowest bit is the one at ``position``."""
     while value:
         zeroes = (value & -value).bit_length() - 1
         value >>= zeroes

@@ -18,7 +18,7 @@ from pvedrbdstor.errors import Error, NotAnswering, SystemCallFailed
 from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.mirror.mount import open_mirror
 from pvedrbdstor.verify.allocation import Places, finding_one_byte_of_each, finding_what_is_in_use
-from pvedrbdstor.verify.guests import Guest, uses
+from pvedrbdstor.verify.guests import Guest, direct_disks, uses
 from pvedrbdstor.verify.meaning import Meaning, from_plain
 from pvedrbdstor.verify.where import looking
 
@@ -35,10 +35,11 @@ def ask(
     *,
     guests: Mapping[int, Guest] | None,
     storages: Sequence[str] = (),
+    modified: Sequence[Range] = (),
     progress: Callable[[int], None] = lambda _: None,
     seconds: float = SILENT_SECONDS,
 ) -> Meaning:
-    """As where() does, of the mounted storage. storages: all ids it is known by. progress: is told how many files and
+    """As where() does, of the mounted storage. storages: all ids it is known by. modified: as there. progress: is told how many files and
     spots were looked at.
 
     Raises NotMounted, WrongMount, NotAnswering, SystemCallFailed, OSError.
@@ -47,7 +48,17 @@ def ask(
     def looks() -> Generator[None, None, dict[str, object]]:
         root, used = open_mirror(config).root_fd, uses(storages)
         images_dir = config.images_dir
-        return asdict((yield from looking(ranges, root, device, images_dir=images_dir, guests=guests, used=used)))
+        found = yield from looking(
+            ranges,
+            root,
+            device,
+            images_dir=images_dir,
+            guests=guests,
+            used=used,
+            modified=modified,
+            direct=direct_disks(storages, config.path),
+        )
+        return asdict(found)
 
     return from_plain(_asked(config, looks, seconds, progress))
 

@@ -9,7 +9,7 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import devices, generation
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.errors import Error
-from pvedrbdstor.verify import asked, guests, meaning, repairs, where_text
+from pvedrbdstor.verify import asked, guests, in_flight, meaning, repairs, where_text
 from pvedrbdstor.verify.meaning import Meaning
 from pvedrbdstor.verify.repairs import ALL, Mirror, Reach, Repair
 from pvedrbdstor.verify.report import Outcome
@@ -56,7 +56,16 @@ def explain(outcome: Outcome, config: StorageConfig, ids: Collection[str], minor
     if not outcome.diverged:
         return Explanation()
     try:
-        found = asked.ask(config, outcome.diverged, devices.node(minor), guests=guests.guests(), storages=sorted(ids))
+        evidence = in_flight.of_both(config, minor, outcome.there)
+        found = asked.ask(
+            config,
+            outcome.diverged,
+            devices.node(minor),
+            guests=guests.guests(),
+            storages=sorted(ids),
+            modified=evidence.writes,
+        )
+        found = replace(found, remarks=(*found.remarks, *evidence.remarks), watched=evidence.watched)
     except Error as error:
         return Explanation(missing=error.message)
     except OSError as error:
@@ -81,6 +90,8 @@ def reach_of(outcome: Outcome) -> Reach:
     """Blocks that kept changing may differ as well, but are none of an image whose guest is off, or of a snapshot."""
     if outcome.mode == "sample":
         return Reach("Only a sample was compared", exact=False)
+    if outcome.mode == "rejoin":
+        return Reach("Only what was written while the nodes were apart was compared", exact=False)
     if outcome.much:
         return Reach("So much differs that the search was ended", exact=False)
     if outcome.stopped is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pvedrbdstor import command
 from pvedrbdstor.errors import CommandFailed, CommandTimeout
+from pvedrbdstor.pve.drives import find_drives
 from pvedrbdstor.pve.guests import Sought, describe, find_references
 from pvedrbdstor.verify.labels import label
 
@@ -55,6 +56,21 @@ def _guest(entry: Mapping[str, object]) -> Guest | None:
         return None
     runs = state in _RUNS or state in (None, "unknown")
     return Guest(vmid, kind, runs, label(str(entry.get("node", ""))), label(str(entry.get("name", ""))))
+
+
+def direct_disks(storages: Collection[str], path: str) -> frozenset[str]:
+    """The `VMID/NAME` of the disks that QEMU writes with O_DIRECT (cache=none, the default, and directsync), by the VMs' configurations; none
+    where those cannot be read. storages, path: the ids that the storage is known by, and where it is mounted."""
+    found = set()
+    try:
+        for storage in storages:
+            for drive in find_drives(storage, path):
+                volume = drive.value.split(",")[0].removeprefix("file=")
+                if drive.direct and not drive.pending:
+                    found.add("/".join(volume.rpartition(":")[2].split("/")[-2:]))
+    except OSError:
+        return frozenset()
+    return frozenset(found)
 
 
 def uses(storages: Collection[str]) -> Callable[[str], str]:

@@ -15,6 +15,7 @@ class Harm(StrEnum):
     UNKNOWN = "unknown-image-data"
     CONTENT = "content"
     WORK = "work"
+    IN_FLIGHT = "in-flight"
     SWAP = "swap"
     FREE = "free"
 
@@ -70,6 +71,13 @@ _WORDS = {
     Harm.WORK: (
         "Work in progress, or files that are being removed",
         "What is unfinished is written anew or thrown away: it matters only if it is still there the next time.",
+    ),
+    Harm.IN_FLIGHT: (
+        "Memory that was changed while it was written, as DRBD's log says",
+        "A program changed its data while a write that has these blocks was under way, and the nodes were given different ones. The "
+        "difference is real, and as a rule harmless: such a program writes them again before it counts on them, and then they are the "
+        "same. That the same blocks have been damaged by something else as well cannot be ruled out: if they still differ the next "
+        "time, take them for data.",
     ),
     Harm.SWAP: (
         "Swap of a guest",

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pvedrbdstor import command, files, nodes
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
-from pvedrbdstor.drbd.metadata import merged
+from pvedrbdstor.drbd.metadata import Range, merged
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, VerifyRefused, VerifyStopped
-from pvedrbdstor.verify import hello, kernel, priority, resume
+from pvedrbdstor.verify import hello, kernel, priority, rejoined, resume
 from pvedrbdstor.verify.allocation import Places
 from pvedrbdstor.verify.asked import in_use, one_byte_of_each
 from pvedrbdstor.verify.copy import LocalCopy
@@ -65,11 +65,18 @@ def run(config: StorageConfig, asked: Asked, watcher: Watcher) -> tuple[Outcome,
         other = other_node(config, here.node)
         line = nodes.line(other, ["verify", "--serve", config.id], alive=ALIVE_SECONDS)
         saved = _saved(config, asked, here.hello, watcher.say)
-        job = _Job(here, other, line, saved, watcher, marked)
+        listed = rejoined.lists(config, here.node, other) if saved.mode == Mode.REJOIN.value else None
+        if listed is not None:
+            saved = replace(saved, remarks=listed.short, much=saved.much or bool(listed.short))
+        job = _Job(here, other, line, saved, watcher, marked, listed.ranges if listed is not None else ())
         if verifying:
             outcome, interrupted = job.run_with_the_kernel(asked.pace)
         else:
             outcome, interrupted = job.run(asked.pace)
+        if listed is not None:
+            outcome = replace(outcome, parted=listed.parted, met=listed.met, to_compare=job.to_compare)
+            if outcome.stopped is None:
+                rejoined.compared(config, other, listed)
         return replace(outcome, verify_alg=here.hello.verify_alg is not None, minor=here.minor), interrupted
 
 
@@ -80,11 +87,20 @@ def told(outcome: Outcome) -> None:
 
 
 class _Job:
-    """line: what runs the other side. saved: where to begin. marked: KiB that DRBD calls out of sync before."""
+    """line: what runs the other side. saved: where to begin. marked: KiB that DRBD calls out of sync before. listed: what is compared, where
+    that is a list."""
 
     def __init__(
-        self, here: LocalCopy, other: str, line: Sequence[str], saved: Saved, watcher: Watcher, marked: int
+        self,
+        here: LocalCopy,
+        other: str,
+        line: Sequence[str],
+        saved: Saved,
+        watcher: Watcher,
+        marked: int,
+        listed: Sequence[Range] = (),
     ) -> None:
+        self._listed = listed
         self._resumed = saved.seconds > 0
         self._here, self._other, self._line, self._watcher, self._marked = here, other, line, watcher, marked
         self._own, self._config = here.hello, here.storage
@@ -99,6 +115,11 @@ class _Job:
         self._findings = Findings(
             saved.at, saved.compared, list(merged(suspects)), Settling(self._own.patience), saved.much
         )
+
+    @property
+    def to_compare(self) -> int:
+        """Bytes, of whole blocks."""
+        return self._plan.total
 
     def run_with_the_kernel(self, pace: Pace) -> tuple[Outcome, bool]:
         """DRBD's verify first, then our own looks at what that has found."""
@@ -119,7 +140,7 @@ class _Job:
 
     def run(self, pace: Pace) -> tuple[Outcome, bool]:
         watcher, stopped, interrupted = self._watcher, None, False
-        self._plan = _plan(self._config, self._here, self._saved)
+        self._plan = _plan(self._config, self._here, self._saved, self._listed)
         with Link(self._line, self._saved.storage, self._other) as there:
             self._findings.settling.patience = hello.longest_patience(self._own, there.greet(self._own))
             there.prioritise(priority.own())
@@ -254,13 +275,15 @@ def _saved(config: StorageConfig, asked: Asked, own: Hello, say: Callable[[str],
     return found
 
 
-def _plan(config: StorageConfig, here: LocalCopy, saved: Saved) -> Plan:
+def _plan(config: StorageConfig, here: LocalCopy, saved: Saved, listed: Sequence[Range]) -> Plan:
     size, granularity = saved.size, saved.granularity
     match Mode(saved.mode):
         case Mode.SAMPLE:
             return Plan(size, granularity, picked=sample(size, granularity, saved.fraction, saved.seed, saved.beside))
         case Mode.ALLOCATED:
             return Plan(size, granularity, whole_blocks(in_use(config, here.path), granularity, size))
+        case Mode.REJOIN:
+            return Plan(size, granularity, whole_blocks(listed, granularity, size))
         case Mode.KERNEL:  # what DRBD has found is looked at, no more
             return Plan(size, granularity, ())
     return Plan(size, granularity)

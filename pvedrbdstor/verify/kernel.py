@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pvedrbdstor import command
 from pvedrbdstor.drbd import commands, proc_drbd
@@ -28,7 +29,8 @@ SECTOR = 512
 _TOOL_SECONDS = 15.0
 _PAUSE = 0.3
 _REST_SECONDS = 10.0
-_RECORD = re.compile(r"^\d+,\d+,\d+,[^;]*;(.*)")
+_RECORD = re.compile(r"^[0-7],\d+,\d+,[^;]*;(.*)")
+"""Of the kernel itself: what programs write to /dev/kmsg has a facility, and so a larger first number (devkmsg_write(), printk.c)."""
 _OUT_OF_SYNC = re.compile(r"Out of sync: start=([0-9]{1,18}), size=([0-9]{1,12}) \(sectors\)")
 _SKIPPED = re.compile(r"Skipped verify, too busy: start=([0-9]{1,18}), size=([0-9]{1,12}) \(sectors\)")
 _BEGAN = re.compile(r"(?:conn\( \w+ -> |repl\( \w+ -> )Verify[ST] \)")
@@ -60,7 +62,7 @@ class Lines:
     ended: bool = False
 
     def __post_init__(self) -> None:
-        self._name = re.compile(rf"^(?:block drbd{self.minor}|drbd \S+ drbd{self.minor} \S+): ")
+        self._name = of_device(self.minor)
 
     def see(self, text: str) -> None:
         """One line, without its time."""
@@ -89,6 +91,19 @@ class Lines:
             ranges.append((int(found[1]) * SECTOR, int(found[2]) * SECTOR))
 
 
+class Listener(Protocol):
+    """Who takes the log in. lost: lines were overwritten before they were read."""
+
+    lost: bool
+
+    def see(self, text: str) -> None: ...
+
+
+def of_device(minor: int) -> re.Pattern[str]:
+    """How the lines of a device begin, on 8.4 and on 9, which has those of the device itself and of each peer."""
+    return re.compile(rf"^(?:block drbd{minor}|drbd \S+ drbd{minor}(?: \S+)?): ")
+
+
 class Log:
     """A context manager: the kernel's log from its beginning or, with ``fresh``, from now on, read in bounded pieces."""
 
@@ -104,7 +119,7 @@ class Log:
     def __exit__(self, *exc_info: object) -> None:
         os.close(self._fd)
 
-    def read(self, lines: Lines) -> bool:
+    def read(self, lines: Listener) -> bool:
         """Take in what has come, but not endlessly much of it; whether there was anything."""
         for count in range(_RECORDS_AT_ONCE):
             try:

@@ -1,4 +1,8 @@
-"""What the last check of a storage has found, on this node's disk: for `mirror status` and for whoever monitors."""
+"""What the last check of a storage has found, on this node's disk: for `mirror status` and for whoever monitors.
+
+Checks of what was written before a rejoin have a record of their own: a clean one says nothing of the rest, and must not stand where a check of
+all of it stood. One that has found a difference stands in both.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from pvedrbdstor.verify.kept import COULD_NOT, Unknown, age, as_json, plain
 
 FOLDER = "/var/lib/pvedrbdstor/verify/last"
 """A folder of its own: a storage may be called `ha.last`, and its file must not be mistaken for another's."""
+REJOIN = "rejoin"
+"""The mode of such a comparison (verify.plan.Mode)."""
 VERDICTS = ("clean", "diverged", "unsettled", "unreadable", COULD_NOT)
 """`unreadable`: a disk could not give back some of it; the rest is equal."""
 
@@ -97,29 +103,46 @@ def failed(mode: str, node: str, began: float, now: float, reason: str) -> Check
 
 def keep(storage: str, check: Check) -> None:
     """On the disk when this returns. Raises OSError."""
-    kept.keep(path(storage), check, lambda: read(storage))
+    if check.mode == REJOIN:
+        _keep(storage, check, rejoin=True)
+        known = _read_or_none(storage)
+        if check.verdict == "diverged" and (known is None or known.last.verdict != "diverged"):
+            _keep(storage, check)
+    else:
+        _keep(storage, check)
 
 
-def path(storage: str) -> str:
-    return f"{FOLDER}/{storage}.json"
+def _read_or_none(storage: str) -> Record | None:
+    try:
+        return read(storage)
+    except Unknown:
+        return None
 
 
-def read(storage: str) -> Record | None:
-    """None where it was never checked on this node. Raises Unknown."""
-    return kept.read(path(storage), Check, VERDICTS)
+def _keep(storage: str, check: Check, *, rejoin: bool = False) -> None:
+    kept.keep(path(storage, rejoin=rejoin), check, lambda: read(storage, rejoin=rejoin))
 
 
-def line(record: Record | None, size_of: SizeOf, now: float | None = None) -> str:
-    """For people: `last verify: clean, full, 3 days ago (412 GiB)`. size_of: how a size is written."""
+def path(storage: str, *, rejoin: bool = False) -> str:
+    return f"{FOLDER}/rejoin/{storage}.json" if rejoin else f"{FOLDER}/{storage}.json"
+
+
+def read(storage: str, *, rejoin: bool = False) -> Record | None:
+    """rejoin: of the comparisons of rejoins. None where it was never checked on this node. Raises Unknown."""
+    return kept.read(path(storage, rejoin=rejoin), Check, VERDICTS)
+
+
+def line(record: Record | None, size_of: SizeOf, now: float | None = None, name: str = "last verify") -> str:
+    """For people: `last verify: clean, full, 3 days ago (412 GiB)`. size_of: how a size is written. name: how it begins."""
     if record is None:
         return "never verified"
     now = time.time() if now is None else now
     last, judged = record.last, record.judged
     if last.verdict != COULD_NOT:
-        return f"last verify: {_told(last, size_of, now)}"
+        return f"{name}: {_told(last, size_of, now)}"
     reason = f": {last.reason}" if last.reason else ""
     before = _told(judged, size_of, now) if judged is not None else "never one that came to a verdict"
-    return f"last verify: {COULD_NOT}, {last.mode}, {age(now - last.ended)} ago{reason.rstrip('.')}; before: {before}"
+    return f"{name}: {COULD_NOT}, {last.mode}, {age(now - last.ended)} ago{reason.rstrip('.')}; before: {before}"
 
 
 class SizeOf(Protocol):
@@ -142,6 +165,7 @@ __all__ = [
     "Check",
     "Record",
     "Unknown",
+    "age",
     "as_json",
     "check_of",
     "failed",

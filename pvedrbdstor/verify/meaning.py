@@ -18,7 +18,8 @@ class Found:
     path: fit to be shown, empty in no file. region: where in it, in words. parts: the first ones; count, bytes: of
     all. shared: other files that have some of the same blocks, the first ones. intact: the newest snapshots of the
     image that are known to have none of the differing blocks, oldest first. used: which guests name the image, in words.
-    partition, holds: as in Region.
+    partition, holds: as in Region. perhaps_in_flight: it may be memory that was changed while it was written, as the disk of a VM that runs
+    is written with O_DIRECT; nothing proves it.
     """
 
     harm: Harm
@@ -36,16 +37,19 @@ class Found:
     used: str = ""
     partition: int | None = None
     holds: str = ""
+    perhaps_in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """found: the worst first. ranges, bytes: that were asked for. remarks: what could not be looked at."""
+    """found: the worst first. ranges, bytes: that were asked for. remarks: what could not be looked at. watched: whether DRBD looks for memory
+    that is changed while it is written (`data-integrity-alg`), None where that is not known."""
 
     found: tuple[Found, ...]
     ranges: int
     bytes: int
     remarks: tuple[str, ...] = ()
+    watched: bool | None = None
 
     @property
     def worst(self) -> Harm | None:
@@ -59,7 +63,11 @@ class Meaning:
 def from_plain(value: Mapping[str, Any]) -> Meaning:
     """Of what dataclasses.asdict() has made of one, also by way of JSON."""
     return Meaning(
-        tuple(_found_from(found) for found in value["found"]), value["ranges"], value["bytes"], tuple(value["remarks"])
+        tuple(_found_from(found) for found in value["found"]),
+        value["ranges"],
+        value["bytes"],
+        tuple(value["remarks"]),
+        value["watched"],
     )
 
 
@@ -99,6 +107,7 @@ def _found_as_json(found: Found, most: int) -> dict[str, object]:
         "guest": {"kind": guest.kind, "name": guest.name, "node": guest.node, "runs": guest.runs} if guest else None,
         "used-by": found.used or None,
         "snapshot": found.snapshot or None,
+        "perhaps-in-flight": found.perhaps_in_flight,
         "shared-with": list(found.shared),
         "intact-snapshots": list(found.intact),
         "count": found.count,

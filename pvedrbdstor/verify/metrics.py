@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pvedrbdstor import files
 from pvedrbdstor.verify.last import VERDICTS, Check, Record
@@ -41,13 +41,19 @@ _GAUGES: tuple[tuple[str, str, Callable[[Record], float | None]], ...] = (
 )
 
 
-def text(records: Mapping[str, Record | None]) -> str:
-    """By storage; None: never checked. In the text format 0.0.4. A storage without a value for a gauge has no line of it."""
-    lines = list(_head("last_verdict", "Which verdict the last check came to: 1 for that one, 0 for the others."))
-    for storage, record in records.items():
-        verdict = NEVER if record is None else record.last.verdict
-        for each in (*VERDICTS, NEVER):
-            lines.append(_sample("last_verdict", {"storage": storage, "verdict": each}, float(each == verdict)))
+def text(records: Mapping[str, Record | None], rejoins: Mapping[str, Record] | None = None) -> str:
+    """By storage; None: never checked. rejoins: of the comparisons after rejoins, of storages that have any. In the text format 0.0.4. A storage
+    without a value for a gauge has no line of it."""
+    lines = [
+        *_verdicts("last_verdict", "Which verdict the last check came to: 1 for that one, 0 for the others.", records)
+    ]
+    if rejoins:
+        lines += _verdicts("rejoin_verdict", "The same of what was written before the nodes' last rejoin.", rejoins)
+        lines += _head("rejoin_end_timestamp_seconds", "When that comparison ended (seconds since 1970).")
+        lines += [
+            _sample("rejoin_end_timestamp_seconds", {"storage": storage}, record.last.ended)
+            for storage, record in rejoins.items()
+        ]
     for name, told, value_of in _GAUGES:
         lines += _head(name, told)
         for storage, record in records.items():
@@ -55,6 +61,14 @@ def text(records: Mapping[str, Record | None]) -> str:
             if value is not None:
                 lines.append(_sample(name, {"storage": storage}, value))
     return "\n".join(lines) + "\n"
+
+
+def _verdicts(name: str, told: str, records: Mapping[str, Record | None] | Mapping[str, Record]) -> Iterator[str]:
+    yield from _head(name, told)
+    for storage, record in records.items():
+        verdict = NEVER if record is None else record.last.verdict
+        for each in (*VERDICTS, NEVER):
+            yield _sample(name, {"storage": storage, "verdict": each}, float(each == verdict))
 
 
 def write(folder: str, content: str) -> str:

@@ -19,12 +19,14 @@ CONFIDENCE = 0.95
 
 
 class Mode(enum.Enum):
-    """What is compared: random blocks, what the file system has allocated, everything; or DRBD's own verify of everything."""
+    """What is compared: random blocks, what the file system has allocated, everything; DRBD's own verify of everything; or what was written
+    while the nodes were apart."""
 
     SAMPLE = "sample"
     ALLOCATED = "allocated"
     FULL = "full"
     KERNEL = "kernel"
+    REJOIN = "rejoin"
 
 
 @dataclass(frozen=True)

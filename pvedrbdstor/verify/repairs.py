@@ -73,7 +73,7 @@ def _repairs(meaning: Meaning, mirror: Mirror, reach: Reach) -> Iterator[Repair]
     if reach.short is not None and not (data and reach.exact):
         yield _compare_the_rest(mirror, reach.short, data=data)
     elif not data:
-        yield _nothing(meaning)
+        yield _nothing(meaning, mirror)
     if data:
         if any(meaning.of(Harm.METADATA)):
             yield _look_at_metadata(mirror)
@@ -83,7 +83,14 @@ def _repairs(meaning: Meaning, mirror: Mirror, reach: Reach) -> Iterator[Repair]
     yield from _of_files(meaning, mirror)
 
 
-def _nothing(meaning: Meaning) -> Repair:
+def _nothing(meaning: Meaning, mirror: Mirror) -> Repair:
+    if any(meaning.of(Harm.IN_FLIGHT)):
+        return Repair(
+            "See whether it is written again",
+            "What a program changed while it was written is the same on both nodes as soon as it is written again. Check again in a day; what "
+            "still differs then is not used by it any more, or was damaged by something else: have the guest look at it.",
+            (_again(mirror),),
+        )
     if not any(meaning.of(Harm.WORK, Harm.SWAP)):
         return Repair(
             "Nothing has to be done", "Nobody reads what differs. A later check finds it again until it is written."

@@ -14,6 +14,7 @@ _WHOLE = {
     "allocated": "all that is allocated",
     "sample": "a sample",
     "kernel": "all of it, by DRBD's own verify",
+    "rejoin": "what may have been written while the nodes were apart",
 }
 
 
@@ -24,7 +25,8 @@ class Outcome:
     stopped: the reason why it did not come to its end, None where it did. much: so much differs that the rest was left out. surely: with
     a sample, how many damaged blocks would have been found with 95 % probability. marked: KiB that DRBD had marked as different before.
     resumable: --resume goes on. resumed: it went on with one that was interrupted, which had begun at ``began``. verify_alg: whether DRBD
-    could verify by itself. minor: of the DRBD device. remarks: what else is worth knowing.
+    could verify by itself. minor: of the DRBD device. remarks: what else is worth knowing. parted, met: with `rejoin`, when the nodes had lost each
+    other, None where that is not known, and met again, seconds since 1970. to_compare: bytes that it was about.
     """
 
     storage: str
@@ -50,6 +52,9 @@ class Outcome:
     minor: int = 0
     remarks: tuple[str, ...] = ()
     resumed: bool = False
+    parted: float | None = None
+    met: float | None = None
+    to_compare: int | None = None
 
     @property
     def verdict(self) -> str:
@@ -99,6 +104,9 @@ def as_json(outcome: Outcome) -> dict[str, object]:
             "blocks": outcome.surely,
             "bytes": outcome.surely * outcome.granularity,
         },
+        "rejoin": None
+        if outcome.met is None
+        else {"parted": outcome.parted, "met": outcome.met, "bytes": outcome.to_compare},
         "marked_by_drbd_kib": outcome.marked,
         "remarks": list(outcome.remarks),
     }
@@ -122,7 +130,7 @@ def _headline(outcome: Outcome) -> str:
     both = f"{outcome.here} and {outcome.there}"
     match outcome.verdict:
         case "clean":
-            sampled = " wherever they were compared" if outcome.surely is not None else ""
+            sampled = " wherever they were compared" if outcome.surely is not None or outcome.mode == "rejoin" else ""
             return f"the copies of {both} are equal{sampled}."
         case "diverged":
             rest = f" Not compared to the end: {outcome.stopped}" if outcome.stopped is not None else ""
@@ -145,6 +153,13 @@ def _what(outcome: Outcome) -> Iterator[str]:
     rate = f", {size(int(outcome.compared / outcome.seconds))}/s" if outcome.seconds >= 1 and outcome.compared else ""
     blocks = f" in blocks of {size(outcome.granularity)}" if outcome.mode != "kernel" else ""
     yield f"Compared: {size(outcome.compared)} of {size(outcome.size)} ({what}){blocks}, in {outcome.seconds:.0f} s{rate}."
+    if outcome.met is not None:
+        since = (
+            "they were lost to each other at a time that is not known"
+            if outcome.parted is None
+            else f"they lost each other {_at(outcome.parted)}"
+        )
+        yield f"Of the nodes' last rejoin: {since}, and met again {_at(outcome.met)}. The rest of the device was not read."
     if outcome.resumed:
         began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.began))
         yield f"It began at {began}, was interrupted, and went on with that: what was equal by then was not compared again."
@@ -174,6 +189,10 @@ def _next(outcome: Outcome) -> Iterator[str]:
             yield "Look at 'dmesg' and at the disk there ('smartctl -a'): it fails. Its copy is not whole."
     if outcome.resumable:
         yield f"'pvedrbdstor verify {outcome.storage} --resume' goes on where it was."
+
+
+def _at(moment: float) -> str:
+    return time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
 def places(ranges: Sequence[Range]) -> Iterator[str]:

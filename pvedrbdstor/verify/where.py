@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 
 from pvedrbdstor import native
 from pvedrbdstor.drbd.metadata import Range, merged
@@ -23,48 +22,32 @@ from pvedrbdstor.verify.harm import Harm
 from pvedrbdstor.verify.image import Nature, Part, Region, regions_of
 from pvedrbdstor.verify.labels import path as shown_path
 from pvedrbdstor.verify.meaning import Found, Meaning
+from pvedrbdstor.verify.parts import Sum, cut
 from pvedrbdstor.volumes.names import is_snapshot
 
 _PIECES_MAX, _PIECES_MIN = 100_000, 16
 """Pieces of files that are looked into in all, and of each file however many there are; of the rest bytes are
 counted."""
-_PARTS_MAX = 1000
 _NAMES_MAX = 8
 _REMARKS_MAX = 20
 _NO_EXTENTS = (errno.EOPNOTSUPP, errno.ENOTTY)
-
-
-@dataclass(slots=True)
-class _Sum:
-    parts: list[Part] = field(default_factory=list)
-    count: int = 0
-    bytes: int = 0
-
-    def add(self, part: Part) -> None:
-        if self.parts and _continues(self.parts[-1], part) and self.count <= len(self.parts):
-            last = self.parts[-1]
-            self.parts[-1] = Part(last.offset, last.device, last.length + part.length, last.guest)
-        else:
-            self.count += 1
-            if len(self.parts) < _PARTS_MAX:
-                self.parts.append(part)
-        self.bytes += part.length
-
-
-def _continues(last: Part, part: Part) -> bool:
-    step = last.length
-    same_guest = part.guest is None if last.guest is None else part.guest == last.guest + step
-    return same_guest and (part.offset, part.device) == (last.offset + step, last.device + step)
 
 
 _Key = tuple[Harm, str, str, Region]
 
 
 class _Look:
-    def __init__(self, ranges: Sequence[Range], images_dir: str, guests: Mapping[int, Guest] | None) -> None:
+    def __init__(
+        self,
+        ranges: Sequence[Range],
+        images_dir: str,
+        guests: Mapping[int, Guest] | None,
+        modified: Sequence[Range] = (),
+    ) -> None:
+        self._modified = Ranges(modified)
         self.ranges = merged(list(ranges))
         self.remarks: list[str] = []
-        self.sums: dict[_Key, _Sum] = {}
+        self.sums: dict[_Key, Sum] = {}
         self.owners: dict[str, owners.Owner] = {}
         self.covered: tuple[Range, ...] = ()
         self.snapshots: dict[str, list[tuple[int, str]]] = {}
@@ -143,10 +126,10 @@ class _Look:
             return
         if owner.kind in (owners.Kind.IMAGE, owners.Kind.SNAPSHOT):
             for part, region in regions_of(entry.fd, shown_path(entry.path), size, owner.format, inside):
-                self._add(self._harm(owner, region), entry.path, owner.what, region, part)
+                self._add_data(self._harm(owner, region), entry.path, owner.what, region, part)
         else:
             for piece in inside:
-                self._add(self._harm(owner, _PLAIN), entry.path, owner.what, _PLAIN, _part(piece))
+                self._add_data(self._harm(owner, _PLAIN), entry.path, owner.what, _PLAIN, _part(piece))
 
     def _harm(self, owner: owners.Owner, region: Region) -> Harm:
         if owner.kind in _PLAIN_KINDS:
@@ -211,8 +194,19 @@ class _Look:
     def _add(self, harm: Harm, path: str, what: str, region: Region, part: Part) -> None:
         self._sum(harm, path, what, region).add(part)
 
-    def _sum(self, harm: Harm, path: str, what: str, region: Region) -> _Sum:
-        return self.sums.setdefault((harm, path, what, region), _Sum())
+    def _add_data(self, harm: Harm, path: str, what: str, region: Region, part: Part) -> None:
+        """What DRBD has seen changed while it was written is a class of its own, where whoever writes it will write it again."""
+        start, length = part.device, part.length
+        if harm not in _WRITTEN_AGAIN:
+            self._add(harm, path, what, region, part)
+            return
+        for at, count in self._modified.between(start, start + length):
+            self._add(Harm.IN_FLIGHT, path, what, region, cut(part, at, count))
+        for at, count in without(start, length, self._modified):
+            self._add(harm, path, what, region, cut(part, at, count))
+
+    def _sum(self, harm: Harm, path: str, what: str, region: Region) -> Sum:
+        return self.sums.setdefault((harm, path, what, region), Sum())
 
     def _cover(self, ranges: Iterable[Range], *, last: bool = False) -> None:
         self._new += ranges
@@ -224,6 +218,8 @@ class _Look:
         self.remark(f"{shown_path(str(error.filename or 'a folder'))}: {error.strerror}")
 
 
+_WRITTEN_AGAIN = (Harm.RUNNING, Harm.GUEST, Harm.UNKNOWN, Harm.CONTENT)
+"""Not so metadata, which OCFS2 never changes while it writes them, nor a snapshot, which nobody writes any more."""
 _PLAIN_KINDS = {owners.Kind.WORK: Harm.WORK, owners.Kind.CONTENT: Harm.CONTENT}
 _PLAIN = Region(Nature.DATA, "")
 _OTHERS = Region(Nature.DATA, "more places, which were only counted")
@@ -251,13 +247,18 @@ def where(
     images_dir: str = "images",
     guests: Mapping[int, Guest] | None = None,
     used: Callable[[str], str] = lambda _: "",
+    modified: Sequence[Range] = (),
+    direct: Collection[str] = (),
 ) -> Meaning:
     """What byte ranges of a device are, whose file system is mounted with this root.
 
-    guests: of the cluster; None where nobody knows: then all count as running. used: who uses `VMID/NAME`, in words.
+    guests: of the cluster; None where nobody knows: then all count as running. used: who uses `VMID/NAME`, in words. modified: blocks whose
+    memory DRBD has seen changed while they were written. direct: the `VMID/NAME` of disks that are written with O_DIRECT.
     Raises OSError where the device cannot be read; what else cannot be read is a remark.
     """
-    steps = looking(ranges, root_fd, device, images_dir=images_dir, guests=guests, used=used)
+    steps = looking(
+        ranges, root_fd, device, images_dir=images_dir, guests=guests, used=used, modified=modified, direct=direct
+    )
     while True:
         try:
             next(steps)
@@ -274,10 +275,12 @@ def looking(
     images_dir: str = "images",
     guests: Mapping[int, Guest] | None = None,
     used: Callable[[str], str] = lambda _: "",
+    modified: Sequence[Range] = (),
+    direct: Collection[str] = (),
 ) -> Generator[None, None, Meaning]:
     """The same in small steps, a file or a spot each, so that one can tell what is slow from what hangs."""
     native.fstatfs(root_fd)  # lets the other node bring its map of clusters to the disk (space.py)
-    look = _Look(ranges, images_dir, guests)
+    look = _Look(ranges, images_dir, guests, modified)
     with ExitStack() as stack:
         path = os.path.realpath(device)
         views = [stack.enter_context(Reader(path, buffered=buffered)) for buffered in (False, True)]
@@ -289,7 +292,10 @@ def looking(
         else:
             look.not_known()
     return Meaning(
-        _found(look, guests, used), len(look.ranges), sum(length for _, length in look.ranges), tuple(look.remarks)
+        _found(look, guests, used, direct),
+        len(look.ranges),
+        sum(length for _, length in look.ranges),
+        tuple(look.remarks),
     )
 
 
@@ -317,7 +323,9 @@ def _snapshot_name(path: str) -> str:
     return os.path.basename(path).removesuffix(".raw")
 
 
-def _found(look: _Look, guests: Mapping[int, Guest] | None, used: Callable[[str], str]) -> tuple[Found, ...]:
+def _found(
+    look: _Look, guests: Mapping[int, Guest] | None, used: Callable[[str], str], direct: Collection[str] = ()
+) -> tuple[Found, ...]:
     not_intact = look.doubtful | set(look.owners)
     named: dict[str, str] = {}
     found = []
@@ -344,6 +352,10 @@ def _found(look: _Look, guests: Mapping[int, Guest] | None, used: Callable[[str]
                 used=named.get(owner.image, "") if owner is not None else "",
                 partition=region.partition,
                 holds=region.holds,
+                perhaps_in_flight=harm in (Harm.RUNNING, Harm.UNKNOWN)
+                and vmid is not None
+                and (guests is None or (vmid in guests and guests[vmid].runs))
+                and "/".join(path.split("/")[-2:]) in direct,
             )
         )
     return tuple(sorted(found, key=lambda it: (it.harm.rank, it.path, it.parts[0].offset if it.parts else 0)))

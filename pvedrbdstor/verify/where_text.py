@@ -10,6 +10,12 @@ from pvedrbdstor.verify.meaning import Found, Meaning
 from pvedrbdstor.verify.repairs import Repair
 
 _FILES_MAX = 50
+_PERHAPS = (
+    "may be memory that was changed while it was written, which is harmless as a rule: the VM writes this disk with O_DIRECT. Nothing proves it, "
+    "so take it for damage"
+)
+_UNWATCHED = " (to have DRBD say so of such writes from now on: data-integrity-alg in net { }, which costs speed, and drops the connection at some of them)"
+_WATCHED = " (data-integrity-alg is set, and the logs have no such write of it: that makes it less likely)"
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -30,17 +36,19 @@ def lines(meaning: Meaning, most: int = 5) -> Iterator[str]:
         yield f"{harm.heading} ({size(sum(found.bytes for found in all_of_it))}):"
         yield f"  {harm.meaning}"
         for path, of_file in groupby(all_of_it[:_FILES_MAX], key=lambda found: found.path):
-            yield from _file(path, list(of_file), most)
+            yield from _file(path, list(of_file), most, meaning.watched)
         if len(all_of_it) > _FILES_MAX:
             yield f"  - and {len(all_of_it) - _FILES_MAX} more"
     for remark in meaning.remarks:
         yield f"Not looked at: {remark}"
 
 
-def _file(path: str, found: list[Found], most: int) -> Iterator[str]:
+def _file(path: str, found: list[Found], most: int, watched: bool | None) -> Iterator[str]:
     if path:
         yield f"  - {path}{_whose(found[0])}"
         yield from _relations(found[0])
+        if found[0].perhaps_in_flight:
+            yield f"    {_PERHAPS}{_WATCHED if watched else _UNWATCHED}"
     for region in found:
         head = "    " if path else "  - "
         where = region.region or region.what

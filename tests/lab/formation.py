@@ -32,6 +32,7 @@ _FEATURES = (
 _MOUNT_OPTIONS = "noatime,data=ordered,errors=remount-ro"
 _MOUNT_SECONDS = 90
 _RESYNC_SECONDS = 120
+NOTE = "/usr/lib/pvedrbdstor/before-resync"
 EVENTS = "drbd-events.log"  # in a node's shared folder
 
 _T = TypeVar("_T")
@@ -171,7 +172,9 @@ def promote(node: Node) -> None:
 def _files(node: Node, nodes: Sequence[Node], fencing: Fencing | None) -> dict[str, str]:
     """The configuration of a node: path -> content."""
     fenced = "fencing resource-and-stonith; " if fencing else ""
-    handlers = f"  handlers {{ fence-peer {fencing.handler}; }}\n" if fencing else ""
+    # Whether the notes' handler is there or not, a resync must go on.
+    noting = " ".join(f'before-resync-{side} "{NOTE}-{side} || true";' for side in ("source", "target"))
+    handlers = f"  handlers {{ {f'fence-peer {fencing.handler}; ' if fencing else ''}{noting} }}\n"
     # With fencing a lost peer is noticed within 2 x ping-int + ping-timeout = 7 s, in time for what is decided then.
     ping_interval = 3 if fencing else 5
     hosts = "\n".join(

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,6 +153,19 @@ class Node:
         """End stop(): the machine goes on, and its clock is right again."""
         self._signal(signal.SIGCONT)
 
+    @contextmanager
+    def disk_held(self) -> Iterator[None]:
+        """Within it the machine's disk takes and gives nothing, and all else goes on (UML): what does its I/O on the host stands still."""
+        assert self._process is not None
+        threads = [pid for pid in _children(self._process.pid) if not _is_traced(pid)]  # traced: processes of the guest
+        for pid in threads:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in threads:
+                os.kill(pid, signal.SIGCONT)
+
     def sh(self, command: str, timeout: float = 60) -> Result:
         """Run ``command`` with bash in the node and wait at most ``timeout`` seconds, then end it (rc 124).
 
@@ -243,3 +258,17 @@ def _group_runs(group: int) -> bool:
         if int(its_group) == group and state not in "ZX":
             return True
     return False
+
+
+def _children(parent: int) -> list[int]:
+    text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in text.split()]
+
+
+def _is_traced(pid: int) -> bool:
+    """Or gone meanwhile."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    return "TracerPid:\t0\n" not in status

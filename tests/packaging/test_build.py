@@ -112,6 +112,7 @@ def test_the_package_has_its_units_and_no_others(package: Path) -> None:
         "pvedrbdstor-mirrors.service",
         "pvedrbdstor-vendor-units.service",
         "pvedrbdstor-verify@.service",
+        "pvedrbdstor-rejoin@.service",
         "pvedrbdstor-verify@.timer",
     }
 

@@ -91,7 +91,10 @@ def test_installing_starts_nothing(installed: Machine) -> None:
 
 def test_systemd_understands_the_units(installed: Machine) -> None:
     kinds = [".socket", ".service"]
-    kinds += [f"-{name}.service" for name in ("mirrors", "boot", "fence", "bringup@ha", "vendor-units", "verify@ha")]
+    kinds += [
+        f"-{name}.service"
+        for name in ("mirrors", "boot", "fence", "bringup@ha", "vendor-units", "verify@ha", "rejoin@ha")
+    ]
     kinds.append("-verify@ha.timer")
     said = installed.run("systemd-analyze", "verify", "--man=no", *(UNITS + kind for kind in kinds)).stdout
     assert "pvedrbdstor" not in said, said
@@ -124,6 +127,16 @@ def test_the_handlers_are_there_and_ask_the_guard(installed: Machine) -> None:
     assert installed.shell("readlink /usr/lib/pvedrbdstor/unfence-peer") == "fence-peer"
     assert installed.run("/usr/lib/pvedrbdstor/unfence-peer", check=False).returncode == 0
     assert installed.run("timeout", "1", "/usr/lib/pvedrbdstor/fence-peer", check=False).returncode == 124
+
+
+def test_the_handlers_of_a_resync_never_fail(installed: Machine) -> None:
+    """DRBD would drop the connection. Where nothing can be noted as nothing is configured, too."""
+    for side in ("source", "target"):
+        line = f"DRBD_RESOURCE=none DRBD_VOLUME=0 DRBD_MINOR=0 /usr/lib/pvedrbdstor/before-resync-{side} && echo good"
+        assert installed.shell(line).splitlines()[-1] == "good"
+        noted = installed.shell("cat /var/lib/pvedrbdstor/verify/rejoin/none.0.json")
+        assert f'"side": "{side}"' in noted
+    installed.shell("rm -r /var/lib/pvedrbdstor/verify")
 
 
 def test_the_guard_loads_without_looking_at_what_users_set(installed: Machine) -> None:

@@ -85,7 +85,7 @@ def test_what_goes_by_the_blocks_of_one_file_is_not_offered_before_they_are_all_
     assert known == commands(repairs(image, MIRROR, ALL)) and any(text.startswith("dd ") for text in known)
 
 
-@pytest.mark.parametrize("harm", [it for it in Harm if it not in (Harm.WORK, Harm.SWAP, Harm.FREE)])
+@pytest.mark.parametrize("harm", [it for it in Harm if it not in (Harm.WORK, Harm.IN_FLIGHT, Harm.SWAP, Harm.FREE)])
 def test_blocks_that_somebody_reads_can_be_copied_by_drbd(harm: Harm) -> None:
     titles = [it.title for it in repairs(of(replace(IMAGE, harm=harm)), MIRROR)]
     assert "Let DRBD copy the blocks that differ" in titles and "Let DRBD copy everything" in titles

@@ -41,9 +41,7 @@ def moments(lines: Iterable[tuple[float, str]], resource: str, minor: int | None
     parted: float | None = None
     found: float | None = None
     refused: float | None = None
-    names = re.compile(
-        rf"^(?:drbd {re.escape(resource)}(?:/\d+)?[ :]|block drbd{minor if minor is not None else '-'}:)"
-    )
+    names = _names(resource, minor)
     for seconds, text in lines:
         if not names.match(text):
             continue
@@ -60,6 +58,21 @@ def moments(lines: Iterable[tuple[float, str]], resource: str, minor: int | None
         elif _HUNG_UP.search(text):
             refused = refused or seconds
     return Moments(parted if parted is not None else lost, found, refused)
+
+
+def lost(lines: Iterable[tuple[float, str]], resource: str, minor: int | None) -> float | None:
+    """When the connection was lost last, also where the nodes are about to meet again."""
+    names = _names(resource, minor)
+    found: float | None = None
+    joined = True
+    for seconds, text in lines:
+        if not names.match(text):
+            continue
+        if _JOINED.search(text) and not _NINE_ALONE.search(text):
+            joined = True
+        elif _LOST.search(text) and joined:
+            found, joined = seconds, False
+    return found
 
 
 def records(path: str = KMSG) -> list[tuple[float, str]]:
@@ -86,6 +99,10 @@ def records(path: str = KMSG) -> list[tuple[float, str]]:
     finally:
         os.close(fd)
     return found
+
+
+def _names(resource: str, minor: int | None) -> re.Pattern[str]:
+    return re.compile(rf"^(?:drbd {re.escape(resource)}(?:/\d+)?[ :]|block drbd{minor if minor is not None else '-'}:)")
 
 
 def wall(seconds: float | None) -> float | None:

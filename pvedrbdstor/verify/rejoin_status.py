@@ -1,0 +1,68 @@
+"""What is known of the nodes' last rejoin: whether what was written before it was noted, and has been compared. No I/O here."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import asdict, dataclass
+
+from pvedrbdstor.drbd import metadata_08
+from pvedrbdstor.drbd.generation_ids import Identifiers
+from pvedrbdstor.verify import last, rejoin
+from pvedrbdstor.verify.last import Record, SizeOf
+from pvedrbdstor.verify.rejoin import TARGET, Kept
+
+
+class Stage(enum.StrEnum):
+    """apart: they are not connected, or a resync runs. not-noted: DRBD has met since, and nothing was noted. pending: noted, not compared yet. compared: it was."""
+
+    APART = "apart"
+    NOT_NOTED = "not-noted"
+    PENDING = "pending"
+    COMPARED = "compared"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """kept: what this node has noted last. record: of the comparisons that this node led."""
+
+    stage: Stage
+    kept: Kept
+    record: Record | None = None
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "stage": self.stage.value,
+            "note": {**asdict(self.kept.note), "bytes": self.kept.bytes},
+            "check": last.as_json(self.record),
+        }
+
+    def line(self, size_of: SizeOf, now: float | None = None) -> str:
+        """For people, such as `last rejoin: clean, rejoin, 12 minutes ago (1.2 GiB)`."""
+        now = time.time() if now is None else now
+        note = self.kept.note
+        met = f"met {last.age(now - note.noted)} ago"
+        known = last.line(self.record, size_of, now, "last rejoin") if self.record is not None else None
+        match self.stage:
+            case Stage.APART:
+                return known or f"last rejoin: the nodes are apart or being synchronized (they {met})"
+            case Stage.NOT_NOTED:
+                why = f" ({note.short})" if note.short is not None and not note.size else ""
+                return f"last rejoin: not compared, as what was written before it was not noted{why}"
+            case Stage.PENDING:
+                told = f", and {note.short}" if note.short is not None else ""
+                return f"last rejoin: not compared yet; {met}, {size_of(self.kept.bytes)} noted{told}"
+        if known is None or note.side == TARGET:
+            return f"last rejoin: compared by the other node, which knows the verdict; {met}"
+        return known
+
+
+def status(kept: Kept | None, known: Identifiers | None, record: Record | None) -> Status | None:
+    """known: DRBD's identifiers now. None where nothing was ever noted on this node, as without the handlers."""
+    if kept is None:
+        return None
+    if known is None or metadata_08.base(known.bitmap):
+        return Status(Stage.APART, kept, record)
+    if not kept.note.size or not rejoin.is_of(kept.note, known.history):
+        return Status(Stage.NOT_NOTED, kept, record)
+    return Status(Stage.PENDING if kept.note.checked is None else Stage.COMPARED, kept, record)
