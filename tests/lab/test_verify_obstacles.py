@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.lab import splitting, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.formation import RESOURCE, STORAGE
-from tests.lab.node import Result
+from tests.lab.node import Node, Result
 from tests.lab.verifying import (
     MIB,
     blocks,
@@ -73,19 +75,27 @@ def test_what_is_interrupted_goes_on_where_it_was(pair: Cluster, vmid: int) -> N
         refused([a], "no comparison of it was interrupted", "--resume")
 
 
-def test_taking_the_mirror_down_ends_it_on_either_side(pair: Cluster) -> None:
-    a, b = pair.nodes
-    for node, status, words in ((a, 130, "it was interrupted"), (b, 2, "nodeb was told to end it")):
-        with slow_comparison(a) as running:
-            said = node.run(f"pvedrbdstor mirror down {STORAGE} 2>&1", 60)
-            result = running.result()
-        try:
-            assert "ending the comparison that reads it (process " in said and "is down on this node" in said, said
-            assert result.rc == status and words in result.out, result.out
-        finally:
-            node.run(f"pvedrbdstor mirror up {STORAGE}", 120)
-    document = found(a, "--resume")
-    assert document["verdict"] == "clean" and document["compared"] == size_of(a)
+def taken_down(pair: Cluster, node: Node, status: int, words: str) -> None:
+    """The node's mirror, while the first node leads a comparison."""
+    with slow_comparison(pair.a) as running:
+        said = node.run(f"pvedrbdstor mirror down {STORAGE} 2>&1", 60)
+        result = running.result()
+    try:
+        assert "ending the comparison that reads it (process " in said and "is down on this node" in said, said
+        assert result.rc == status and words in result.out, result.out
+    finally:
+        node.run(f"pvedrbdstor mirror up {STORAGE}", 120)
+
+
+def test_taking_the_mirror_down_ends_what_reads_there_for_the_other_node(pair: Cluster) -> None:
+    taken_down(pair, pair.b, 2, "nodeb was told to end it")
+
+
+@pytest.mark.soak
+def test_taking_the_mirror_down_ends_the_comparison_that_leads_and_it_can_be_gone_on_with(pair: Cluster) -> None:
+    taken_down(pair, pair.a, 130, "it was interrupted")
+    document = found(pair.a, "--resume")
+    assert document["verdict"] == "clean" and document["compared"] == size_of(pair.a)
 
 
 def test_a_link_that_is_cut_stops_it_and_a_split_brain_is_refused(pair: Cluster) -> None:
