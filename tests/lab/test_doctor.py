@@ -1,0 +1,172 @@
+"""`pvedrbdstor doctor` on the real cluster: nothing where all is well, each thing that is broken on purpose, and nothing again once its own
+remedy was followed. Many things are broken at once: each look costs the lab's slow processors some seconds."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab import splitting, storage
+from tests.lab.cluster import Cluster
+from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
+from tests.lab.node import Node
+from tests.lab.ops import wait_until
+from tests.lab.results import Results
+
+LABS_OWN = {"mirror-unprotected"}
+"""The shared cluster has no fencing, which is not hidden."""
+GUESTS = "/etc/pve/nodes/nodea/qemu-server"
+RECORD = f"/var/lib/pvedrbdstor/verify/last/{STORAGE}.json"
+RES_FILE = f"/etc/drbd.d/{RESOURCE}.res"
+CONF, DEFAULTS = "/etc/ocfs2/cluster.conf", "/etc/default/o2cb"
+KERNEL = "/boot/vmlinuz-6.99.0-lab"
+STATUS = {"error": 2, "warning": 1, "hint": 0}
+
+Found = dict[str, dict[str, Any]]
+
+
+def doctor(node: Node, *options: str) -> Found:
+    """What it finds, by id; what the lab has always is left out. The exit status is that of the worst."""
+    result = node.sh(f"pvedrbdstor doctor --json {' '.join(options)}", 60)
+    document, _ = json.JSONDecoder().raw_decode(result.out[result.out.index("{") :])
+    found = document["findings"]
+    assert result.rc == document["exit_status"] == max((STATUS[each["severity"]] for each in found), default=0), found
+    return {each["id"]: each for each in found if each["id"] not in LABS_OWN}
+
+
+def commands(finding: dict[str, Any]) -> list[str]:
+    """The commands of its remedy, as they are printed."""
+    return re.findall(r"'([^']+)'", finding["remedy"])
+
+
+def settle(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        kept = f"/var/lib/pvedrbdstor/verify/last; grep -q unprotected /run/pvedrbdstor/live/{STORAGE}.json"
+        wait_until(lambda node=node, kept=kept: node.sh(f"mkdir -p {kept}").rc == 0, "a calm view")  # type: ignore[misc]
+
+
+@pytest.fixture
+def pair(volumes: Cluster) -> Iterator[Cluster]:
+    """The shared cluster as an administrator should have it: nodes that reach each other, vendors' scripts masked, compared once."""
+    on_each(volumes.nodes, splitting.prepare)
+    on_each(volumes.nodes, lambda node: node.run(f"mkdir -p {GUESTS} && pvedrbdstor vendor-units mask"))
+    settle(volumes)
+    yield volumes
+
+
+def test_what_is_well_has_no_finding_once_the_copies_were_compared(pair: Cluster, results: Results) -> None:
+    """The one that is left on a new cluster is cleared by the command that it prints."""
+    a = pair.a
+    a.run(f"rm -f {RECORD}")
+    fresh = doctor(a)
+    assert set(fresh) == {"verify-never"}, fresh
+    a.run(commands(fresh["verify-never"])[0], 120)
+    began = time.monotonic()
+    assert doctor(a) == {}
+    seconds = time.monotonic() - began
+    print(f"\n  a healthy pair was looked at in {seconds:.1f} s")
+    assert seconds < 10
+    results.row("pvedrbdstor doctor on a healthy pair", key=("node",), node="nodea", seconds=f"{seconds:.1f}")
+
+
+def test_many_things_broken_at_once_are_found_and_cleared(pair: Cluster, vmid: int) -> None:
+    a, b = pair.nodes
+    a.run(f"test -e {RECORD} || pvedrbdstor verify {STORAGE}", 120)
+    orphan = storage.alloc(a, vmid, 1 << 20)
+    a.run(f"drbdadm disk-options --resync-rate=1k {RESOURCE} && touch {KERNEL}")
+    a.run(f"echo 'scsi0: {STORAGE}:100/vm-100-disk-7.raw,cache=unsafe,size=4G' >{GUESTS}/100.conf")
+    a.run(
+        rf"sed -i 's/^\tcontent images/\tpreallocation falloc\n&/' /etc/pve/storage.cfg; mount -o remount,coherency=buffered {MOUNT_POINT}"
+    )
+    b.run(f"cp -p {RES_FILE} {CONF} {DEFAULTS} /root/ && sed -i 's/ping-int 5/ping-int 6/' {RES_FILE}")
+    b.run(f"sed -i 's/ip_port = 7777/ip_port = 7778/' {CONF} && sed -i 's/THRESHOLD=31/THRESHOLD=41/' {DEFAULTS}")
+    b.run("pvedrbdstor vendor-units unmask && ip link set vec0 mtu 1400 && date -s '+20 seconds'")
+    try:
+        found = doctor(a)
+    finally:
+        a.run(
+            f"rm {GUESTS}/100.conf; sed -i '/preallocation/d' /etc/pve/storage.cfg; mount -o remount,coherency=full {MOUNT_POINT}; rm {KERNEL}"
+        )
+        b.run(
+            f"cd /root && mv {RESOURCE}.res {RES_FILE} && mv cluster.conf {CONF} && mv o2cb {DEFAULTS}; date -s @$(( $(date +%s) - 20 ))"
+        )
+    assert set(found) == {
+        *("drbd-config-differs", "drbd-config-not-in-force", "drbd-resync-slow"),
+        *("o2cb-conf-differs", "o2cb-conf-not-in-force", "o2cb-timeouts-not-in-force"),
+        *("kernel-no-module", "fault-ocfs2-credits", "vendor-unmasked", "mount-coherency"),
+        *("network-mtu-differs", "clock-skew", "volume-orphaned", "volume-missing", "guest-cache-unsafe"),
+    }, found
+    assert "net ping-int is 5 on nodea and 6 on nodeb" in found["drbd-config-differs"]["meaning"]
+    assert "100/vm-100-disk-7.raw" in found["volume-missing"]["title"]
+    assert "6.99.0-lab" in found["kernel-no-module"]["title"]
+    # by what each of them prints; what was a file, or is Proxmox's own command, was put back above
+    a.run(commands(found["drbd-config-not-in-force"])[0])
+    b.run(commands(found["drbd-config-differs"])[0])
+    b.run(commands(found["vendor-unmasked"])[0])
+    a.run(commands(found["network-mtu-differs"])[0])
+    (free,) = commands(found["volume-orphaned"])
+    assert free == f"pvedrbdstor volume free {orphan}"
+    a.run(f"{free} --yes")
+    left = doctor(a)
+    on_each(pair.nodes, lambda node: node.run("ip link set vec0 mtu 1500"))
+    assert left == {}, left
+
+
+def test_another_node_that_does_not_answer_is_told_and_all_else_is_looked_at(pair: Cluster) -> None:
+    pair.a.run(
+        "mv /usr/sbin/ssh /usr/sbin/ssh.kept; printf '#!/bin/sh\\necho no route to host >&2; exit 255\\n' >/usr/sbin/ssh; chmod +x /usr/sbin/ssh"
+    )
+    try:
+        found = doctor(pair.a)
+    finally:
+        pair.a.run("mv /usr/sbin/ssh.kept /usr/sbin/ssh")
+    assert set(found) - {"verify-never"} == {"node-silent"}
+    assert "no route to host" in found["node-silent"]["meaning"]
+
+
+def test_frozen_io_is_told_in_time_with_the_command_that_ends_it(pair: Cluster) -> None:
+    """What cannot be read then is told, too, and nothing waits for it."""
+    a = pair.a
+    a.run(f"drbdadm suspend-io {RESOURCE}")
+    try:
+        wait_until(lambda: "mirror-suspended" in doctor(a, "--local"), "the freeze is found")
+        began = time.monotonic()
+        found = doctor(a, "--local")
+        assert time.monotonic() - began < 20
+        assert commands(found["mirror-suspended"]) == [f"drbdadm resume-io {RESOURCE}"]
+    finally:
+        a.run(f"drbdadm resume-io {RESOURCE}")
+    wait_until(lambda: set(doctor(a, "--local")) <= {"verify-never"}, "all is well again")
+
+
+def test_words_for_people(pair: Cluster) -> None:
+    result = pair.b.sh("pvedrbdstor doctor", 60)
+    print(result.out)
+    assert result.rc == 2 and result.out.startswith("ERROR: ")
+    assert "What it means: " in result.out and "What helps: " in result.out
+    assert "Looked at on nodeb" in result.out
+
+
+@pytest.mark.soak
+def test_an_unmounted_storage_and_its_folder(pair: Cluster) -> None:
+    """Not immutable, then filled; cleared by what is printed."""
+    a = pair.a
+    a.run(f"pvedrbdstor mirror down {STORAGE}; chattr -i {MOUNT_POINT}", 60)
+    try:
+        found = doctor(a, "--local")
+        assert {"mirror-not-up", "mount-point-mutable"} <= set(found), found
+        a.run(commands(found["mount-point-mutable"])[0])
+        assert "mount-point-mutable" not in doctor(a, "--local")
+        a.run(f"chattr -i {MOUNT_POINT} && touch {MOUNT_POINT}/backup")
+        filled = doctor(a, "--local")["mount-point-filled"]
+        for command in commands(filled):
+            a.run(command)
+        assert "mount-point-filled" not in doctor(a, "--local")
+    finally:
+        a.run(f"chattr -i {MOUNT_POINT}; rm -f {MOUNT_POINT}/backup; pvedrbdstor mirror up {STORAGE}", 150)
+    settle(pair)
