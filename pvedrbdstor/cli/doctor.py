@@ -32,12 +32,12 @@ def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool
     from pvedrbdstor.doctor.facts import as_json
     from pvedrbdstor.doctor.finding import exit_status
 
-    chosen = _chosen(session, storages)
-    configs = [storage.config for storage in chosen]
+    found_storages = chosen(session, storages)
+    configs = [storage.config for storage in found_storages]
     if facts:
         click.echo(json.dumps(as_json(sources.gather(session.node, configs))))
         return
-    aliases = {storage.config.id: _ids(storage) for storage in chosen}
+    aliases = {storage.config.id: ids(storage) for storage in found_storages}
     seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
     found = checks.examine(seen)
     session.answer(words.as_json(seen, found), words.text(seen, found))
@@ -45,24 +45,24 @@ def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool
         raise click.exceptions.Exit(status)
 
 
-def _ids(storage: Storage) -> list[str]:
+def ids(storage: Storage) -> list[str]:
     """Its own first."""
     return [storage.config.id, *sorted(storage.aliases - {storage.config.id})]
 
 
-def _chosen(session: Session, names: tuple[str, ...]) -> list[Storage]:
+def chosen(session: Session, names: tuple[str, ...]) -> list[Storage]:
     """Those named, or all that are usable on this node. Raises BadConfig for one that was named and is not."""
     if names:
         return [session.storage(name) for name in dict.fromkeys(names)]
     try:
         with open(session.config_path, encoding="utf-8", errors="replace") as file:
-            ids = storage_cfg.storage_ids(file.read())
+            known = storage_cfg.storage_ids(file.read())
     except FileNotFoundError:
-        ids = []
+        known = []
     except OSError as error:
         raise BadConfig(storage="*", detail=f"{session.config_path} cannot be read ({error.strerror})") from error
     found = []
-    for name in ids:
+    for name in known:
         try:
             found.append(session.storage(name))
         except BadConfig as error:
