@@ -24,7 +24,7 @@ def report(session: Session, local: bool, texts: bool) -> None:
     """Write one archive for a support request into the current folder: what the doctor finds, configurations, states and logs of both nodes.
 
     Passwords, keys and shared secrets are left out; only root may read it. Names and addresses are in it: look through it before
-    you give it away. It takes half a minute at most where everything answers.
+    you give it away. It takes some seconds where everything answers, and a minute at most.
 
     Example: pvedrbdstor report
     """
@@ -38,12 +38,13 @@ def report(session: Session, local: bool, texts: bool) -> None:
     chosen = doctor.chosen(session, ())
     configs = [storage.config for storage in chosen]
     others = () if local else look.peers(session.node, configs)
+    deadline = time.monotonic() + both.PEER_SECONDS
     helpers = both.of_other_nodes(others)
     aliases = {storage.config.id: doctor.ids(storage) for storage in chosen}
     seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
     own = {f"{session.node}/{name}": text for name, text in sources.gather(session.config_path).items()}
     now = time.time()
-    packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers)}, now)
+    packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline)}, now)
     top = f"pvedrbdstor-report-{session.node}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
     path = os.path.abspath(f"{top}.tar.gz")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 
 from pvedrbdstor import command, nodes
@@ -14,6 +15,7 @@ from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.report import sources
 
 PEER_SECONDS = 40.0
+"""From the beginning of the report on."""
 _LIMIT = 64 << 20
 _TEXTS_MAX = 256
 _NAME_MAX = 200
@@ -27,11 +29,11 @@ def of_other_nodes(names: tuple[str, ...]) -> dict[str, Helper]:
     return helpers
 
 
-def told(helpers: Mapping[str, Helper]) -> dict[str, str]:
-    """The texts of the other nodes, each below its node's name; of one that was silent, why."""
+def told(helpers: Mapping[str, Helper], deadline: float) -> dict[str, str]:
+    """The texts of the other nodes, each below its node's name; of one that was silent, why. deadline: of time.monotonic()."""
     found: dict[str, str] = {}
     for name, helper in helpers.items():
-        answer = helper.wait(PEER_SECONDS)
+        answer = helper.wait(max(0.0, deadline - time.monotonic()))
         helper.close()
         texts = answer.get("texts") if isinstance(answer, dict) else None
         if not isinstance(texts, dict):
