@@ -56,7 +56,7 @@ def chosen(session: Session, names: tuple[str, ...]) -> list[Storage]:
         return [session.storage(name) for name in dict.fromkeys(names)]
     try:
         with open(session.config_path, encoding="utf-8", errors="replace") as file:
-            known = storage_cfg.storage_ids(file.read())
+            known = storage_cfg.storage_ids_on(file.read(), session.node)
     except FileNotFoundError:
         known = []
     except OSError as error:

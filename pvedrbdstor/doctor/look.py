@@ -37,7 +37,9 @@ def look(
             helper.ask({"node": other, "storages": [config.id for config in configs]})
         deadline = time.monotonic() + PEER_SECONDS + _GRACE
         here = sources.gather(node, configs, nodes_path, aliases)
-        answers = {other: _told(helper.wait(max(0.0, deadline - time.monotonic()))) for other, helper in asked.items()}
+        answers = {
+            other: _told(helper.wait(max(_GRACE, deadline - time.monotonic()))) for other, helper in asked.items()
+        }
     finally:
         for helper in asked.values():
             helper.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -102,11 +103,19 @@ def gather(
 
 
 def _collect(asked: Sequence[tuple[Helper, tuple[str, ...]]], told: Answers) -> None:
+    """Each answer as it comes, so that one that hangs keeps no other from being heard."""
     deadline = time.monotonic() + SECONDS
+    waiting = {fd: pair for pair in asked if (fd := pair[0].fileno()) is not None}
     try:
-        for helper, names in asked:
-            answer = helper.wait(max(0.0, deadline - time.monotonic()))
-            told.merge(answer, names, f"it did not answer within {SECONDS:.0f} s")
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for fd in select.select(list(waiting), [], [], left)[0]:
+                helper, names = waiting[fd]
+                answer = helper.answer()
+                if answer is not None or helper.fileno() is None:
+                    told.merge(answer, names, "its process ended without a word of it")
+                    del waiting[fd]
+        for _, names in asked:
+            told.merge(None, names, f"it did not answer within {SECONDS:.0f} s")
     finally:
         for helper, _ in asked:
             helper.close()

@@ -33,7 +33,7 @@ def told(helpers: Mapping[str, Helper], deadline: float) -> dict[str, str]:
     """The texts of the other nodes, each below its node's name; of one that was silent, why. deadline: of time.monotonic()."""
     found: dict[str, str] = {}
     for name, helper in helpers.items():
-        answer = helper.wait(max(0.0, deadline - time.monotonic()))
+        answer = helper.wait(max(1.0, deadline - time.monotonic()))
         helper.close()
         texts = answer.get("texts") if isinstance(answer, dict) else None
         if not isinstance(texts, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +14,13 @@ import pytest
 
 from tests.lab import splitting, storage
 from tests.lab.cluster import Cluster
+from tests.lab.corosync import Witness
 from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
 from tests.lab.node import Node
 from tests.lab.ops import wait_until
+from tests.lab.protection import Protection
 from tests.lab.results import Results
+from tests.lab.trial import running
 
 LABS_OWN = {"mirror-unprotected"}
 """The shared cluster has no fencing, which is not hidden."""
@@ -150,6 +154,57 @@ def test_words_for_people(pair: Cluster) -> None:
     assert result.rc == 2 and result.out.startswith("ERROR: ")
     assert "What it means: " in result.out and "What helps: " in result.out
     assert "Looked at on nodeb" in result.out
+
+
+def test_a_report_has_both_nodes_and_no_secret(pair: Cluster) -> None:
+    """Planted in DRBD's configuration on both nodes, in storage.cfg, and where nothing says what it is: in a log."""
+    a = pair.a
+    secret, password = "correct horse battery", "hunter2-of-the-store"
+    for node in pair.nodes:
+        node.run(f"cp -p {RES_FILE} /root/ && sed -i 's/verify-alg crc32c;/& shared-secret \"{secret}\";/' {RES_FILE}")
+        node.run(
+            f"cp -p /etc/pve/storage.cfg /root/ && printf '\\ncifs: other\\n\\tpassword {password}\\n' >>/etc/pve/storage.cfg"
+        )
+        node.run(f"echo 'drbd: is it {secret}?' >/dev/kmsg")
+    try:
+        out = a.run("rm -rf /run/report && mkdir /run/report && cd /run/report && pvedrbdstor report --json", 90)
+    finally:
+        for node in pair.nodes:
+            node.run(f"mv /root/{RESOURCE}.res {RES_FILE} && mv /root/storage.cfg /etc/pve/")
+    answer = json.loads(out[out.index("{") :])
+    assert a.run(f"stat -c %a {answer['path']}").strip() == "600"
+    a.run(f"cd /run/report && tar xzf {answer['path']}")
+    every = {
+        "etc/drbd.d/r0.res",
+        "drbd/events.txt",
+        "log/kernel.txt",
+        "etc/ocfs2/cluster.conf",
+        "versions.txt",
+        "facts.json",
+    }
+    assert {f"{node}/{name}" for node in ("nodea", "nodeb") for name in every} < set(answer["contents"]), answer[
+        "contents"
+    ]
+    assert "doctor.txt" in answer["contents"]
+    for planted in (secret, password):
+        assert a.sh(f"grep -rF {shlex.quote(planted)} /run/report/*/").rc == 1
+    assert "shared-secret (left out)" in a.run("cat /run/report/*/nodeb/etc/drbd.d/r0.res")
+    assert "drbd: is it (left out)?" in a.run("cat /run/report/*/nodeb/log/kernel.txt")
+
+
+@pytest.mark.soak
+def test_a_protected_pair_has_no_finding_at_all(results: Results) -> None:
+    """With corosync, a third vote, the guard and DRBD's fencing, as an administrator should have it."""
+    with running(Protection(), Witness()) as trial:
+        nodes = trial.cluster.nodes
+        on_each(nodes, splitting.prepare)
+        on_each(nodes, lambda node: node.run(f"mkdir -p {GUESTS} && pvedrbdstor vendor-units mask"))
+        wait_until(lambda: all(trial.protection.ready(node) for node in nodes), "both guards are ready", timeout=60)
+        trial.node("a").run(f"pvedrbdstor verify {STORAGE}", 120)
+        for node in nodes:
+            result = node.sh("pvedrbdstor doctor", 60)
+            print(result.out)
+            assert result.rc == 0 and result.out.startswith("Nothing found"), result.out
 
 
 @pytest.mark.soak
