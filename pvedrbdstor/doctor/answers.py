@@ -52,10 +52,10 @@ def reason_of(error: Exception) -> str:
     return str(error).rstrip(".")
 
 
-def text_of(path: str) -> str | None:
+def text_of(path: str, limit: int = _TEXT_MAX) -> str | None:
     """A file's text; None where there is none. Raises OSError."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(_TEXT_MAX)
+            return file.read(limit)
     except FileNotFoundError:
         return None

@@ -3,8 +3,47 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+
+_QUOTED = re.compile(r"(?<!\w)'([^']+)'(?!\w)")
+
+
+PROGRAMS = frozenset(
+    [
+        "apt",
+        "cat",
+        "chattr",
+        "chronyc",
+        "dkms",
+        "dmesg",
+        "drbdadm",
+        "drbdsetup",
+        "echo",
+        "ethtool",
+        "findmnt",
+        "fsck.ocfs2",
+        "ip",
+        "journalctl",
+        "lsattr",
+        "man",
+        "mkdir",
+        "mkfs.ocfs2",
+        "mv",
+        "pct",
+        "proxmox-boot-tool",
+        "pvecm",
+        "pvedrbdstor",
+        "pvesm",
+        "qm",
+        "scp",
+        "ssh",
+        "systemctl",
+        "tunefs.ocfs2",
+    ]
+)
+"""That remedies tell to run."""
 
 
 class Severity(enum.IntEnum):
@@ -35,6 +74,13 @@ class Finding:
     nodes: tuple[str, ...] = ()
     storage: str | None = None
     source: str | None = None
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Those of the remedy, in their order: what it has in single quotes and begins with a program. An apostrophe in a word is no quote."""
+        return tuple(
+            quoted for quoted in _QUOTED.findall(self.remedy) if quoted.split()[:1] and quoted.split()[0] in PROGRAMS
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,18 @@
-"""Which kernels are installed, and whether each has the modules of the mirror. Reads /boot and asks modinfo(8)."""
+"""Which kernels are installed, and whether each has the modules of the mirror. Reads /boot and /lib/modules, and asks modinfo(8)."""
 
 from __future__ import annotations
 
 import os
 
 from pvedrbdstor import command
-from pvedrbdstor.errors import CommandFailed
+from pvedrbdstor.doctor.answers import text_of
 
 BOOT, MODULES = "/boot", "/lib/modules"
 NEEDED = ("drbd", "ocfs2", "ocfs2_stack_o2cb", "ocfs2_dlmfs")
 _IMAGE = "vmlinuz-"
 _SECONDS = 4.0
 _MOST = 12
-"""Of the newest that are looked at: each costs some calls of modinfo."""
+"""Of the newest that are looked at: each costs a call of modinfo."""
 
 
 def installed_kernels() -> list[dict[str, object]]:
@@ -42,23 +42,29 @@ def order(release: str) -> tuple[tuple[int, int, str], ...]:
 
 def _kernel(release: str, running: str) -> dict[str, object]:
     own = release == running
-    missing = [name for name in NEEDED if not (_loaded(name) if own else False) and not _has(release, name)]
-    version = _field(release, "drbd", "version") if "drbd" not in missing else None
+    there = _modules(release) | ({name for name in NEEDED if _loaded(name)} if own else set())
+    missing = [name for name in NEEDED if name not in there]
+    version = None
     if own and _loaded("drbd"):
-        version = _line("/sys/module/drbd/version") or version
+        version = _line("/sys/module/drbd/version")
+    elif "drbd" not in missing:
+        version = _version(release)
     return {"release": release, "running": own, "missing": missing, "drbd": version}
 
 
-def _has(release: str, module: str) -> bool:
-    """modinfo(8) knows built-in ones, too."""
-    return _field(release, module, "filename") is not None
+def _modules(release: str) -> set[str]:
+    """The modules that modprobe(8) would find for a kernel, and those built into it, by their names (modules.dep(5))."""
+    found = set()
+    for file in ("modules.dep", "modules.builtin"):
+        for line in (text_of(f"{MODULES}/{release}/{file}", 16 << 20) or "").splitlines():
+            name = line.partition(":")[0].rpartition("/")[2]
+            found.add(name.partition(".ko")[0].replace("-", "_"))
+    return found
 
 
-def _field(release: str, module: str, field: str) -> str | None:
-    """None where that kernel does not have the module. Raises CommandFailed where there is no modinfo, CommandTimeout."""
-    result = command.run(["modinfo", "-k", release, "-F", field, module], timeout=_SECONDS, check=False)
-    if result.status == 127:
-        raise CommandFailed(command="modinfo", status="not found", output="install the package kmod")
+def _version(release: str) -> str | None:
+    """Of a kernel's DRBD module; None where it does not tell one. Raises CommandFailed where there is no modinfo, CommandTimeout."""
+    result = command.run(["modinfo", "-k", release, "-F", "version", "drbd"], timeout=_SECONDS, check=False)
     return result.stdout.strip() or None if result.status == 0 else None
 
 

@@ -18,7 +18,7 @@ def as_json(look: Look, found: Sequence[Finding]) -> dict[str, object]:
         "healthy": not found,
         "exit_status": exit_status(found),
         "storages": [storage.id for storage in look.storages],
-        "findings": [{**asdict(finding), "severity": finding.severity.word} for finding in found],
+        "findings": [_finding_json(finding) for finding in found],
         "looked_at": {
             node.name: sorted(name for name, value in node.values.items() if value is not None) for node in look.nodes
         },
@@ -27,6 +27,10 @@ def as_json(look: Look, found: Sequence[Finding]) -> dict[str, object]:
             **{name: {"": why} for name, why in look.silent.items()},
         },
     }
+
+
+def _finding_json(finding: Finding) -> dict[str, object]:
+    return {**asdict(finding), "severity": finding.severity.word, "commands": list(finding.commands)}
 
 
 def text(look: Look, found: Sequence[Finding]) -> str:

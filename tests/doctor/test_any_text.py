@@ -49,7 +49,7 @@ def told(look: Look) -> None:
     json.dumps(words.as_json(look, found))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(DAMAGE, max_size=3), st.lists(DAMAGE, max_size=3))
 def test_damaged_sources(here: list[tuple[str, object]], there: list[tuple[str, object]]) -> None:
     a, b = (
@@ -59,12 +59,13 @@ def test_damaged_sources(here: list[tuple[str, object]], there: list[tuple[str, 
     told(Look(a, (b,), {}, (HA,)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(SOURCE, JSON, max_size=6))
 def test_sources_of_any_kind(values: dict[str, object]) -> None:
     told(Look(Node("nodea", "0.1.0", 1.8e9, values), (), {}, (HA,)))
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     JSON
     | st.fixed_dictionaries(

@@ -282,11 +282,9 @@ def test_every_finding_says_what_it_means_and_what_helps(id_: str, severity: Sev
     for finding in examine(look):
         assert finding.meaning.endswith(".")
         assert not finding.title.endswith(".") and not finding.remedy.endswith(".")
-        assert (
-            re.search(r"'[^' ][^']*'", finding.remedy)
-            or "Nothing needs to be done" in finding.remedy
-            or "link of its own" in finding.remedy
-        )
+        quoted = re.findall(r"(?<!\w)'([^']*)'(?!\w)", finding.remedy)
+        assert finding.id.startswith("mirror-") or quoted == list(finding.commands)
+        assert quoted or any(words in finding.remedy for words in ("Nothing needs to be done", "link of its own"))
         assert "None" not in f"{finding.title} {finding.meaning} {finding.remedy}"
 
 

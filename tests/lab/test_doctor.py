@@ -4,7 +4,7 @@ remedy was followed. Many things are broken at once: each look costs the lab's s
 from __future__ import annotations
 
 import json
-import re
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -43,11 +43,6 @@ def doctor(node: Node, *options: str) -> Found:
     return {each["id"]: each for each in found if each["id"] not in LABS_OWN}
 
 
-def commands(finding: dict[str, Any]) -> list[str]:
-    """The commands of its remedy, as they are printed."""
-    return re.findall(r"'([^']+)'", finding["remedy"])
-
-
 def settle(cluster: Cluster) -> None:
     for node in cluster.nodes:
         kept = f"/var/lib/pvedrbdstor/verify/last; grep -q unprotected /run/pvedrbdstor/live/{STORAGE}.json"
@@ -69,12 +64,12 @@ def test_what_is_well_has_no_finding_once_the_copies_were_compared(pair: Cluster
     a.run(f"rm -f {RECORD}")
     fresh = doctor(a)
     assert set(fresh) == {"verify-never"}, fresh
-    a.run(commands(fresh["verify-never"])[0], 120)
+    a.run(fresh["verify-never"]["commands"][0], 120)
     began = time.monotonic()
     assert doctor(a) == {}
     seconds = time.monotonic() - began
     print(f"\n  a healthy pair was looked at in {seconds:.1f} s")
-    assert seconds < 10
+    assert seconds < 10 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     results.row("pvedrbdstor doctor on a healthy pair", key=("node",), node="nodea", seconds=f"{seconds:.1f}")
 
 
@@ -109,11 +104,11 @@ def test_many_things_broken_at_once_are_found_and_cleared(pair: Cluster, vmid: i
     assert "100/vm-100-disk-7.raw" in found["volume-missing"]["title"]
     assert "6.99.0-lab" in found["kernel-no-module"]["title"]
     # by what each of them prints; what was a file, or is Proxmox's own command, was put back above
-    a.run(commands(found["drbd-config-not-in-force"])[0])
-    b.run(commands(found["drbd-config-differs"])[0])
-    b.run(commands(found["vendor-unmasked"])[0])
-    a.run(commands(found["network-mtu-differs"])[0])
-    (free,) = commands(found["volume-orphaned"])
+    a.run(found["drbd-config-not-in-force"]["commands"][0])
+    b.run(found["drbd-config-differs"]["commands"][0])
+    b.run(found["vendor-unmasked"]["commands"][0])
+    a.run(found["network-mtu-differs"]["commands"][0])
+    (free,) = found["volume-orphaned"]["commands"]
     assert free == f"pvedrbdstor volume free {orphan}"
     a.run(f"{free} --yes")
     left = doctor(a)
@@ -142,7 +137,7 @@ def test_frozen_io_is_told_in_time_with_the_command_that_ends_it(pair: Cluster) 
         began = time.monotonic()
         found = doctor(a, "--local")
         assert time.monotonic() - began < 20
-        assert commands(found["mirror-suspended"]) == [f"drbdadm resume-io {RESOURCE}"]
+        assert found["mirror-suspended"]["commands"] == [f"drbdadm resume-io {RESOURCE}"]
     finally:
         a.run(f"drbdadm resume-io {RESOURCE}")
     wait_until(lambda: set(doctor(a, "--local")) <= {"verify-never"}, "all is well again")
@@ -215,11 +210,11 @@ def test_an_unmounted_storage_and_its_folder(pair: Cluster) -> None:
     try:
         found = doctor(a, "--local")
         assert {"mirror-not-up", "mount-point-mutable"} <= set(found), found
-        a.run(commands(found["mount-point-mutable"])[0])
+        a.run(found["mount-point-mutable"]["commands"][0])
         assert "mount-point-mutable" not in doctor(a, "--local")
         a.run(f"chattr -i {MOUNT_POINT} && touch {MOUNT_POINT}/backup")
         filled = doctor(a, "--local")["mount-point-filled"]
-        for command in commands(filled):
+        for command in filled["commands"]:
             a.run(command)
         assert "mount-point-filled" not in doctor(a, "--local")
     finally:

@@ -59,7 +59,7 @@ def everywhere(word: str, phrase: str) -> dict[str, object]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(WORD, PHRASE)
 @example("hunter2secret", "correct horse battery staple")
 @example("(left_", 'with "quotes" and \\ backslash')

@@ -58,7 +58,7 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
             f"DRBD replicates with protocol {plain(', '.join(loose))}",
             "A write counts as done before the other node's disk has it: a guest that moves, or is restarted after a failure, finds older data. Dual "
             "primary needs protocol C.",
-            f"Write 'protocol C;' in net {{ }} of resource '{storage.resource}' in drbd.conf on both nodes, {adjust}",
+            f"Write `protocol C;` in net {{ }} of resource {storage.resource} in drbd.conf on both nodes, {adjust}",
             nodes=(node.name,),
             storage=storage.id,
         )
@@ -66,7 +66,7 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
         yield VERIFY_ALG.found(
             "DRBD's own verify has no algorithm",
             f"'pvedrbdstor verify {storage.id} --mode kernel' cannot be used; the other modes can.",
-            f"Write 'verify-alg crc32c;' in net {{ }} of resource '{storage.resource}' in drbd.conf on both nodes, {adjust}",
+            f"Write `verify-alg crc32c;` in net {{ }} of resource {storage.resource} in drbd.conf on both nodes, {adjust}",
             nodes=(node.name,),
             storage=storage.id,
         )
@@ -74,10 +74,10 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
 
 def _disk(node: Node, storage: StorageConfig, volume: Block) -> Iterator[Finding]:
     options = next(volume.named("disk"), Block(("disk",)))
-    adjust = f"in disk {{ }} of resource '{storage.resource}' in drbd.conf on both nodes, then run 'drbdadm adjust {storage.resource}' on both"
+    adjust = f"in disk {{ }} of resource {storage.resource} in drbd.conf on both nodes, then run 'drbdadm adjust {storage.resource}' on both"
     off = [name for name in ("disk-flushes", "md-flushes") if options.value(name) == "no"]
     if off:
-        lines = " and ".join(f"'{name} no;'" for name in off)
+        lines = " and ".join(f"`{name} no;`" for name in off)
         yield FLUSHES.found(
             f"DRBD has {' and '.join(off)} switched off",
             "What the disk keeps in a cache without a battery is lost with the power, although it was acknowledged; with md-flushes off DRBD may even forget "
@@ -98,7 +98,7 @@ def _disk(node: Node, storage: StorageConfig, volume: Block) -> Iterator[Finding
             f"DRBD's activity log has {extents} extents, fewer than the default of {_AL_DEFAULT}",
             "Random writes of guests that reach beyond so many areas of 4 MiB cost a write of metadata each; a larger log only makes the resync after a "
             "crash longer.",
-            f"Remove 'al-extents {extents};', or write 'al-extents 6007;', {adjust}",
+            f"Remove `al-extents {extents};`, or write `al-extents 6007;`, {adjust}",
             nodes=(node.name,),
             storage=storage.id,
         )
@@ -118,7 +118,7 @@ def _resync(node: Node, storage: StorageConfig, options: Block, adjust: str) -> 
         yield RESYNC.found(
             f"A full resync would take {days:.0f} days",
             f"'{option}' allows {speed // _KIB} KiB/s for {size >> 30} GiB. For all that time there is one good copy.",
-            f"Write 'c-plan-ahead 20; c-max-rate 400M;' (less than half of what the link carries) {adjust}",
+            f"Write `c-plan-ahead 20; c-max-rate 400M;` (less than half of what the link carries) {adjust}",
             nodes=(node.name,),
             storage=storage.id,
         )

@@ -80,7 +80,7 @@ def _kernel(node: Node, kernel: Mapping[str, object], running: Mapping[str, obje
 def _install(release: str, missing: list[str]) -> str:
     if missing == ["drbd"]:
         return f"Install the kernel's own modules ('apt install --reinstall proxmox-kernel-{release}'), or build DRBD's for it: 'dkms autoinstall -k {release}'"
-    return f"Install the kernel's modules again: 'apt install --reinstall proxmox-kernel-{release}' (Debian: 'linux-image-{release}')"
+    return f"Install the kernel's modules again: 'apt install --reinstall proxmox-kernel-{release}' (Debian: linux-image-{release})"
 
 
 def _generation(
@@ -90,7 +90,7 @@ def _generation(
     if then is None or now is None or then == now:
         return
     meaning = (
-        "DRBD 9 changes the metadata on the disk when it first attaches, writes 'fencing' in net { } and not in disk { }, and cannot go back."
+        "DRBD 9 changes the metadata on the disk when it first attaches, writes `fencing` in net { } and not in disk { }, and cannot go back."
         if then == "9"
         else "The module in the kernel is 8.4, which cannot attach a disk with metadata of DRBD 9: the storage does not come up with it."
     )
