@@ -20,6 +20,7 @@ from pvedrbdstor.doctor.facts import Node
 from pvedrbdstor.doctor.kernels import installed_kernels
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.fencing import corosync_conf, status
+from pvedrbdstor.mirror.bringup.gather import registered_names, registered_texts
 from pvedrbdstor.mirror.gather import as_wire
 from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.mirror.vendor import Vendor
@@ -155,13 +156,7 @@ def ask_o2cb(_question: object = None) -> dict[str, object]:
 
 def _registered() -> dict[str, dict[str, str]]:
     """Cluster -> its files below configfs, for o2cb.parse_registered()."""
-    found = {}
-    for cluster in _folders(o2cb.CONFIGFS):
-        base = f"{o2cb.CONFIGFS}/{cluster}"
-        files = o2cb.registered_files(_folders(f"{base}/node"))
-        texts = ((path, text_of(f"{base}/{path}")) for path in files)
-        found[cluster] = {path: text for path, text in texts if text is not None}
-    return found
+    return {name: registered_texts(name) for name in registered_names()}
 
 
 def ask_system(_question: object = None) -> dict[str, object]:
@@ -218,10 +213,3 @@ def _speeds() -> dict[str, str]:
 
 def _output(argv: list[str]) -> str:
     return command.run(argv, timeout=_TOOL_SECONDS).stdout
-
-
-def _folders(path: str) -> list[str]:
-    try:
-        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
-    except OSError:
-        return []

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pvedrbdstor.doctor.checks import CATALOGUE, examine
+from pvedrbdstor.doctor.checks.network import link
 from pvedrbdstor.doctor.facts import Look
 from pvedrbdstor.doctor.finding import Severity, exit_status
 from tests.doctor.world import (
@@ -26,6 +27,7 @@ from tests.doctor.world import (
     node,
     over,
 )
+from tests.drbd.support import FILES
 
 SHOW, DUMP = str(node("a").values["show"]), str(node("a").values["dump"])
 KERNELS = [{"release": "6.1.176", "running": True, "missing": [], "drbd": "8.4.11"}]
@@ -321,3 +323,25 @@ def test_an_unmounted_storage_of_which_nothing_else_is_known_is_no_crowd_of_find
     }
     look = Look(over(node("a"), {**down, **verdict("not-up")}), (over(node("b"), down),), {}, (HA,))
     assert [finding.id for finding in examine(look)] == ["mirror-not-up"]
+
+
+@pytest.mark.parametrize("name", [name.removesuffix(".txt") for name in FILES])
+def test_of_every_captured_state_of_both_generations_the_settings_are_read(name: str) -> None:
+    """The captures' own settings are good where DRBD tells them: no finding but that a third node with quorum may be called UpToDate."""
+    capture, _, letter = name.rpartition(".")
+    captured = over(
+        node("a", capture, letter),
+        {"o2cb_defaults": None, "addresses": addresses("10.77.0.2" if letter == "b" else "10.77.0.1")},
+    )
+    found = {finding.id for finding in examine(Look(captured, (), {}, (HA,)))}
+    assert found <= {"fault-drbd-lost-quorum"}, found
+    own = link(captured, "r0")
+    if letter in "ab" and "10.77.0." in str(captured.values["show"]):
+        assert own is not None and own.name == "eth1"
+
+
+def test_a_slow_resync_of_drbd_9_is_found_where_that_has_its_options() -> None:
+    show = str(node("a", "9/04-mounted-both").values["show"])
+    assert examine(broken({"show": show})) == ()
+    (finding,) = examine(broken({"show": show.replace("204800k", "100k")}))
+    assert finding.id == "drbd-resync-slow"

@@ -48,9 +48,9 @@ def addresses(address: str, mtu: int = 1500, **more: object) -> str:
     return json.dumps([{"ifname": "lo", "mtu": 65536, "addr_info": [{"family": "inet", "local": "127.0.0.1"}]}, link])
 
 
-def node(letter: str, capture: str = "8.4/04-mounted-both") -> Node:
-    """Node a looks, so that it knows images and guests, too."""
-    name = f"{capture}.{letter}.txt"
+def node(letter: str, capture: str = "8.4/04-mounted-both", of: str | None = None) -> Node:
+    """Node a looks, so that it knows images and guests, too. of: the node in the capture."""
+    name = f"{capture}.{of or letter}.txt"
     values: dict[str, Any] = {
         "show": output_of(name, "drbdsetup show"),
         "dump": output_of(name, "drbdadm dump"),

@@ -36,7 +36,7 @@ def check(look: Look) -> Iterator[Finding]:
             if show is not None:
                 yield from _net(node, storage, show)
                 for disk in disks(show, storage):
-                    yield from _disk(node, storage, disk)
+                    yield from _disk(node, storage, disk, peer_options(show, storage))
 
 
 def disks(show: str, storage: StorageConfig) -> Iterator[Block]:
@@ -46,6 +46,17 @@ def disks(show: str, storage: StorageConfig) -> Iterator[Block]:
             for volume in (part for host in resource.named("_this_host") for part in host.named("volume")):
                 if volume.words[1:2] == (str(storage.volume),) and (volume.value("disk") or "").startswith("/"):
                     yield volume
+
+
+def peer_options(show: str, storage: StorageConfig) -> dict[str, tuple[str, ...]]:
+    """Of DRBD 9, which has the resync's options with each connection's volume; empty on 8.4, which has them with the disk."""
+    found: dict[str, tuple[str, ...]] = {}
+    for resource in blocks.parse(show).named("resource"):
+        if resource.words[1:2] == (storage.resource,):
+            for volume in (part for connection in resource.named("connection") for part in connection.named("volume")):
+                for disk in volume.named("disk") if volume.words[1:2] == (str(storage.volume),) else ():
+                    found.update(disk.options)
+    return found
 
 
 def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
@@ -72,8 +83,9 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
         )
 
 
-def _disk(node: Node, storage: StorageConfig, volume: Block) -> Iterator[Finding]:
-    options = next(volume.named("disk"), Block(("disk",)))
+def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, tuple[str, ...]]) -> Iterator[Finding]:
+    own = next(volume.named("disk"), Block(("disk",)))
+    options = Block(own.words, {**own.options, **of_peer})
     adjust = f"in disk {{ }} of resource {storage.resource} in drbd.conf on both nodes, then run 'drbdadm adjust {storage.resource}' on both"
     off = [name for name in ("disk-flushes", "md-flushes") if options.value(name) == "no"]
     if off:
