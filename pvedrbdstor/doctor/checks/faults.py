@@ -49,7 +49,7 @@ KERNEL_FAULTS = (
             "fault-ocfs2-credits",
             (Severity.WARNING,),
             "a kernel before 7.1 may abort OCFS2's journal when a guest writes with O_DIRECT into preallocated space",
-            "https://lore.kernel.org/ocfs2-devel/?q=split+transactions+in+dio+completion",
+            "https://lkml.iu.edu/2603.3/07891.html",
         ),
         (7, 1),
         ("d647c5b2",),

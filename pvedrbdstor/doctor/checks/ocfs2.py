@@ -20,7 +20,7 @@ CLUSTERS = Entry(
     "ocfs2-small-clusters",
     (Severity.HINT,),
     "OCFS2 allocates in small clusters, which fragments images",
-    "https://oss.oracle.com/pipermail/ocfs2-devel/",
+    "https://manpages.debian.org/bookworm/ocfs2-tools/mkfs.ocfs2.8.en.html",
 )
 JOURNAL = Entry("ocfs2-journal", (Severity.HINT,), "OCFS2's journals are small for the size of the volume")
 FULL = Entry(
@@ -30,7 +30,7 @@ SCATTERED = Entry(
     "ocfs2-scattered",
     (Severity.WARNING, Severity.HINT),
     "no larger piece of free space lies together: without `discontig-bg` writes may fail with 'No space left'",
-    "https://oss.oracle.com/pipermail/ocfs2-users/",
+    "https://oss.oracle.com/pipermail/ocfs2-users/2010-November/004809.html",
 )
 MAP = Entry(
     "ocfs2-map-unread",
@@ -86,8 +86,8 @@ def _file_system(look: Look, node: Node, storage: StorageConfig) -> Iterator[Fin
     if cluster and cluster < _CLUSTER_MIN:
         yield CLUSTERS.found(
             f"The file system allocates in clusters of {cluster // _KIB} KiB",
-            "Images that grow by small writes are spread all over the disk; on spinning disks that was measured to cost nearly all of the speed at half a full "
-            "volume.",
+            "Images that grow by small writes are spread all over the disk; of spinning disks it was reported (ocfs2-devel, 2012) that nearly all of "
+            "their speed was gone on a volume that was half full.",
             "Only a new file system has others: 'mkfs.ocfs2 -T vmstore' takes 1 MiB; move the guests to it with Proxmox's 'qm disk move'",
             storage=storage.id,
         )
