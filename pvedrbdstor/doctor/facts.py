@@ -116,6 +116,11 @@ def number(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
+def counted(count: int, what: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def plain(value: object, limit: int = 200) -> str:
     """One printable line of what a node, a file or a guest has told; empty for what is no text."""
     return _plain(value, limit)

@@ -78,9 +78,11 @@ def _kernel(node: Node, kernel: Mapping[str, object], running: Mapping[str, obje
 
 
 def _install(release: str, missing: list[str]) -> str:
+    package = f"{'proxmox-kernel' if release.endswith('-pve') else 'linux-image'}-{release}"
+    again = f"'apt install --reinstall {package}'"
     if missing == ["drbd"]:
-        return f"Install the kernel's own modules ('apt install --reinstall proxmox-kernel-{release}'), or build DRBD's for it: 'dkms autoinstall -k {release}'"
-    return f"Install the kernel's modules again: 'apt install --reinstall proxmox-kernel-{release}' (Debian: linux-image-{release})"
+        return f"Install the modules of that kernel again ({again}), or build DRBD's for it: 'dkms autoinstall -k {release}'"
+    return f"Install the modules of that kernel again: {again}"
 
 
 def _generation(

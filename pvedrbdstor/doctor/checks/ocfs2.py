@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.doctor.checks.o2cb import registered
-from pvedrbdstor.doctor.facts import Look, Node, number, plain
+from pvedrbdstor.doctor.facts import Look, Node, counted, number, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.mirror.bringup.plan_ocfs2 import offline
 
@@ -76,7 +76,7 @@ def _file_system(look: Look, node: Node, storage: StorageConfig) -> Iterator[Fin
     )
     if slots is not None and slots < members:
         yield SLOTS.found(
-            f"The file system has {slots} slots for {members} nodes",
+            f"The file system has {counted(slots, 'slot')} for {members} nodes",
             "Each node that mounts it takes one: the last of them cannot.",
             offline(storage, f"'tunefs.ocfs2 -N {members} {device}'"),
             storage=storage.id,

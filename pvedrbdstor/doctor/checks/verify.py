@@ -45,7 +45,7 @@ def _judge(storage: StorageConfig, records: list[Mapping[str, object]], now: flo
         reason = plain(last.get("reason"))
         yield FAILED.found(
             "The last comparison of the copies did not come to a verdict",
-            f"{reason[:1].upper()}{reason[1:].rstrip('.')}." if reason else "It does not say why.",
+            f"It says: {reason.rstrip('.')}." if reason else "It does not say why.",
             f"Run it again: {run}",
             storage=storage.id,
         )

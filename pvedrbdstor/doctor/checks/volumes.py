@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.doctor.facts import Look, number, plain
+from pvedrbdstor.doctor.facts import Look, counted, number, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 
 MISSING = Entry(
@@ -39,7 +39,7 @@ def check(look: Look) -> Iterator[Finding]:
         interrupted = number(found.get("interrupted")) or 0
         if interrupted:
             yield INTERRUPTED.found(
-                f"{interrupted} operations on '{storage.id}' were cut off, or run now",
+                f"{counted(interrupted, 'operation')} on '{storage.id}' cut off by a crash, or running now",
                 "Until they are finished or undone nothing else is done to their guests. Each activation of the storage does that by itself.",
                 f"If nothing runs: 'pvedrbdstor volume recover {storage.id}'",
                 storage=storage.id,
@@ -69,7 +69,7 @@ def _against(
     unnamed = [name for name, image in images.items() if image["vmid"] in vmids and name not in known]
     if orphaned:
         yield ORPHANED.found(
-            f"{len(orphaned)} images belong to guests that do not exist: {shown(orphaned)}",
+            f"{counted(len(orphaned), 'image')} of guests that do not exist: {shown(orphaned)}",
             "They take space, and a new guest of that number finds them among its own. The guest may have been removed on a node that could not reach them.",
             f"Look whose they were, and if nobody's: 'pvedrbdstor volume free {storage.id}:{plain(orphaned[0], 80)}'",
             storage=storage.id,
@@ -77,7 +77,7 @@ def _against(
     if unnamed:
         vmid = images[unnamed[0]]["vmid"]
         yield UNNAMED.found(
-            f"{len(unnamed)} images are not named by their guest's configuration: {shown(unnamed)}",
+            f"{counted(len(unnamed), 'image')} that no guest's configuration names: {shown(unnamed)}",
             "They take space, and no backup has them.",
             f"Have Proxmox list them as unused disks: 'qm disk rescan --vmid {vmid}' ('pct rescan --vmid {vmid}' for a container), then remove or attach them",
             storage=storage.id,
@@ -96,7 +96,7 @@ def _missing(storage: StorageConfig, images: Iterable[str], named: list[dict[str
                 for line in lines
             ]
             yield MISSING.found(
-                f"{len(lines)} images that guests name are not on '{storage.id}': {shown(told)}",
+                f"{counted(len(lines), 'image')} missing on '{storage.id}' that guests name: {shown(told)}",
                 "Rolling back to that snapshot fails." if in_snapshot else "The guest does not start.",
                 f"Look at what is there ('pvesm list {storage.id}'); restore the image from a backup, or take the line out of the configuration",
                 storage=storage.id,
@@ -120,7 +120,7 @@ def _fragments(
             for count, name, used in sorted(bad, reverse=True)
         ]
         yield FRAGMENTED.found(
-            f"{len(bad)} images of '{storage.id}' lie in many small pieces: {shown(listed)}",
+            f"{counted(len(bad), 'image')} of '{storage.id}' in many small pieces: {shown(listed)}",
             "On spinning disks reading them from end to end, as a backup does, is slow; the first writes after a snapshot split images so.",
             f"With the guest off, move the disk away and back ('qm disk move'); remove old snapshots first: 'pvedrbdstor volume snapshot list "
             f"{storage.id}:{plain(max(bad)[1], 80)}'",
@@ -129,7 +129,7 @@ def _fragments(
     left = number(found.get("not_looked_at")) or 0
     if left:
         yield PARTLY.found(
-            f"{left} of {len(images)} images of '{storage.id}' were not looked at for fragmentation",
+            f"{counted(left, 'image')} of '{storage.id}' not looked at for fragmentation",
             "The largest come first, and the time was up.",
             "Nothing needs to be done",
             storage=storage.id,
