@@ -28,15 +28,17 @@ def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool
 
     Example: pvedrbdstor doctor
     """
-    from pvedrbdstor.doctor import checks, look, sources, words
-    from pvedrbdstor.doctor.facts import as_json
-    from pvedrbdstor.doctor.finding import exit_status
-
     found_storages = chosen(session, storages)
     configs = [storage.config for storage in found_storages]
     if facts:
+        from pvedrbdstor.doctor import sources
+        from pvedrbdstor.doctor.facts import as_json
+
         click.echo(json.dumps(as_json(sources.gather(session.node, configs))))
         return
+    from pvedrbdstor.doctor import checks, look, words
+    from pvedrbdstor.doctor.finding import exit_status
+
     aliases = {storage.config.id: ids(storage) for storage in found_storages}
     seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
     found = checks.examine(seen)
