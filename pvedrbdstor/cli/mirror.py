@@ -20,8 +20,9 @@ from pvedrbdstor.mirror.bringup import down as downing
 from pvedrbdstor.mirror.bringup import job, join, paths, record
 from pvedrbdstor.mirror.bringup.facts import WAIT_PEER_SECONDS, Options
 from pvedrbdstor.mirror.bringup.record import Record, boot_clock
-from pvedrbdstor.mirror.live.view import read_view, verdict_as_json
-from pvedrbdstor.mirror.verdict import Verdict, verdict_of
+from pvedrbdstor.mirror.live.current import current_verdict
+from pvedrbdstor.mirror.live.view import verdict_as_json
+from pvedrbdstor.mirror.verdict import Verdict
 from pvedrbdstor.pve import storage_cfg
 from pvedrbdstor.verify import last as last_verify
 from pvedrbdstor.verify.write_path import last as last_write_path
@@ -123,7 +124,7 @@ def status(session: Session, storage: str) -> None:
     Example: pvedrbdstor mirror status ha
     """
     config = session.storage(storage).config
-    verdict, source = _verdict(config)
+    verdict, source = current_verdict(config)
     last = record.read(storage)
     running = last if last is not None and last.finished is None and job.is_running(storage) else None
     verified, verified_text = _last_verify(storage)
@@ -238,16 +239,6 @@ def _be_the_job(session: Session, storage: str, options: Options, lock_fd: int |
         raise _no_files(error) from error
     if done is not None and not done.refused:
         done.raise_error()
-
-
-def _verdict(config: StorageConfig) -> tuple[Verdict, str]:
-    """The monitor's, or, where none runs, that of a look of our own, which knows nothing of how a peer was lost."""
-    view = read_view(config.id)
-    if view.fresh and view.describes(config):
-        return view.verdict, "monitor"
-    from pvedrbdstor.mirror.gather import gather
-
-    return verdict_of(gather(config)), "one look"
 
 
 def _status_text(storage: str, verdict: Verdict, running: Record | None, last: Record | None) -> str:

@@ -55,6 +55,11 @@ def adjust(resource: str) -> list[str]:
     return ["drbdadm", "adjust", resource]
 
 
+def adjustments(resource: str) -> list[str]:
+    """Print what adjust() would run, and run nothing; no line where the kernel is as the configuration says."""
+    return ["drbdadm", "--dry-run", "adjust", resource]
+
+
 def primary(resource: str) -> list[str]:
     """Promote. Two nodes at the same moment: one of them may be refused, and should try again."""
     return ["drbdadm", "primary", resource]

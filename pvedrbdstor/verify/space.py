@@ -75,6 +75,16 @@ class Space:
         self._other: list[Spot] = []
         self._look_at_system()
 
+    @property
+    def free(self) -> int:
+        """Bytes that the map of clusters has free, by its own count."""
+        return self._chains.free * self._super.cluster_size
+
+    def size_of(self, name: str) -> int | None:
+        """Bytes of a file of the system folder, such as `journal:0000`; None where there is none. Raises BadBlock, OSError."""
+        number = self._system.get(name.encode("ascii"))
+        return None if number is None else self._inode(number).size
+
     def spots(self, ranges: Sequence[Range]) -> Iterator[Spot]:
         """What ranges are, in their order. The ranges are among those wanted."""
         for start, length in ranges:

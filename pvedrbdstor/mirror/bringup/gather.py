@@ -176,15 +176,25 @@ def _defaults() -> o2cb.Defaults:
 
 def _registered() -> dict[str, o2cb.Registered]:
     """The clusters in the kernel. A folder that goes away meanwhile is no cluster."""
-    return {name: registered(name) for name in _names(o2cb.CONFIGFS)}
+    return {name: registered(name) for name in registered_names()}
 
 
 def registered(cluster: str) -> o2cb.Registered:
     """One cluster as the kernel has it now."""
+    return o2cb.parse_registered(registered_texts(cluster))
+
+
+def registered_texts(cluster: str) -> dict[str, str]:
+    """Its files below configfs that o2cb.parse_registered() reads."""
     base = f"{o2cb.CONFIGFS}/{cluster}"
     nodes = _names(f"{base}/node")
     values = {path: _text(f"{base}/{path}") for path in o2cb.registered_files(nodes)}
-    return o2cb.parse_registered({path: text for path, text in values.items() if text is not None})
+    return {path: text for path, text in values.items() if text is not None}
+
+
+def registered_names() -> list[str]:
+    """Of the clusters in the kernel, of which there is one at most."""
+    return _names(o2cb.CONFIGFS)
 
 
 # --- small ones --------------------------------------------------------------------------------------------------

@@ -66,17 +66,17 @@ def _wrong_file_system(found: Superblock, config: StorageConfig, device: str) ->
     if not found.can_reflink:
         return Refusal(
             f"the file system on {device} lacks the feature 'refcount', without which there are no snapshots and clones",
-            _offline(config, f"'tunefs.ocfs2 --fs-features=refcount {device}'"),
+            offline(config, f"'tunefs.ocfs2 --fs-features=refcount {device}'"),
         )
     if found.local:
         return Refusal(
             f"the file system on {device} was made for one node only, so its locks would not reach the other",
-            _offline(config, f"'tunefs.ocfs2 -M cluster {device}'"),
+            offline(config, f"'tunefs.ocfs2 -M cluster {device}'"),
         )
     if found.stack not in ("", STACK):
         return Refusal(
             f"the file system on {device} is for the cluster stack '{found.stack}'",
-            _offline(
+            offline(
                 config,
                 f"'echo {STACK} >/sys/fs/ocfs2/cluster_stack', 'tunefs.ocfs2 --update-cluster-stack {device}'",
             ),
@@ -84,7 +84,7 @@ def _wrong_file_system(found: Superblock, config: StorageConfig, device: str) ->
     return None
 
 
-def _offline(config: StorageConfig, change: str) -> str:
+def offline(config: StorageConfig, change: str) -> str:
     """How to change a file system that nobody may have mounted meanwhile: Proxmox would mount it at any moment."""
     return (
         f"Run 'pvedrbdstor mirror down {config.id}' on all nodes; on this one 'drbdadm primary {config.resource}', {change}, "
@@ -131,7 +131,7 @@ def _slots(now: Situation, cluster: Cluster, config: StorageConfig, device: str)
     change = f"'tunefs.ocfs2 -N {len(cluster.nodes)} {device}'"
     return Refusal(
         f"all {slots} slots of the file system on {device} are taken, by the o2cb nodes {taken}",
-        f"Unmount it on one of them, or make more slots. {_offline(config, change)}",
+        f"Unmount it on one of them, or make more slots. {offline(config, change)}",
     )
 
 

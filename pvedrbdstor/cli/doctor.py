@@ -1,0 +1,72 @@
+"""`pvedrbdstor doctor`: what is wrong with the storages and the two nodes, what that means, and what helps."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from pvedrbdstor.cli import output
+from pvedrbdstor.cli.options import StorageName, json_option
+from pvedrbdstor.cli.session import Session, pass_session
+from pvedrbdstor.errors import BadConfig
+from pvedrbdstor.pve import storage_cfg
+from pvedrbdstor.pve.storage_cfg import Storage
+
+
+@click.command(short_help="Say what is wrong, what it means and what helps.")
+@click.argument("storages", metavar="[STORAGE]...", type=StorageName(), nargs=-1)
+@click.option("--local", is_flag=True, help="Look at this node alone.")
+@click.option("--facts", is_flag=True, hidden=True, help="Print what was seen here, for the other node.")
+@json_option
+@pass_session
+def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool) -> None:
+    """Look at STORAGE, or at all storages of this node, and at both nodes; say what is wrong, what that means and what helps.
+
+    It only reads. Ends with status 0 when there is nothing, or hints alone; with 1 when the worst is a warning, or something could not
+    be looked at; with 2 when there is an error.
+
+    Example: pvedrbdstor doctor
+    """
+    found_storages = chosen(session, storages)
+    configs = [storage.config for storage in found_storages]
+    if facts:
+        from pvedrbdstor.doctor import sources
+        from pvedrbdstor.doctor.facts import as_json
+
+        click.echo(json.dumps(as_json(sources.gather(session.node, configs))))
+        return
+    from pvedrbdstor.doctor import checks, look, words
+    from pvedrbdstor.doctor.finding import exit_status
+
+    aliases = {storage.config.id: ids(storage) for storage in found_storages}
+    seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
+    found = checks.examine(seen)
+    session.answer(words.as_json(seen, found), words.text(seen, found))
+    if status := exit_status(found):
+        raise click.exceptions.Exit(status)
+
+
+def ids(storage: Storage) -> list[str]:
+    """Its own first."""
+    return [storage.config.id, *sorted(storage.aliases - {storage.config.id})]
+
+
+def chosen(session: Session, names: tuple[str, ...]) -> list[Storage]:
+    """Those named, or all that are usable on this node. Raises BadConfig for one that was named and is not."""
+    if names:
+        return [session.storage(name) for name in dict.fromkeys(names)]
+    try:
+        with open(session.config_path, encoding="utf-8", errors="replace") as file:
+            known = storage_cfg.storage_ids_on(file.read(), session.node)
+    except FileNotFoundError:
+        known = []
+    except OSError as error:
+        raise BadConfig(storage="*", detail=f"{session.config_path} cannot be read ({error.strerror})") from error
+    found = []
+    for name in known:
+        try:
+            found.append(session.storage(name))
+        except BadConfig as error:
+            output.say(f"passed over: {error.message}")
+    return found

@@ -1,0 +1,58 @@
+"""`pvedrbdstor report`: one archive for a support request."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import click
+
+from pvedrbdstor.cli import doctor
+from pvedrbdstor.cli.options import json_option
+from pvedrbdstor.cli.session import Session, pass_session
+from pvedrbdstor.cli.sizes import format_size
+from pvedrbdstor.errors import SystemCallFailed
+
+
+@click.command(short_help="Write one archive for a support request.")
+@click.option("--local", is_flag=True, help="Of this node alone.")
+@click.option("--texts", is_flag=True, hidden=True, help="Print this node's texts, for the other node.")
+@json_option
+@pass_session
+def report(session: Session, local: bool, texts: bool) -> None:
+    """Write one archive for a support request into the current folder: what the doctor finds, configurations, states and logs of both nodes.
+
+    Passwords, keys and shared secrets are left out; only root may read it. Names and addresses are in it: look through it before
+    you give it away. It takes some seconds where everything answers, and a minute at most.
+
+    Example: pvedrbdstor report
+    """
+    from pvedrbdstor.doctor import look
+    from pvedrbdstor.report import archive, both, sources
+    from pvedrbdstor.report.secrets import without_secrets
+
+    if texts:
+        click.echo(json.dumps(without_secrets(sources.gather(session.config_path))))
+        return
+    chosen = doctor.chosen(session, ())
+    configs = [storage.config for storage in chosen]
+    others = () if local else look.peers(session.node, configs)
+    deadline = time.monotonic() + both.PEER_SECONDS
+    helpers = both.of_other_nodes(others)
+    aliases = {storage.config.id: doctor.ids(storage) for storage in chosen}
+    seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
+    own = {f"{session.node}/{name}": text for name, text in sources.gather(session.config_path).items()}
+    now = time.time()
+    packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline)}, now)
+    top = f"pvedrbdstor-report-{session.node}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
+    path = os.path.abspath(f"{top}.tar.gz")
+    try:
+        size = archive.write(path, top, packed, now)
+    except OSError as error:
+        remedy = "Run it in a folder that can be written to and has room"
+        reason = error.strerror or str(error)
+        raise SystemCallFailed(operation="Writing", path=path, reason=reason, remedy=remedy) from error
+    names = sorted(packed)
+    listed = "".join(f"  {name}\n" for name in names)
+    session.answer({"path": path, "bytes": size, "contents": names}, f"{path} ({format_size(size)}) holds:\n{listed}")

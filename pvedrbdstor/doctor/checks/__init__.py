@@ -1,0 +1,34 @@
+"""The checks: pure functions from what was seen to findings, a module for each area, each with its part of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pvedrbdstor.doctor.checks import (
+    configuration,
+    drbd,
+    faults,
+    guests,
+    kernels,
+    mirror,
+    mounts,
+    network,
+    o2cb,
+    ocfs2,
+    reach,
+    verify,
+    volumes,
+)
+from pvedrbdstor.doctor.facts import Look
+from pvedrbdstor.doctor.finding import Entry, Finding, gathered
+
+_AREAS = (reach, mirror, configuration, o2cb, drbd, mounts, kernels, faults, ocfs2, verify, network, volumes, guests)
+
+CHECKS: tuple[Callable[[Look], Iterator[Finding]], ...] = tuple(area.check for area in _AREAS)
+CATALOGUE: tuple[Entry, ...] = tuple(entry for area in _AREAS for entry in area.ENTRIES)
+"""Every finding there can be, in the order of the table in docs/doctor.md."""
+
+
+def examine(look: Look) -> tuple[Finding, ...]:
+    """All findings, worst first."""
+    return gathered(finding for check in CHECKS for finding in check(look))

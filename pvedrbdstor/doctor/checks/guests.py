@@ -1,0 +1,84 @@
+"""How guests use their disks: what a failure would cost them by QEMU's cache and aio modes. The risks are those of `verify --write-path`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.doctor.checks.volumes import shown
+from pvedrbdstor.doctor.facts import Look, number
+from pvedrbdstor.doctor.finding import Entry, Finding, Severity
+from pvedrbdstor.pve.drives import Drive
+from pvedrbdstor.verify.write_path.facts import Why, risks
+
+UNSAFE = Entry("guest-cache-unsafe", (Severity.WARNING,), "a guest's disk has `cache=unsafe`")
+NATIVE = Entry(
+    "guest-aio-native",
+    (Severity.WARNING,),
+    "a guest's disk has `aio=native` with a cache, with which QEMU does not start",
+)
+FLUSHES = Entry(
+    "guest-flushes-lost",
+    (Severity.HINT,),
+    "guests' disks use O_DIRECT (`cache=none`, Proxmox's default), with which OCFS2 may lose flushed writes when the node dies (docs/lab.md)",
+)
+ENTRIES = (UNSAFE, NATIVE, FLUSHES)
+_TEXTS = ("key", "value", "cache", "aio")
+
+
+def check(look: Look) -> Iterator[Finding]:
+    for storage in look.storages:
+        listed = look.here.mapping(f"guests:{storage.id}").get("drives")
+        drives = [
+            drive for words in (listed if isinstance(listed, list) else ()) if (drive := _drive(words)) is not None
+        ]
+        drives.sort(key=lambda drive: (drive.vmid, drive.key, drive.pending))
+        yield from _at_risk(storage, drives)
+        native = [drive for drive in drives if drive.aio == "native" and not drive.direct]
+        if native:
+            yield NATIVE.found(
+                f"{_named(native)}: aio=native with cache={native[0].cache}",
+                "QEMU refuses native AIO without O_DIRECT: the guest does not start, or not after its migration.",
+                f"Choose another: {_set(native[0], aio='io_uring')}",
+                storage=storage.id,
+            )
+
+
+def _at_risk(storage: StorageConfig, drives: list[Drive]) -> Iterator[Finding]:
+    for risk in risks(drives, ()):
+        at_risk = list(risk.drives)
+        if risk.why is Why.UNSAFE:
+            yield UNSAFE.found(
+                f"{_named(at_risk)}: cache=unsafe",
+                "QEMU ignores the guest's flushes: when the node dies, what the guest was told is on the disk is not, and its file system may be broken.",
+                f"Have it flushed, from the guest's next start on: {_set(at_risk[0], cache='writeback')}",
+                storage=storage.id,
+            )
+        elif risk.why is Why.FLUSHES:
+            yield FLUSHES.found(
+                f"{_named(at_risk)}: O_DIRECT",
+                "When the node dies, flushed writes of the last 5 s are lost that went into blocks never written before, or shared with a snapshot or "
+                "clone. Whether the modes work at all 'pvedrbdstor verify --write-path' tells.",
+                f"If that matters more than speed, from the guest's next start on: {_set(at_risk[0], cache='writeback')}",
+                storage=storage.id,
+            )
+
+
+def _drive(words: object) -> Drive | None:
+    if not isinstance(words, Mapping) or number(words.get("vmid")) is None:
+        return None
+    key, value, cache, aio = (
+        text if isinstance(text := words.get(name), str) and text.isprintable() else "" for name in _TEXTS
+    )
+    if not (key and value):
+        return None
+    return Drive(words["vmid"], key, value, cache, aio, words.get("pending") is True)
+
+
+def _named(drives: list[Drive]) -> str:
+    return shown(f"VM {drive.vmid} {drive.key}{' (pending)' if drive.pending else ''}" for drive in drives)
+
+
+def _set(drive: Drive, **options: str) -> str:
+    return f"'qm set {drive.vmid} --{drive.key} {shlex.quote(drive.changed(**options))}'"

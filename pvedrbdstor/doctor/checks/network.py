@@ -1,0 +1,173 @@
+"""The replication link, and the nodes' clocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pvedrbdstor.doctor.facts import Look, Node, number, plain
+from pvedrbdstor.doctor.finding import Entry, Finding, Severity
+from pvedrbdstor.drbd import blocks
+from pvedrbdstor.drbd.blocks import Block
+
+MTU = Entry("network-mtu-differs", (Severity.WARNING,), "the ends of the replication link have different MTUs")
+SHARED = Entry("network-shared", (Severity.HINT,), "the replication link shares a bridge with guests")
+SLOW = Entry("network-slow", (Severity.WARNING,), "the replication link has less than 1 Gbit/s")
+CLOCK = Entry("clock-skew", (Severity.WARNING,), "the nodes' clocks are two seconds or more apart")
+ENTRIES = (MTU, SHARED, SLOW, CLOCK)
+_SKEW_SECONDS = 2.0
+_SLOW_MBIT = 1000
+_GUESTS = ("tap", "veth", "fwpr", "fwln")
+"""Interfaces that Proxmox makes for guests (PVE::Network)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One end. name: of the interface that has the address. below: the interfaces that it lies upon, itself first. bridges: with guests, that it shares."""
+
+    name: str
+    mtu: int | None
+    below: tuple[str, ...]
+    bridges: tuple[str, ...]
+
+
+def check(look: Look) -> Iterator[Finding]:
+    for resource in dict.fromkeys(storage.resource for storage in look.storages):
+        ends = {node.name: end for node in look.nodes if (end := link(node, resource)) is not None}
+        for node in look.nodes:
+            if node.name in ends:
+                yield from _end(node, ends[node.name], resource)
+        mtus = {end.mtu for end in ends.values() if end.mtu is not None}
+        if len(mtus) > 1:
+            told = " and ".join(f"{end.mtu} on {name} ({plain(end.name, 20)})" for name, end in ends.items())
+            lowest = min(mtus)
+            changes = [
+                f"on {name} 'ip link set {plain(end.name, 20)} mtu {lowest}'"
+                for name, end in ends.items()
+                if end.mtu != lowest
+            ]
+            yield MTU.found(
+                f"The replication link of '{resource}' has MTU {told}",
+                "Large packets get lost in one direction: DRBD connects, and stands still under load.",
+                f"Make it the same, for good in /etc/network/interfaces: {', '.join(changes)}",
+                nodes=tuple(ends),
+            )
+    yield from _clocks(look)
+
+
+def _end(node: Node, end: Link, resource: str) -> Iterator[Finding]:
+    for bridge in end.bridges:
+        yield SHARED.found(
+            f"The replication of '{resource}' runs through {plain(bridge, 20)} on {node.name}, as do guests",
+            "A guest's backup or flood takes the link's time from every write of all guests.",
+            "Give replication a link of its own, or at least a priority; change the addresses in drbd.conf and cluster.conf with the storage down",
+            nodes=(node.name,),
+        )
+    speeds = node.mapping("speeds")
+    for name in end.below:
+        text = speeds.get(name)
+        speed = int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 9 else None
+        if speed is not None and 0 < speed < _SLOW_MBIT:
+            yield SLOW.found(
+                f"{plain(name, 20)} on {node.name}, which carries the replication of '{resource}', has {speed} Mbit/s",
+                "Every write of every guest goes through it: no more than that can be written.",
+                f"See why it has not more: 'ethtool {plain(name, 20)}'; a bad cable falls back so",
+                nodes=(node.name,),
+            )
+
+
+def link(node: Node, resource: str) -> Link | None:
+    """Where a resource's own address lies; None where that is not told."""
+    addresses = set(_own_addresses(node.text("show") or "", resource))
+    interfaces = _interfaces(node.text("addresses") or "")
+    own = next((found for found in interfaces.values() if addresses & set(_addresses(found))), None)
+    if own is None:
+        return None
+    name = str(own.get("ifname"))
+    below = tuple(_below(name, interfaces))
+    shared = {name} | {master for each in below if (master := _text(interfaces[each], "master")) is not None}
+    bridges = tuple(sorted(each for each in shared if each in interfaces and _has_guests(each, interfaces)))
+    return Link(name, number(own.get("mtu")), below, bridges)
+
+
+def _own_addresses(show: str, resource: str) -> Iterator[str]:
+    """Of `_this_host`, beside the volumes (8.4) or in each path of a connection (9)."""
+    for block in blocks.parse(show).named("resource"):
+        if block.words[1:2] == (resource,):
+            yield from _this_host(block)
+
+
+def _this_host(block: Block) -> Iterator[str]:
+    words = block.options.get("_this_host")  # 9: `_this_host ipv4 10.0.0.1:7789;`
+    if words:
+        yield words[-1].rpartition(":")[0].strip("[]")
+    for inner in block.blocks:
+        if inner.words[:1] == ("_this_host",) and (address := inner.options.get("address")):
+            yield address[-1].rpartition(":")[0].strip("[]")
+        yield from _this_host(inner)
+
+
+def _interfaces(text: str) -> dict[str, Mapping[str, object]]:
+    """By name, from `ip -json -details address`."""
+    try:
+        found = json.loads(text) if text else []
+    except (ValueError, RecursionError):
+        return {}
+    listed = found if isinstance(found, list) else []
+    return {each["ifname"]: each for each in listed if isinstance(each, dict) and isinstance(each.get("ifname"), str)}
+
+
+def _addresses(interface: Mapping[str, object]) -> Iterator[str]:
+    listed = interface.get("addr_info")
+    for info in listed if isinstance(listed, list) else ():
+        if isinstance(info, dict) and isinstance(info.get("local"), str):
+            yield info["local"]
+
+
+def _below(name: str, interfaces: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """Itself, what a VLAN lies upon, and the members of a bond; not the ports of a bridge, of which one is the way out and the others guests'."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        each = waiting.pop()
+        if each in seen or each not in interfaces:
+            continue
+        seen.add(each)
+        yield each
+        if (parent := _text(interfaces[each], "link")) is not None:
+            waiting.append(parent)
+        if _kind(interfaces[each]) == "bond":
+            waiting += [other for other, found in interfaces.items() if found.get("master") == each]
+
+
+def _has_guests(name: str, interfaces: Mapping[str, Mapping[str, object]]) -> bool:
+    if _kind(interfaces[name]) != "bridge":
+        return False
+    return any(found.get("master") == name and other.startswith(_GUESTS) for other, found in interfaces.items())
+
+
+def _kind(interface: Mapping[str, object]) -> str | None:
+    details = interface.get("linkinfo")
+    return _text(details, "info_kind") if isinstance(details, dict) else None
+
+
+def _text(values: Mapping[str, object], key: str) -> str | None:
+    value = values.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _clocks(look: Look) -> Iterator[Finding]:
+    """A node's clock when it had looked lies between the moments at which it was asked and heard, or is off by the rest at least."""
+    for other in look.others:
+        if other.asked is None or other.heard is None:
+            continue
+        skew = max(other.asked - other.at, other.at - other.heard)
+        if skew >= _SKEW_SECONDS:
+            word = "behind" if other.at < other.asked else "ahead of"
+            yield CLOCK.found(
+                f"The clock of {other.name} is at least {skew:.0f} s {word} {look.here.name}'s",
+                "Logs of the two cannot be laid side by side, and Proxmox refuses tickets of the other node.",
+                "See that both ask the same servers for the time: 'chronyc tracking', 'systemctl restart chrony'",
+                nodes=(look.here.name, other.name),
+            )

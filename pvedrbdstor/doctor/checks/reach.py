@@ -1,0 +1,49 @@
+"""What could not be looked at: not known is not well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pvedrbdstor.doctor.facts import Look
+from pvedrbdstor.doctor.finding import Entry, Finding, Severity
+from pvedrbdstor.doctor.sources import NAMES
+
+UNREAD = Entry("unread", (Severity.WARNING,), "a source that could not be read")
+SILENT = Entry(
+    "node-silent", (Severity.WARNING,), "the other node did not answer by ssh, or not in words that are understood"
+)
+VERSIONS = Entry("versions-differ", (Severity.WARNING,), "the nodes have different versions of pvedrbdstor")
+ENTRIES = (UNREAD, SILENT, VERSIONS)
+
+
+def check(look: Look) -> Iterator[Finding]:
+    for name, why in look.silent.items():
+        yield SILENT.found(
+            f"{name} could not be looked at",
+            f"Node {name} did not tell how it is: {why}. What is different there, and what is wrong there alone, is not known.",
+            f"See that it runs and that root may log in without a password: 'ssh root@{name} true'; then run 'pvedrbdstor doctor' there",
+        )
+    for node in look.nodes:
+        for source, why in node.unread.items():
+            what = called(source)
+            yield UNREAD.found(
+                f"Could not look at {what}",
+                f"{why[:1].upper()}{why[1:]}. Whatever is wrong there was not found.",
+                "Run it as root; if it hangs, look at 'cat /proc/drbd' and 'dmesg'",
+                nodes=(node.name,),
+            )
+    for here, other in look.pairs:
+        if here.version != other.version:
+            yield VERSIONS.found(
+                f"pvedrbdstor is {here.version} on {here.name} and {other.version} on {other.name}",
+                "What one version writes the other may not understand. That is meant for the time of an upgrade alone.",
+                "Run 'apt update' and 'apt install pvedrbdstor' on both",
+                nodes=(here.name, other.name),
+            )
+
+
+def called(source: str) -> str:
+    """A source's name in sentences."""
+    name, colon, storage = source.partition(":")
+    what = NAMES.get(name, name)
+    return f"{what} of storage '{storage}'" if colon else what

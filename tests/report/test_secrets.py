@@ -1,0 +1,163 @@
+"""No secret that is planted in any source comes out in the archive, wherever else it is repeated."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from pvedrbdstor.doctor.checks import examine
+from pvedrbdstor.report import archive, both
+from pvedrbdstor.report.secrets import LEFT_OUT, redacted, secrets_in, without_secrets
+from pvedrbdstor.report.sources import TEXT_MAX, cut, kernel_lines, our_storages
+from tests.doctor.world import broken, healthy, node
+
+DUMP = str(node("a").values["dump"])
+WORD = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, blacklist_characters="\"'\\;,}"), min_size=6, max_size=30
+)
+PHRASE = (
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=8, max_size=30)
+    .map(str.strip)
+    .filter(lambda text: len(text) > 7)
+)
+
+
+def in_dump(secret: str) -> str:
+    quoted = secret.replace("\\", "\\\\").replace('"', '\\"')
+    return DUMP.replace(
+        "verify-alg       crc32c;",
+        f'verify-alg       crc32c;\n        cram-hmac-alg    sha256;\n        shared-secret    "{quoted}";',
+    )
+
+
+def everywhere(word: str, phrase: str) -> dict[str, object]:
+    """A report of a look that saw the secrets, beside texts that have them where a word says so, and where none does."""
+    look = broken(
+        {
+            "dump": in_dump(phrase),
+            "adjust": {"r0": f"drbdsetup-84 net-options --set-defaults --shared-secret={word} --ping-int=5\n"},
+            "corosync_conf": f"totem {{\n  key: {phrase}\n}}\n",
+        },
+        on="b",
+    )
+    return {
+        **both.of_look(look),
+        "nodea/etc/drbd.d/r0.res": in_dump(phrase),
+        "nodea/etc/pve/storage.cfg": our_storages(
+            f"drbdocfs2: ha\n\tpath /mnt/o\n\tpassword {word}\n\ncifs: other\n\tpassword {phrase}\n"
+        ),
+        "nodea/etc/corosync/corosync.conf": f"totem {{\n  key: {phrase}\n}}\n",
+        "nodea/log/pvedrbdstor.txt": f"login with {word} refused; password={word} https://root:{word}@backup/ and {phrase} again\n",
+        "nodeb/NOT-READ.txt": f"ssh said {phrase}\n",
+        "nodeb/other.json": {"users": [{"name": "root", "password": phrase}], "api_key": word},
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(WORD, PHRASE)
+@example("hunter2secret", "correct horse battery staple")
+@example("(left_", 'with "quotes" and \\ backslash')
+def test_no_planted_secret_is_in_any_text(word: str, phrase: str) -> None:
+    clean = archive.packed(both_known := everywhere("WORD-1234567", "PHRASE-1234567"), 0.0)
+    assume(
+        not any(secret in text for text in clean.values() for secret in (word, phrase))
+    )  # as `6.1.176`, which is none
+    assume(LEFT_OUT.split()[0] not in word + phrase)
+    packed = archive.packed(everywhere(word, phrase), 0.0)
+    assert set(packed) == set(both_known) | {archive.CONTENTS}
+    for name, text in packed.items():
+        assert word not in text and phrase not in text and json.dumps(phrase)[1:-1] not in text, name
+
+
+def test_what_is_no_secret_stays() -> None:
+    found = examine(healthy())
+    assert found == ()
+    texts = without_secrets(
+        {
+            "dump": in_dump("correct horse battery"),
+            "conf": "totem {\n  token: 3000\n  secauth: on\n  cluster_name: pve\n}\n",
+        }
+    )
+    assert "ping-int           5;" in texts["dump"] and f"shared-secret    {LEFT_OUT};" in texts["dump"]
+    assert texts["conf"] == "totem {\n  token: 3000\n  secauth: on\n  cluster_name: pve\n}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----\n",
+        "Authorization: PVEAPIToken=root@pam!x=aaaa-bbbb-b3BlbnNzaC1rZXk\n",
+        "cipassword: b3BlbnNzaC1rZXk\n",
+        '{"password": "b3BlbnNzaC1rZXk"}',
+        "smb://user:b3BlbnNzaC1rZXk@host/share",
+        "DB_PASSWORD='b3BlbnNzaC1rZXk x'",
+    ],
+)
+def test_usual_forms_of_secrets(text: str) -> None:
+    assert "b3BlbnNzaC1rZXk" not in redacted(text, secrets_in(text))
+
+
+def test_a_short_secret_is_taken_out_where_it_is_named_and_spoils_nothing_else() -> None:
+    texts = without_secrets({"a": "shared-secret ab;", "b": "stable\n"})
+    assert texts == {"a": f"shared-secret {LEFT_OUT};", "b": "stable\n"}
+
+
+@given(st.text(), st.sets(st.text(min_size=6), max_size=3))
+def test_any_text_is_taken(text: str, known: set[str]) -> None:
+    once = redacted(text, known | secrets_in(text))
+    assert isinstance(once, str)
+
+
+def test_properties_of_storages_that_are_not_known_and_other_storages_are_left_out() -> None:
+    text = our_storages(
+        "drbdocfs2: ha\n\tpath /mnt/o\n\tdrbdocfs2-resource r0\n\tnew-option x\n\npbs: b\n\tserver 10.0.0.1\n\tpassword y\n"
+    )
+    assert text == f"drbdocfs2: ha\n\tpath /mnt/o\n\tdrbdocfs2-resource r0\n\tnew-option {LEFT_OUT}\n"
+
+
+def test_the_archive_is_for_its_owner_alone_and_lists_what_it_holds(tmp_path: Path) -> None:
+    texts = archive.packed({"nodea/versions.txt": "x\n", "doctor.json": {"healthy": True}}, 0.0)
+    path = tmp_path / "report.tar.gz"
+    assert archive.write(str(path), "top", texts, 1.0) == path.stat().st_size
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with tarfile.open(path) as opened:
+        assert sorted(opened.getnames()) == ["top/CONTENTS.txt", "top/doctor.json", "top/nodea/versions.txt"]
+        contents = opened.extractfile("top/CONTENTS.txt")
+        assert contents is not None
+        assert "nodea/versions.txt  packages and kernel" in contents.read().decode()
+    with pytest.raises(FileExistsError):
+        archive.write(str(path), "top", texts, 1.0)
+    assert path.exists()
+
+
+def test_an_archive_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "report.tar.gz"
+    with pytest.raises(AttributeError):
+        archive.write(str(path), "top", {"a": None}, 1.0)  # type: ignore[dict-item]
+    assert not path.exists()
+
+
+def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(cut("x" * (TEXT_MAX + 10)).encode()) < TEXT_MAX + 100 and cut("short") == "short"
+    monkeypatch.setattr(archive, "TOTAL_MAX", 100)
+    texts = archive.packed({"small": "x\n", "large": "y" * 200}, 0.0)
+    assert "large" not in texts and texts["small"] == "x\n" and "large  (left out" in texts[archive.CONTENTS]
+
+
+def test_only_the_kernels_lines_on_the_mirror_are_kept() -> None:
+    assert (
+        kernel_lines("usb 1-1: new device\ndrbd r0: conn( Connecting )\nocfs2: Mounting\n")
+        == "drbd r0: conn( Connecting )\nocfs2: Mounting\n"
+    )
+
+
+@pytest.mark.parametrize("key", ["../x", "/etc/x", "a//b", "a/../b", "", "a\nb", "x" * 300, 5])
+def test_names_from_another_node_stay_within_the_archive(key: object) -> None:
+    assert not both.is_name(key)
+    assert both.is_name("etc/drbd.d/r0.res")
