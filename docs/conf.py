@@ -7,7 +7,7 @@ With the tag `package` (debian/rules) the pages come without scripts and search:
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,24 +18,20 @@ from sphinx.util.nodes import make_refnode
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-    class Tags:
-        def has(self, name: str) -> bool: ...
-
-    tags: Tags
-
 HERE = Path(__file__).resolve().parent
 
 
 def _dated() -> str:
     """The day of the last change, as debian/changelog has it: a build's own clock would make each build another one."""
     last = re.findall(r"^ -- .*>  (.+)$", (HERE.parent / "debian" / "changelog").read_text(), re.MULTILINE)[0]
-    return datetime.strptime(last, "%a, %d %b %Y %H:%M:%S %z").astimezone(timezone.utc).date().isoformat()
+    return datetime.strptime(last, "%a, %d %b %Y %H:%M:%S %z").astimezone(UTC).date().isoformat()
 
 
 def _version() -> str:
     return re.findall(r'^__version__ = "(.+)"$', (HERE.parent / "pvedrbdstor/__init__.py").read_text(), re.MULTILINE)[0]
 
 
+packaged = tags.has("package")  # noqa: F821 - Sphinx puts it here
 project = "pvedrbdstor"
 author = "pvedrbdstor maintainers"
 release = _version()
@@ -49,6 +45,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["_*", "build"]
 highlight_language = "none"
 nitpicky = True
+smartquotes = False  # commands are copied from here
 
 html_title = f"pvedrbdstor {release}"
 html_theme = "alabaster"
@@ -60,8 +57,8 @@ html_show_sphinx = False
 html_show_copyright = False
 html_use_index = False
 html_last_updated_fmt = None
-html_sidebars = {"**": ["navigation.html"] if tags.has("package") else ["navigation.html", "searchbox.html"]}
-html_context = {"scripts_wanted": not tags.has("package")}
+html_sidebars = {"**": ["navigation.html"] if packaged else ["navigation.html", "searchbox.html"]}
+html_context = {"scripts_wanted": not packaged}
 html_theme_options = {"description": "", "fixed_sidebar": False, "show_powered_by": False, "page_width": "72rem"}
 
 man_pages = [
