@@ -168,6 +168,35 @@ def test_the_man_page_has_no_option_that_does_not_exist() -> None:
     assert written - exist == set()
 
 
+def blocks_of(text: str) -> list[str]:
+    return re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_translation_has_every_block_of_the_guide_unchanged() -> None:
+    guide = (DOCS / "install.md").read_text().partition("\n## Upgrading")[0]
+    translated = (DOCS / "pt" / "primeiros-passos.md").read_text()
+    assert blocks_of(translated) == blocks_of(guide)
+    steps = [re.findall(r"^## (\d)\. ", text, re.MULTILINE) for text in (guide, translated)]
+    pictures = [re.findall(r"images/[\w-]+\.png", text) for text in (guide, translated)]
+    assert (steps[1], pictures[1]) == (steps[0], pictures[0])
+
+
+def test_every_command_that_a_page_names_exists() -> None:
+    known: dict[str, set[str]] = {}
+    for path, _ in commands(app):
+        group, _, name = path.partition(" ")
+        known.setdefault(group, set()).add(name.partition(" ")[0])
+    groups = {group for group, names in known.items() if names != {""}}
+    called = {
+        (page.name, group, name)
+        for page in DOCS.rglob("*.md")
+        for group, name in re.findall(r"\bpvedrbdstor ([a-z-]+) ([a-z][a-z-]*)", page.read_text())
+        if group in groups
+    }
+    assert len(called) > 50
+    assert [call for call in sorted(called) if call[2] not in known[call[1]]] == []
+
+
 def test_every_error_is_on_the_page_of_messages() -> None:
     page = (DOCS / "messages.md").read_text()
     assert [name for name in tool("messages").ERRORS if f"**{name}** (" not in page] == []

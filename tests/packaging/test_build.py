@@ -90,6 +90,8 @@ def test_no_dependency_forbids_a_newer_python(package: Path) -> None:
         "./usr/share/doc-base/pvedrbdstor.pvedrbdstor",
         "./usr/share/doc/pvedrbdstor/changelog.gz",
         "./usr/share/doc/pvedrbdstor/copyright",
+        "./usr/share/doc/pvedrbdstor/html/index.html",
+        "./usr/share/doc/pvedrbdstor/html/man/pvedrbdstor.8.html",
         "./usr/share/man/man7/drbdocfs2.7.gz",
         "./usr/share/man/man8/pvedrbdstor.8.gz",
         "./usr/share/perl5/PVE/Storage/Custom/DRBDOCFS2Plugin.pm",
