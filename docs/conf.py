@@ -69,7 +69,7 @@ man_make_section_directory = False
 
 
 def _contents(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Make toctrees of the lists of links in index.md, one for each heading; pages that it does not name come last."""
+    """Make toctrees of the lists of links in index.md, one for each heading; pages that it does not name belong to the operation."""
     if docname != "index":
         return
     trees, named = [], set()
@@ -78,7 +78,7 @@ def _contents(app: Sphinx, docname: str, source: list[str]) -> None:
         pages = re.findall(r"^- .*?\]\(([\w/.-]+)\.md\)", text, re.MULTILINE)
         named.update(pages)
         trees.append((caption, pages))
-    trees[-1][1].extend(sorted(app.env.found_docs - named - {"index"}))
+    dict(trees)["Operation"].extend(sorted(app.env.found_docs - named - {"index"}))
     for caption, pages in trees:
         source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n"
 
@@ -116,9 +116,18 @@ def _plain_man(app: Sphinx, failed: Exception | None) -> None:
         file.write_text(re.sub(r"^(\.S[HS] .*\n)\.sp\n", r"\1", text, flags=re.MULTILINE))
 
 
+def _language(
+    _app: Sphinx, page: str, _template: str, context: dict[str, object], _tree: nodes.document | None
+) -> None:
+    """For the browser: what is read out, hyphenated and offered to be translated."""
+    if page.startswith("pt/"):
+        context["language"] = "pt-BR"
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("source-read", _contents)
     app.add_post_transform(Mentions)
+    app.connect("html-page-context", _language)
     app.connect("build-finished", _plain_man)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
