@@ -233,12 +233,18 @@ class _Reader:
                 return [text for value in values for text in self.texts(value, env)]
         if isinstance(node.func, ast.Attribute) and name == "format":
             text = _one(self.texts(node.func.value, env))
+            for argument in node.args:
+                text = text.replace("{}", _one(self.texts(argument, env)), 1)
             for keyword in node.keywords:
                 text = text.replace(f"{{{keyword.arg}}}", _one(self.texts(keyword.value, env)))
             return [text]
         if helper is not None and self._depth < 3:
             reader = _Reader(self._module, set(), self._depth + 1)
-            reader.block(helper.body, {})
+            names = [argument.arg for argument in helper.args.args if argument.arg != "self"]
+            given = dict(zip(names, node.args, strict=False)) | {
+                k.arg: k.value for k in node.keywords if k.arg is not None
+            }
+            reader.block(helper.body, {name: self.texts(value, env) for name, value in given.items()})
             told = list(dict.fromkeys(reader.returned))
             if told and "..." not in told:
                 return told
