@@ -60,3 +60,17 @@ def test_a_helper_says_where_it_ends_and_what_it_adds(reader: ModuleType, tmp_pa
     )
     wanted = {"cause": "... copies", "remedy": "Read the manual"}
     assert told(reader, tmp_path, source)[-1] == ("Finding", "SPLIT_BRAIN", wanted)
+
+
+def test_what_a_helper_is_given_is_in_its_text(reader: ModuleType, tmp_path: Path) -> None:
+    source = (
+        "def offline(config, change):\n    return f'Take {config.id} down, {change}, bring it up'\n"
+        "def f(config):\n    return Refusal('it lacks it', offline(config, \"'tunefs -X'\"))"
+    )
+    wanted = {"cause": "it lacks it", "remedy": "Take STORAGE down, 'tunefs -X', bring it up"}
+    assert told(reader, tmp_path, source) == [("Refusal", None, wanted)]
+
+
+def test_what_cannot_be_known_is_no_text(reader: ModuleType, tmp_path: Path) -> None:
+    source = "def f(names):\n    raise Refused(cause=f'in use by {COMMA.join(names)}', remedy=look(names))"
+    assert told(reader, tmp_path, source) == [("Refused", None, {"cause": "in use by ...", "remedy": "..."})]
