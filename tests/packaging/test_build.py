@@ -122,6 +122,14 @@ def test_the_package_has_no_tests_and_no_sources_of_the_extension(package: Path)
     assert not [path for path in contents(package) if re.search(r"/tests?/|\.[ch]$|csrc", path)]
 
 
+def test_the_package_has_the_manual_and_not_what_builds_it(package: Path) -> None:
+    below = [path for path in contents(package) if "/doc/pvedrbdstor/" in path]
+    assert not [path for path in below if re.search(r"conf\.py|_templates|doctrees|/docs/_|\.js$|searchindex", path)]
+    assert {"html/concepts.html", "html/_static/manual.css", "docs/concepts.md"} <= {
+        path.partition("/doc/pvedrbdstor/")[2] for path in below
+    }
+
+
 def contents(package: Path) -> list[str]:
     listed = subprocess.run(
         ["dpkg-deb", "--contents", str(package)], check=True, stdout=subprocess.PIPE, text=True, timeout=60
