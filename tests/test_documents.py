@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # [words](target), ![picture](target), and docs/NAME.md by itself in a sentence
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _MENTION = re.compile(r"(?<![\w/(])docs/[\w/-]+\.(?:md|png|svg|json)\b")
@@ -19,13 +19,13 @@ def broken_links(document: Path) -> list[str]:
     """The links of a document that lead to no file, each with the document's name."""
     text = document.read_text()
     folder = document.parent
-    top = folder.parent if folder.name == "docs" else folder
+    top = next((parent.parent for parent in document.parents if parent.name == "docs"), folder)
     targets = [folder / link.partition("#")[0] for link in _LINK.findall(text) if not re.match(r"[a-z]+:|#", link)]
     targets += [top / mention for mention in _MENTION.findall(text)]
     return [f"{document.name}: {target.relative_to(top)}" for target in targets if not target.resolve().is_file()]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.name))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_to_a_file(document: Path) -> None:
     assert broken_links(document) == []
 

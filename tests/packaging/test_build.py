@@ -90,6 +90,8 @@ def test_no_dependency_forbids_a_newer_python(package: Path) -> None:
         "./usr/share/doc-base/pvedrbdstor.pvedrbdstor",
         "./usr/share/doc/pvedrbdstor/changelog.gz",
         "./usr/share/doc/pvedrbdstor/copyright",
+        "./usr/share/doc/pvedrbdstor/html/index.html",
+        "./usr/share/doc/pvedrbdstor/html/man/pvedrbdstor.8.html",
         "./usr/share/man/man7/drbdocfs2.7.gz",
         "./usr/share/man/man8/pvedrbdstor.8.gz",
         "./usr/share/perl5/PVE/Storage/Custom/DRBDOCFS2Plugin.pm",
@@ -119,6 +121,14 @@ def test_the_package_has_its_units_and_no_others(package: Path) -> None:
 
 def test_the_package_has_no_tests_and_no_sources_of_the_extension(package: Path) -> None:
     assert not [path for path in contents(package) if re.search(r"/tests?/|\.[ch]$|csrc", path)]
+
+
+def test_the_package_has_the_manual_and_not_what_builds_it(package: Path) -> None:
+    below = [path for path in contents(package) if "/doc/pvedrbdstor/" in path]
+    assert not [path for path in below if re.search(r"conf\.py|_templates|doctrees|/docs/_|\.js$|searchindex", path)]
+    assert {"html/concepts.html", "html/_static/manual.css", "docs/concepts.md"} <= {
+        path.partition("/doc/pvedrbdstor/")[2] for path in below
+    }
 
 
 def contents(package: Path) -> list[str]:

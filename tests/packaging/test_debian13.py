@@ -32,7 +32,9 @@ BUILDS = frozenset(
         "pybuild-plugin-pyproject",
         "python3-all-dev",
         "python3-cffi",
+        "python3-myst-parser",
         "python3-setuptools",
+        "python3-sphinx",
         "python3-wheel",
     ]
 )
