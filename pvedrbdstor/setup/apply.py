@@ -41,18 +41,20 @@ def apply(
     storage = plan.answers.storage
     _check(plan, journal, hands)
     for step in plan.steps:
-        again = journal.doing == step.id
-        if step.id in journal.done and step.kind in ONCE:
+        ended, again = step.id in journal.done, journal.doing == step.id
+        if ended and step.kind in ONCE:
             continue
         report(step, None)
-        if not again:
+        # One that has ended is looked at without the journal, in which another may stand as begun.
+        if not ended and not again:
             journal = journal.begin(step.id)
             hands.save(storage, journal)
         reach(f"setup.begun.{step.id}")
         outcome = _take(plan, journal, step, again, hands)
         reach(f"setup.acted.{step.id}")
-        journal = journal.end(step.id)
-        hands.save(storage, journal)
+        if not ended:
+            journal = journal.end(step.id)
+            hands.save(storage, journal)
         report(step, outcome)
     hands.save(storage, journals.finish(journal))
     return journals.finish(journal)

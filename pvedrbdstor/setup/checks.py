@@ -21,6 +21,7 @@ from pvedrbdstor.setup.steps import Refusal
 SIZE_MIN = 1 << 29
 """Bytes of a lower disk: below, there is no room for two journals and anything else."""
 Nodes = Mapping[str, Facts]
+_CLUSTER = re.compile(r"[A-Za-z0-9]{1,16}")  # o2cb(7)
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 
@@ -55,7 +56,8 @@ def refusals(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     yield from _of_names(nodes, answers)
     for node, facts in nodes.items():
         yield from _of_disk(node, facts, answers)
-    yield from _of_o2cb(nodes)
+    yield from _of_sectors(nodes, answers)
+    yield from _of_o2cb(nodes, answers)
 
 
 def shared_cluster(nodes: Nodes) -> o2cb.Cluster | None:
@@ -91,6 +93,8 @@ def _of_answers(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
 
 
 def _of_node(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
+    if facts.host.partition(".")[0] != node:
+        yield Refusal(f"{node} calls itself {facts.host}", "Name nodes as 'pvecm nodes' and 'uname -n' do")
     if facts.missing:
         yield Refusal(
             f"{node} lacks {', '.join(facts.missing)}",
@@ -130,6 +134,14 @@ def _of_both(nodes: Nodes) -> Iterator[Refusal]:
     if len(generations) > 1 and None not in generations:
         told = ", ".join(f"{facts.drbd} on {node}" for node, facts in nodes.items())
         yield Refusal(f"the nodes have two generations of DRBD ({told})", "Boot the same kernel on both")
+
+
+def _of_sectors(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+    """DRBD's device has those of the disk below, which must not change under a guest that moves to the other node."""
+    disks = {node: disk for node, facts in nodes.items() if (disk := facts.disk(answers.disks.get(node, "")))}
+    if len({disk.logical_sector for disk in disks.values()}) > 1:
+        told = ", ".join(f"{disk.logical_sector} bytes on {node}" for node, disk in disks.items())
+        yield Refusal(f"the disks have different logical sectors ({told})", "Choose disks whose sectors are the same")
 
 
 def _of_cluster(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
@@ -228,8 +240,12 @@ def _of_lvm(node: str, facts: Facts, disk: Disk, answers: Answers) -> Iterator[R
         )
 
 
-def _of_o2cb(nodes: Nodes) -> Iterator[Refusal]:
+def _of_o2cb(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     """Two storages on the same nodes share one o2cb cluster."""
+    if not _CLUSTER.fullmatch(answers.cluster):
+        yield Refusal(
+            f"'{answers.cluster}' is no name for an o2cb cluster", "Choose 1 to 16 letters and digits with '--cluster'"
+        )
     present = [
         node
         for node, facts in nodes.items()
