@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.lab import bare, storage
+from tests.lab import bare, lower_lvm, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
+from tests.lab.corosync import Corosync
+from tests.lab.formation import on_each
 from tests.lab.node import Node
+from tests.lab.protection import Protection
 
 STORAGE = "ha"
 NO_VOTE = "--without-third-vote-both-nodes-reset"
@@ -29,7 +32,7 @@ def cluster() -> Iterator[Cluster]:
 def plan(cluster: Cluster, *options: str) -> dict[str, Any]:
     disk = cluster.backend.disk_device
     disks = ["--disk", f"nodea:{disk}", "--disk", f"nodeb:{disk}"]
-    words = ["pvedrbdstor", "setup", "plan", STORAGE, *disks, "--no-lvm", *options, "--json"]
+    words = ["pvedrbdstor", "setup", "plan", STORAGE, *disks, *options, "--json"]
     found = json.loads(cluster.a.run(shlex.join(words), 90))
     assert isinstance(found, dict)
     return found
@@ -61,9 +64,81 @@ def check_first_volume(cluster: Cluster) -> None:
 
 
 def test_bare_nodes_come_to_their_first_volume_without_a_hand_on_the_keyboard(cluster: Cluster) -> None:
-    made = plan(cluster, NO_VOTE)
+    made = plan(cluster, "--no-lvm", NO_VOTE)
     assert {step["node"] for step in made["steps"]} == {"nodea", "nodeb"}
     assert apply(cluster.a) == 0
     check_first_volume(cluster)
     assert apply(cluster.a) == 0, "a second run finds everything done"
     check_first_volume(cluster)
+
+
+@pytest.mark.soak
+def test_killed_before_and_after_each_step_it_goes_on_from_there(cluster: Cluster) -> None:
+    made = plan(cluster, "--no-lvm", NO_VOTE)
+    for step in made["steps"]:
+        for when in ("begun", "ran", "acted"):
+            status = apply(cluster.a, f"setup.{when}.{step['id']}")
+            local = step["node"] == "nodea" and step["commands"] and step["kind"] != "status"
+            assert status == 137 or (when == "ran" and (not local or status == 0)), (step["id"], when)
+    assert apply(cluster.a) == 0
+    check_first_volume(cluster)
+
+
+@pytest.mark.soak
+def test_programs_that_outlive_a_killed_setup_are_waited_for(cluster: Cluster) -> None:
+    """mkfs goes on when its parent is killed: the next run must neither run beside it nor take what it left for whole."""
+    plan(cluster, "--no-lvm", NO_VOTE)
+    cluster.a.run(
+        f"""pvedrbdstor setup apply {STORAGE} --yes >/run/apply.log 2>&1 &
+until pgrep -x mkfs.ocfs2 >/dev/null; do kill -0 $! || {{ cat /run/apply.log; exit 1; }}; sleep 0.02; done
+kill -9 $!""",
+        200,
+    )
+    assert apply(cluster.a) == 0
+    check_first_volume(cluster)
+
+
+@pytest.mark.soak
+def test_disks_become_logical_volumes(cluster: Cluster) -> None:
+    on_each(cluster.nodes, lower_lvm.install)
+    plan(cluster, NO_VOTE)
+    assert apply(cluster.a) == 0
+    assert cluster.b.run("lvs --noheadings -o lv_name mirror").split() == ["r0"]
+    check_first_volume(cluster)
+
+
+@pytest.mark.soak
+def test_a_disk_that_somebody_has_got_meanwhile_is_left_alone(cluster: Cluster) -> None:
+    """After the plan, and even after its first steps."""
+    plan(cluster, "--no-lvm", NO_VOTE)
+    disk = cluster.backend.disk_device
+    assert apply(cluster.a, "setup.begun.nodeb.metadata") == 137
+    cluster.b.run(
+        f"mkfs.ext4 -q -F {disk} && mkdir -p /run/theirs && mount {disk} /run/theirs && echo theirs >/run/theirs/file"
+    )
+    assert apply(cluster.a) == 74
+    cluster.b.run("sync && umount /run/theirs")
+    assert apply(cluster.a) == 74, "not mounted any more, and still theirs"
+    cluster.b.run(
+        f"mount {disk} /run/theirs && grep -q theirs /run/theirs/file && umount /run/theirs && wipefs -q -a {disk}"
+    )
+    assert apply(cluster.a) == 0
+    check_first_volume(cluster)
+
+
+@pytest.mark.soak
+def test_with_a_third_vote_the_storage_is_protected() -> None:
+    with Cluster(bare=True, witness=True, memory=bare.MEMORY + 100, disk_size=bare.DISK) as cluster:
+        assert cluster.c is not None
+        protection = Protection()
+        corosync = Corosync(cluster.nodes, cluster.c)
+        corosync.form()
+        bare.install(cluster)
+        on_each(cluster.nodes, protection.install)
+        for node in cluster.nodes:
+            node.run("until pvedrbdstor fencing status >/dev/null; do sleep 1; done", 120)
+        plan(cluster, "--no-lvm")
+        assert apply(cluster.a) == 0
+        for node in cluster.nodes:
+            node.run(f"pvedrbdstor fencing status {STORAGE} && pvedrbdstor fencing timeline {STORAGE}", 60)
+        check_first_volume(cluster)
