@@ -143,11 +143,11 @@ def apply_plan(session: Session, storage: str, yes: bool) -> None:
         raise SetupRefused(
             storage=storage, cause=f"its plan was made on {found.lead}", remedy=f"Run this on {found.lead}"
         )
-    journal = _journal(found)
-    if not session.as_json:
-        click.echo(setup_text.summary(found, journal), err=True, nl=False)
-    confirm(setup_text.question(found), yes)
-    with setup_text.Steps(found, quiet=session.as_json) as steps, setup_text.only_one(storage):
+    with setup_text.only_one(storage), setup_text.Steps(found, quiet=session.as_json) as steps:
+        journal = _journal(found)
+        if not session.as_json:
+            click.echo(setup_text.summary(found, journal), err=True, nl=False)
+        confirm(setup_text.question(found), yes)
         journal = applying.apply(found, journal, Both(session.node, storage), steps)
     document = {"storage": storage, "finished": journal.finished, "done": list(journal.done)}
     session.answer(document, setup_text.done(found, steps.said))

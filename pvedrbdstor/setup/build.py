@@ -23,7 +23,8 @@ _LARGE = 128 << 30
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """order: the nodes, the lead first. lower: what DRBD lies on. shared: the o2cb cluster that is there and stays."""
+    """order: the nodes, the lead first. lower: what DRBD lies on. shared: the o2cb cluster that is there and stays.
+    others: further nodes of the Proxmox cluster."""
 
     nodes: Mapping[str, Facts]
     answers: Answers
@@ -34,6 +35,7 @@ class Choice:
     lower: Mapping[str, str]
     shared: o2cb.Cluster | None
     inputs: Inputs
+    others: tuple[str, ...] = ()
 
     @property
     def lead(self) -> str:
@@ -50,7 +52,7 @@ class Choice:
     def lvm_conf(self, node: str) -> str | None:
         """As it will be; empty where there is none, None where it is not understood."""
         text = self.nodes[node].files.get(LVM_CONF)
-        return "" if text is None else templates.lvm_filtered(text)
+        return "" if text is None else templates.lvm_filtered(text, self.mirror.minor)
 
 
 def steps(choice: Choice) -> Iterator[Step]:
@@ -240,13 +242,14 @@ def _together(choice: Choice) -> Iterator[Step]:
     )
     add = ("pvesm", "add", "drbdocfs2", answers.storage, "--path", answers.path, "--drbdocfs2-resource", name)
     options = ("--content", answers.content, "--drbdocfs2-uuid", answers.uuid)
+    only = ("--nodes", ",".join(sorted(choice.order))) if choice.others else ()
     yield Step(
         f"{lead}.entry",
         lead,
         Kind.ENTRY,
         f"add the storage {answers.storage}",
         "Proxmox's own command writes storage.cfg, for all nodes",
-        ((*add, *options),),
+        ((*add, *options, *only),),
         about={**about, "storage": answers.storage},
     )
 

@@ -13,11 +13,13 @@ import pyudev
 from pvedrbdstor import command
 from pvedrbdstor.errors import Error
 from pvedrbdstor.mirror import mountinfo
+from pvedrbdstor.pve import guests
 from pvedrbdstor.setup.facts import Disk
 
 _SECTOR = 512  # of sysfs' sizes, whatever the disk's own
 _WIPEFS_SECONDS = 20.0
 _NO_DISKS = re.compile(r"(ram|zram|sr|fd|nbd|drbd|zd|rbd)[0-9]+.*")
+_DEVICE_NAME = re.compile(r"/dev/[^\s,;]+")
 _PARTITION = "partition"
 Used = Mapping[tuple[int, int], tuple[str, ...]]
 """What the kernel's tables say: (major, minor) -> users in words."""
@@ -40,7 +42,8 @@ def look() -> tuple[Disk, ...]:
     used = _used()
     devices = [_device(found) for found in pyudev.Context().list_devices(subsystem="block") if found.device_node]
     shown = [device for device in devices if not _NO_DISKS.fullmatch(device.name) and _size(device)]
-    return tuple(_disk(device, devices, used) for device in sorted(shown, key=lambda device: device.name))
+    named = _named_by_guests()
+    return tuple(_disk(device, devices, used, named) for device in sorted(shown, key=lambda device: device.name))
 
 
 def signatures(path: str) -> tuple[str, ...]:
@@ -77,7 +80,7 @@ def _device(found: pyudev.Device) -> _Device:
     return _Device(str(found.sys_name), str(found.sys_path), str(found.device_node), number, properties, links)
 
 
-def _disk(device: _Device, devices: list[_Device], used: Used) -> Disk:
+def _disk(device: _Device, devices: list[_Device], used: Used, named: Mapping[str, tuple[str, ...]]) -> Disk:
     parts = [each for each in devices if each is not device and _is_part_of(each, device)]
     kind = _kind(device)
     path = _lv_path(device) or device.node
@@ -94,7 +97,10 @@ def _disk(device: _Device, devices: list[_Device], used: Used) -> Disk:
         serial=device.properties.get("ID_SERIAL_SHORT") or _serial(device),
         read_only=_text(device, "ro") == "1",
         signatures=tuple(word for each in (device, *parts) for word in _found_on(each, device)),
-        users=tuple(word for each in (device, *parts) for word in _users(each, device, used)),
+        users=(
+            *(word for each in (device, *parts) for word in _users(each, device, used)),
+            *(word for name in sorted(names) for word in named.get(name, ())),
+        ),
     )
 
 
@@ -165,6 +171,17 @@ def _serial(device: _Device) -> str | None:
 
 def _size(device: _Device) -> int:
     return _number(device, "size") * _SECTOR
+
+
+def _named_by_guests() -> Mapping[str, tuple[str, ...]]:
+    """Device names in guests' configurations, also of guests that do not run. Raises OSError where those cannot be read."""
+    found: dict[str, list[str]] = {}
+    if not os.path.isdir(guests.NODES):
+        return {}
+    for vmid, kind, path in guests.configurations(guests.NODES):
+        for name in set(_DEVICE_NAME.findall(_read(path) or "")):
+            found.setdefault(name, []).append(f"{kind} {vmid} names it in its configuration")
+    return {name: tuple(users) for name, users in found.items()}
 
 
 def _used() -> Used:

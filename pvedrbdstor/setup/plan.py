@@ -112,7 +112,9 @@ def _choose(nodes: Mapping[str, Facts], answers: Answers, lead: str, conf: Coros
         for node, disk in disks.items()
     }
     both = (lead, *(node for node in order if node != lead))
-    return build.Choice(nodes, answers, both, mirror, disks, devices, lower, shared, inputs)
+    ids = {node_id_of(conf, facts.host) for facts in nodes.values()}
+    others = tuple(each.name or str(each.node_id) for each in conf.nodes if each.node_id not in ids)
+    return build.Choice(nodes, answers, both, mirror, disks, devices, lower, shared, inputs, others)
 
 
 def _disk(facts: Facts, name: str) -> Disk:
@@ -136,6 +138,9 @@ def _notes(nodes: Mapping[str, Facts], answers: Answers, choice: build.Choice, l
         yield f"{WITHOUT_FENCING}: after a cut link both nodes go on writing, each to its own copy, and one side's writes will be lost."
     elif answers.without_third_vote:
         yield f"{WITHOUT_THIRD_VOTE}: after a cut link nobody can decide, both nodes freeze and OCFS2 resets both."
+    if choice.others:
+        names = ", ".join(choice.others)
+        yield f"Install pvedrbdstor on {names}, too, before: a node without it drops the storage from the cluster's configuration."
     sizes = {node: disk.size for node, disk in choice.disks.items()}
     if len(set(sizes.values())) > 1:
         yield f"The disks are not of one size ({', '.join(f'{size >> 20} MiB on {node}' for node, size in sizes.items())}): the smaller counts."
@@ -149,7 +154,7 @@ def _notes(nodes: Mapping[str, Facts], answers: Answers, choice: build.Choice, l
         if disk.identity is None:
             yield f"{disk.path} on {node} has nothing that names it for good: 'setup apply' goes by its name and size alone."
         if choice.lvm_conf(node) is None:
-            yield f'lvm.conf on {node} has a global_filter that is not understood: put "r|/dev/drbd.*|" first in it yourself.'
+            yield f'lvm.conf on {node} has a global_filter that is not understood: put "r|^/dev/drbd{choice.mirror.minor}$|" first in it yourself.'
     if choice.mirror.generation is Generation.V9:
         yield "DRBD 9: the files are checked by drbdadm, but no setup with its kernel module was ever tried in the lab."
     yield "The first copy of the disk goes on for long after this has ended: start no guest before 'pvedrbdstor mirror status' says healthy."

@@ -16,7 +16,6 @@ from pvedrbdstor.ocfs2.o2cb import Timeouts
 O2NET_PORT = 7777
 _UNFENCE = "/usr/lib/pvedrbdstor/unfence-peer"
 _MIB = 1 << 20
-_DRBD_FILTER = "r|/dev/drbd.*|"
 _GLOBAL_FILTER = re.compile(
     r"^(?P<before>[ \t]*global_filter[ \t]*=[ \t]*\[)(?P<list>[^\]#\n]*)\](?P<after>[^\n]*)$", re.M
 )
@@ -117,22 +116,24 @@ def udev_rule(resource: str, disk: str, identity: str | None, volume: tuple[str,
     return title + "".join(f'SUBSYSTEM=="block", {match}, {hidden}\n' for match in matches)
 
 
-def lvm_filtered(text: str) -> str | None:
-    """lvm.conf with DRBD's devices left out of every scan: what is in them is the guests'. The same text where they are already.
+def lvm_filtered(text: str, minor: int) -> str | None:
+    """lvm.conf with this DRBD device, and no other, left out of every scan. The same text where it is already.
 
     None where it has a global_filter that is not understood.
     """
+    pattern = f'"r|^/dev/drbd{minor}$|"'
     active = _ACTIVE_FILTER.findall(text)
     found = _GLOBAL_FILTER.search(text)
     if not active:
-        return f'{text.rstrip()}\ndevices {{\n\t# added by pvedrbdstor: DRBD\'s devices are no place for LVM\n\tglobal_filter = [ "{_DRBD_FILTER}" ]\n}}\n'
-    if len(active) > 1 or found is None or "," not in f"{found['list']},":
+        section = f"devices {{\n\t# added by pvedrbdstor: DRBD's device is no place for LVM\n\tglobal_filter = [ {pattern} ]\n}}\n"
+        return f"{text.rstrip()}\n{section}"
+    if len(active) > 1 or found is None:
         return None
-    if f'"{_DRBD_FILTER}"' in found["list"]:
+    if pattern in found["list"]:
         return text
     # First, as the first pattern that matches counts.
     entries = found["list"].strip().strip(",").strip()
-    joined = f'"{_DRBD_FILTER}", {entries}' if entries else f'"{_DRBD_FILTER}"'
+    joined = f"{pattern}, {entries}" if entries else pattern
     return f"{text[: found.start()]}{found['before']}{joined}]{found['after']}{text[found.end() :]}"
 
 

@@ -247,6 +247,17 @@ def test_all_that_is_in_the_way_is_told_at_once() -> None:
     assert len(refusals) >= 3
 
 
+def test_further_nodes_of_the_cluster_do_not_get_the_storage() -> None:
+    third = world.corosync(device=False).replace(
+        "}\nquorum", "  node {\n    name: pve3\n    nodeid: 3\n    ring0_addr: 192.0.2.13\n  }\n}\nquorum"
+    )
+    plan = world.planned(filed(corosync=third))
+    (entry,) = of(plan, Kind.ENTRY)
+    assert entry.commands[0][-2:] == ("--nodes", "pve1,pve2")
+    assert any("Install pvedrbdstor on pve3" in note for note in plan.notes)
+    assert "--nodes" not in of(world.planned(), Kind.ENTRY)[0].commands[0]
+
+
 class TestDangers:
     def test_without_a_third_vote_only_by_a_flag_that_names_what_happens(self) -> None:
         assert any(THIRD_VOTE in refusal.remedy for refusal in world.refused(NO_DEVICE))

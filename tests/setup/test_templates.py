@@ -109,12 +109,12 @@ def test_the_file_system_can_be_made_at_any_size(tmp_path: Path, size: int) -> N
 class TestLvm:
     def test_proxmox_s_filter_gets_drbd_s_devices_first(self) -> None:
         text = 'devices {\n    # added by pve-manager\n    global_filter=["r|/dev/zd.*|","r|/dev/rbd.*|"]\n}\n'
-        assert templates.lvm_filtered(text) == text.replace("[", '["r|/dev/drbd.*|", ')
+        assert templates.lvm_filtered(text, 1) == text.replace("[", '["r|^/dev/drbd1$|", ')
 
     def test_where_there_is_none_it_is_added(self) -> None:
         text = '# global_filter = [ "a|.*|" ]\nlog {\n}\n'
-        wanted = templates.lvm_filtered(text)
-        assert wanted is not None and wanted.startswith(text) and 'global_filter = [ "r|/dev/drbd.*|" ]' in wanted
+        wanted = templates.lvm_filtered(text, 0)
+        assert wanted is not None and wanted.startswith(text) and 'global_filter = [ "r|^/dev/drbd0$|" ]' in wanted
 
     @pytest.mark.parametrize(
         "text",
@@ -125,12 +125,12 @@ class TestLvm:
         ],
     )
     def test_one_that_is_not_understood_is_left_alone(self, text: str) -> None:
-        assert templates.lvm_filtered(text) is None
+        assert templates.lvm_filtered(text, 0) is None
 
-    @given(st.lists(st.sampled_from(['"r|/dev/zd.*|"', '"a|/dev/sd.*|"', '"r|/dev/drbd.*|"']), max_size=3))
+    @given(st.lists(st.sampled_from(['"r|/dev/zd.*|"', '"a|/dev/sd.*|"', '"r|^/dev/drbd0$|"']), max_size=3))
     def test_twice_is_once(self, entries: list[str]) -> None:
-        once = templates.lvm_filtered(f"devices {{\n\tglobal_filter = [ {', '.join(entries)} ]\n}}\n")
-        assert once is not None and once.count("drbd") >= 1 and templates.lvm_filtered(once) == once
+        once = templates.lvm_filtered(f"devices {{\n\tglobal_filter = [ {', '.join(entries)} ]\n}}\n", 0)
+        assert once is not None and once.count("drbd") >= 1 and templates.lvm_filtered(once, 0) == once
 
 
 class TestFirewall:
