@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pvedrbdstor.pve import guests
 from pvedrbdstor.setup import disks, hands, paths, states
 from pvedrbdstor.setup.hands import Outcome, carry_out
 from pvedrbdstor.setup.steps import File, Kind, Step, digest
@@ -104,6 +105,14 @@ class TestDevices:
         finally:
             subprocess.run(["umount", str(mount)], check=True)
         assert found.users == (f"it is mounted on {mount}",)
+
+    def test_a_guest_that_names_it_has_it(self, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = tmp_path / "nodes" / "pve2" / "qemu-server"
+        folder.mkdir(parents=True)
+        (folder / "100.conf").write_text(f"name: db\nscsi1: {device},size=8M\n")
+        monkeypatch.setattr(guests, "NODES", str(tmp_path / "nodes"))
+        found = next(disk for disk in disks.look() if disk.path == device)
+        assert found.users == ("VM 100 names it in its configuration",)
 
 
 class TestFiles:
