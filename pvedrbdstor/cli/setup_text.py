@@ -166,10 +166,16 @@ def _step(number: int, step: Step, node: Facts) -> list[str]:
 def _file(file: File, before: str | None) -> list[str]:
     if before == file.content:
         return [f"   {file.path} is so already"]
+    old, new = (_printable(text or "").splitlines() for text in (before, file.content))
     if before is None:
-        return [f"   writes {file.path}:", *(f"   | {line}" for line in file.content.splitlines())]
-    changes = difflib.unified_diff(before.splitlines(), file.content.splitlines(), lineterm="", n=2)
+        return [f"   writes {file.path}:", *(f"   | {line}" for line in new)]
+    changes = difflib.unified_diff(old, new, lineterm="", n=2)
     return [f"   changes {file.path}:", *(f"   | {line}" for line in list(changes)[2:])]
+
+
+def _printable(text: str) -> str:
+    """Bytes that are no UTF-8 as question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _wiped(words: Sequence[str]) -> str:

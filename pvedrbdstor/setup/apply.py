@@ -13,7 +13,7 @@ from pvedrbdstor.setup.facts import Facts
 from pvedrbdstor.setup.hands import Outcome
 from pvedrbdstor.setup.journal import Journal
 from pvedrbdstor.setup.plan import Plan
-from pvedrbdstor.setup.steps import ONCE, Device, Kind, Step
+from pvedrbdstor.setup.steps import ONCE, TOUCHING, Device, Kind, Step
 
 _AGAIN = "Plan again with 'pvedrbdstor setup plan'"
 
@@ -86,10 +86,12 @@ def _state(plan: Plan, journal: Journal) -> str:
 
 
 def _check(plan: Plan, journal: Journal, hands: Hands) -> None:
-    """The plan is of these nodes as they are: whole before the first step, the devices alone when some are done."""
+    """The plan is of these nodes as they are: whole before the first step, the devices alone, where they are still
+    to be written to, when some are done."""
     nodes = {device.node: hands.look(device.node) for device in plan.devices}
+    touched = {step.node for step in plan.steps if step.kind in TOUCHING and step.id not in journal.done}
     for device in plan.devices:
-        if (why := _other_device(device, nodes[device.node])) is not None:
+        if device.node in touched and (why := _other_device(device, nodes[device.node])) is not None:
             raise SetupRefused(storage=plan.answers.storage, cause=why, remedy=f"Nothing was touched. {_AGAIN}")
     if not journal.begun:
         _check_whole(plan, nodes)

@@ -251,6 +251,12 @@ def _of_o2cb(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
         for node, facts in nodes.items()
         if o2cb.parse_cluster_conf(facts.files.get(o2cb.CLUSTER_CONF, "")).clusters
     ]
+    times = {o2cb.parse_defaults(facts.files.get(o2cb.DEFAULTS_FILE, "")).timeouts for facts in nodes.values()}
+    if present and shared_cluster(nodes) is not None and len(times) > 1:
+        yield Refusal(
+            f"{o2cb.DEFAULTS_FILE} has other times on one node than on the other, and OCFS2's nodes need the same",
+            "Make them equal: they take effect when the storages that are up are taken down on both nodes, and brought up again",
+        )
     if present and shared_cluster(nodes) is None:
         yield Refusal(
             f"{o2cb.CLUSTER_CONF} on {', '.join(present)} has a cluster that is not the same on both nodes, or not of these two",

@@ -22,7 +22,7 @@ def write(file: File) -> None:
         )
     os.makedirs(os.path.dirname(file.path), exist_ok=True)
     new = f"{file.path}.tmp.{os.getpid()}"
-    with open(new, "w", encoding="utf-8") as out:
+    with open(new, "w", encoding="utf-8", errors="surrogateescape", newline="") as out:
         out.write(file.content)
         out.flush()
         if not file.path.startswith(_SHARED):
@@ -35,7 +35,7 @@ def write(file: File) -> None:
 def content(path: str) -> str | None:
     """None where there is none. Raises OSError."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
     except FileNotFoundError:
         return None

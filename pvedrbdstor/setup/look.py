@@ -89,10 +89,10 @@ def _interfaces() -> tuple[Interface, ...]:
 
 
 def _files() -> dict[str, str]:
-    found = {path: text for path in _FILES if (text := _text(path)) is not None}
+    found = {path: text for path in _FILES if (text := _content(path)) is not None}
     for name in _names(RESOURCES):
         path = f"{RESOURCES}/{name}"
-        if name.endswith((".res", ".conf")) and (text := _text(path)) is not None:
+        if name.endswith((".res", ".conf")) and (text := _content(path)) is not None:
             found[path] = text
     return found
 
@@ -117,6 +117,15 @@ def _names(folder: str) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+def _content(path: str) -> str | None:
+    """Byte for byte, as it may be written again with a change. One that is longer is cut off, and never written: its digest differs."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read(_FILE_MAX)
+    except OSError:
+        return None
 
 
 def _text(path: str) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
+import zlib
 from dataclasses import dataclass
 
 from pvedrbdstor import command, nodes
@@ -17,6 +19,7 @@ from pvedrbdstor.setup.steps import Step
 
 _LOOK_SECONDS = 60.0
 _ALIVE_SECONDS = 30
+_REQUEST_MAX = 8 << 20  # bytes of its JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,7 @@ class Both:
         """Raises CommandFailed, CommandTimeout where the other node cannot be reached, or ends meanwhile."""
         if step.node == self.own:
             return hands.carry_out(step, again)
-        request = json.dumps({"again": again, "step": values.encode(step)})
-        line = nodes.line(step.node, ["setup", "step", request], alive=_ALIVE_SECONDS)
+        line = nodes.line(step.node, ["setup", "step", request(step, again)], alive=_ALIVE_SECONDS)
         said = command.run(line, timeout=hands.seconds(step.kind)).stdout
         try:
             return values.decode(Outcome, json.loads(said))
@@ -66,12 +68,22 @@ class Both:
         )
 
 
-def step_of(request: str) -> tuple[Step, bool]:
-    """What `setup step` is asked for. Raises Malformed."""
+def request(step: Step, again: bool) -> str:
+    """What `setup step` is asked for, as one word of a command line, which must be shorter than 128 KiB (MAX_ARG_STRLEN): Debian's
+    lvm.conf alone, quoted, is not."""
+    text = json.dumps({"again": again, "step": values.encode(step)})
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
+
+
+def step_of(word: str) -> tuple[Step, bool]:
+    """The step in a request, and whether it was begun before. Raises Malformed."""
     try:
-        data = json.loads(request)
-    except ValueError as error:
-        raise values.Malformed(f"it is no JSON ({error})") from error
+        inflate = zlib.decompressobj()
+        data = json.loads(inflate.decompress(base64.b64decode(word, validate=True), _REQUEST_MAX))
+    except (ValueError, zlib.error) as error:
+        raise values.Malformed(f"it is not understood ({error})") from error
+    if not inflate.eof:
+        raise values.Malformed("it is cut off, or too long")
     if not isinstance(data, dict) or set(data) != {"again", "step"} or not isinstance(data["again"], bool):
         raise values.Malformed("it is no step")
     return values.decode(Step, data["step"]), data["again"]

@@ -44,6 +44,10 @@ ONCE = frozenset(
 """Never taken again when it has ended. The others are looked at each time, and taken where a reboot has undone them."""
 
 
+TOUCHING = frozenset({Kind.WIPE, Kind.PHYSICAL_VOLUME, Kind.VOLUME_GROUP, Kind.METADATA})
+"""Those that name the device of the plan: once they have ended it may have another name."""
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """A file to write. mode: permission bits. before: the digest of what it replaces, None where nothing may be there."""
@@ -93,4 +97,5 @@ class NotNow(Exception):
 
 
 def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Of a file's content, in which bytes that are no UTF-8 stand as surrogates."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

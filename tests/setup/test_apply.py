@@ -21,7 +21,7 @@ from pvedrbdstor.setup.facts import Facts
 from pvedrbdstor.setup.hands import Outcome
 from pvedrbdstor.setup.journal import Journal
 from pvedrbdstor.setup.plan import Plan
-from pvedrbdstor.setup.remote import step_of
+from pvedrbdstor.setup.remote import request, step_of
 from pvedrbdstor.setup.steps import ONCE, Step
 from tests.setup import world
 
@@ -129,12 +129,20 @@ def test_another_device_of_that_name_is_refused_also_later(change: dict[str, obj
     for begun in (False, True):
         nodes = Nodes()
         if begun:
-            run(plan, nodes, "setup.begun.pve1.up")
+            run(plan, nodes, "setup.begun.pve2.metadata")
         nodes.taken.clear()
         nodes.found["pve2"] = world.facts(2, disks=(world.disk(2, **change),))
         with pytest.raises(SetupRefused, match="another device"):
             run(plan, nodes)
         assert nodes.taken == []
+
+
+def test_a_device_that_is_drbd_s_by_now_may_have_another_name() -> None:
+    plan, nodes = world.planned(), Nodes()
+    run(plan, nodes, "setup.begun.pve2.up")
+    nodes.found["pve2"] = world.facts(2, disks=(world.disk(2, path="/dev/sdc", names=("/dev/sdc",)),))
+    run(plan, nodes)
+    assert nodes.saved is not None and nodes.saved.finished
 
 
 def test_a_device_that_got_something_since_the_plan_is_refused() -> None:
@@ -187,7 +195,24 @@ def test_facts_and_steps_go_to_the_other_node_and_back() -> None:
     facts = world.facts()
     assert facts_of.parse(json.dumps(facts_of.as_json(facts))) == facts
     for step in world.planned().steps:
-        assert step_of(json.dumps({"again": True, "step": values.encode(step)})) == (step, True)
+        assert step_of(request(step, True)) == (step, True)
+
+
+def test_a_step_with_debian_s_lvm_conf_fits_into_a_command_line() -> None:
+    text = "".join(
+        f'\t# Line {at} of many that explain an option, with "quotes" in it, \udc80.\n' for at in range(2000)
+    )
+    found = {node: world.with_files(each, lvm=text) for node, each in world.nodes().items()}
+    (step,) = [step for step in world.planned(found).steps if step.id == "pve2.filters"]
+    word = request(step, False)
+    assert len(text) > 120_000 and len(word) < 131_072
+    assert step_of(word) == (step, False)
+
+
+@pytest.mark.parametrize("word", ["", "%", "AAAA", request(world.planned().steps[0], True)[:-8]])
+def test_a_request_that_is_none_is_refused(word: str) -> None:
+    with pytest.raises(values.Malformed):
+        step_of(word)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1}', '{"format": 1, "version": 3}'])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pvedrbdstor.pve import guests
-from pvedrbdstor.setup import disks, hands, paths, states
+from pvedrbdstor.setup import disks, files, hands, paths, states
 from pvedrbdstor.setup.hands import Outcome, carry_out
 from pvedrbdstor.setup.steps import File, Kind, Step, digest
 from tests.loopback import Loopback
@@ -139,6 +139,14 @@ class TestFiles:
             failure = carry_out(self.step(File(str(unseen), "new\n", before=before)), False).failure
             assert failure is not None and "left alone" in failure
         assert seen.read_text() == "new\n" and unseen.read_text() == "theirs\n"
+
+    def test_bytes_that_are_no_text_stay_what_they_are(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(b"caf\xe9\r\n")
+        before = files.content(str(path))
+        assert before is not None
+        assert carry_out(self.step(File(str(path), before + "more\n", before=digest(before))), False).failure is None
+        assert path.read_bytes() == b"caf\xe9\r\nmore\n"
 
 
 class TestPrograms:

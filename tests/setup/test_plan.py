@@ -189,6 +189,7 @@ NO_DEVICE = {
     )
     for node, each in world.nodes().items()
 }
+CLUSTER = written(world.planned(), "/etc/ocfs2/cluster.conf")[0]
 REFUSED: dict[str, tuple[dict[str, Facts], dict[str, Any], str]] = {
     "no disk": (world.nodes(), {"disks": {"pve1": "/dev/sdz", "pve2": "/dev/sdb"}}, "no block device"),
     "one node": (world.nodes(), {"disks": {"pve1": "/dev/sdb"}}, "each of two nodes"),
@@ -227,6 +228,14 @@ REFUSED: dict[str, tuple[dict[str, Facts], dict[str, Any], str]] = {
         {**world.nodes(), "pve2": world.with_files(world.facts(2), cluster="cluster:\n\tnode_count = 0\n\tname = x\n")},
         {},
         "not the same on both",
+    ),
+    "other times": (
+        {
+            node: world.with_files(each, cluster=CLUSTER, o2cb=f"O2CB_HEARTBEAT_THRESHOLD={number}\n")
+            for number, (node, each) in enumerate(world.nodes().items(), 31)
+        },
+        {},
+        "other times on one node",
     ),
     "wipe of another": (world.nodes(), {"wipe": {"pve1": "/dev/sda"}}, "not to be used"),
     "o2cb name": (world.nodes(), {"cluster": "not-a-name"}, "o2cb"),
