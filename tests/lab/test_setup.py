@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab import bare, lower_lvm, storage
+from tests.lab import assets, bare, lower_lvm, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.corosync import Corosync
+from tests.lab.errors import CommandFailed
 from tests.lab.formation import on_each
 from tests.lab.node import Node
 from tests.lab.protection import Protection
@@ -99,11 +100,21 @@ kill -9 $!""",
 
 
 @pytest.mark.soak
-def test_disks_become_logical_volumes(cluster: Cluster) -> None:
+def test_disks_become_logical_volumes_and_what_was_on_one_goes_only_when_it_is_named(cluster: Cluster) -> None:
     on_each(cluster.nodes, lower_lvm.install)
-    plan(cluster, NO_VOTE)
+    conf = assets.prepare_lvm()[0] / "etc/lvm/lvm.conf"
+    on_each(cluster.nodes, lambda node: node.run(f"mkdir -p /etc/lvm && cp {conf} /etc/lvm/"))
+    disk = cluster.backend.disk_device
+    cluster.b.run(f"mkfs.ext4 -q -F -L theirs {disk}")
+    with pytest.raises(CommandFailed, match="theirs"):
+        plan(cluster, NO_VOTE)
+    plan(cluster, NO_VOTE, "--wipe", f"nodeb:{disk}")
     assert apply(cluster.a) == 0
-    assert cluster.b.run("lvs --noheadings -o lv_name mirror").split() == ["r0"]
+    for node in cluster.nodes:
+        assert node.run("lvs --noheadings -o lv_name mirror").split() == ["r0"]
+        node.run(
+            "grep -q 'global_filter = .*/dev/drbd0' /etc/lvm/lvm.conf && grep -q DM_LV_NAME /etc/udev/rules.d/99-pvedrbdstor-r0.rules"
+        )
     check_first_volume(cluster)
 
 
