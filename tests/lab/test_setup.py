@@ -70,8 +70,6 @@ def test_bare_nodes_come_to_their_first_volume_without_a_hand_on_the_keyboard(cl
     assert {step["node"] for step in made["steps"]} == {"nodea", "nodeb"}
     assert apply(cluster.a) == 0
     check_first_volume(cluster)
-    assert apply(cluster.a) == 0, "a second run finds everything done"
-    check_first_volume(cluster)
 
 
 @pytest.mark.soak
@@ -82,7 +80,8 @@ def test_killed_at_each_step_it_goes_on_from_there(cluster: Cluster) -> None:
         points = ("begun", *(("ran",) if step["node"] == "nodea" else ()), "acted") if once else ("acted",)
         for when in points:
             assert apply(cluster.a, f"setup.{when}.{step['id']}") == 137, (step["id"], when)
-    assert apply(cluster.a) == 0
+    for _ in range(2):
+        assert apply(cluster.a) == 0, "also when everything is done"
     check_first_volume(cluster)
 
 
