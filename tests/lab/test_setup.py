@@ -73,19 +73,6 @@ def test_bare_nodes_come_to_their_first_volume_without_a_hand_on_the_keyboard(cl
 
 
 @pytest.mark.soak
-def test_killed_at_each_step_it_goes_on_from_there(cluster: Cluster) -> None:
-    made = plan(cluster, "--no-lvm", NO_VOTE)
-    for step in made["steps"]:
-        once = Kind(step["kind"]) in ONCE
-        points = ("begun", *(("ran",) if step["node"] == "nodea" else ()), "acted") if once else ("acted",)
-        for when in points:
-            assert apply(cluster.a, f"setup.{when}.{step['id']}") == 137, (step["id"], when)
-    for _ in range(2):
-        assert apply(cluster.a) == 0, "also when everything is done"
-    check_first_volume(cluster)
-
-
-@pytest.mark.soak
 def test_programs_that_outlive_a_killed_setup_are_waited_for(cluster: Cluster) -> None:
     """mkfs goes on when its parent is killed: the next run must neither run beside it nor take what it left for whole."""
     plan(cluster, "--no-lvm", NO_VOTE)
@@ -153,3 +140,16 @@ def test_with_a_third_vote_the_storage_is_protected() -> None:
         for node in cluster.nodes:
             node.run(f"pvedrbdstor fencing status {STORAGE} && pvedrbdstor fencing timeline {STORAGE}", 60)
         check_first_volume(cluster)
+
+
+@pytest.mark.soak
+def test_killed_at_each_step_it_goes_on_from_there(cluster: Cluster) -> None:
+    made = plan(cluster, "--no-lvm", NO_VOTE)
+    for step in made["steps"]:
+        once = Kind(step["kind"]) in ONCE
+        points = ("begun", *(("ran",) if step["node"] == "nodea" else ()), "acted") if once else ("acted",)
+        for when in points:
+            assert apply(cluster.a, f"setup.{when}.{step['id']}") == 137, (step["id"], when)
+    for _ in range(2):
+        assert apply(cluster.a) == 0, "also when everything is done"
+    check_first_volume(cluster)
