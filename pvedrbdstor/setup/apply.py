@@ -45,12 +45,17 @@ def apply(
         if ended and step.kind in ONCE:
             continue
         report(step, None)
+        before = journal
         # One that has ended is looked at without the journal, in which another may stand as begun.
         if not ended and not again:
             journal = journal.begin(step.id)
             hands.save(storage, journal)
         reach(f"setup.begun.{step.id}")
-        outcome = _take(plan, journal, step, again, hands)
+        outcome = _take(step, again, hands)
+        if outcome.failure is not None:
+            if outcome.untouched:  # what is on a device that it refused is not its own
+                hands.save(storage, before)
+            raise _failed(plan, journal, step, outcome.failure)
         reach(f"setup.acted.{step.id}")
         if not ended:
             journal = journal.end(step.id)
@@ -60,18 +65,16 @@ def apply(
     return journals.finish(journal)
 
 
-def _take(plan: Plan, journal: Journal, step: Step, again: bool, hands: Hands) -> Outcome:
+def _take(step: Step, again: bool, hands: Hands) -> Outcome:
     try:
-        outcome = hands.carry_out(step, again)
-        failure = outcome.failure
+        return hands.carry_out(step, again)
     except Error as error:
-        outcome, failure = Outcome(), error.message
-    if failure is not None:
-        detail = " ".join(failure.split()).rstrip(".")
-        raise SetupStepFailed(
-            storage=plan.answers.storage, node=step.node, step=step.title, detail=detail, state=_state(plan, journal)
-        )
-    return outcome
+        return Outcome(failure=error.message)
+
+
+def _failed(plan: Plan, journal: Journal, step: Step, failure: str) -> SetupStepFailed:
+    detail, state = " ".join(failure.split()).rstrip("."), _state(plan, journal)
+    return SetupStepFailed(storage=plan.answers.storage, node=step.node, step=step.title, detail=detail, state=state)
 
 
 def _state(plan: Plan, journal: Journal) -> str:

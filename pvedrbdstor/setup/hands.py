@@ -28,11 +28,13 @@ _SETTLE_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """already: it was done before. said: what is worth telling. failure: why it could not be taken, in a sentence; None where it was."""
+    """already: it was done before. said: what is worth telling. failure: why it could not be taken, in a sentence; None where it was.
+    untouched: it was refused before it had changed anything."""
 
     already: bool = False
     said: str = ""
     failure: str | None = None
+    untouched: bool = False
 
 
 def carry_out(step: Step, again: bool) -> Outcome:
@@ -60,7 +62,10 @@ def _take(step: Step, again: bool, lock: int) -> Outcome:
     half = again and step.kind is Kind.FILE_SYSTEM
     if not half and states.is_done(step):
         return Outcome(already=True)
-    states.allow(step, again)
+    try:
+        states.allow(step, again)
+    except NotNow as refusal:
+        return Outcome(failure=str(refusal), untouched=True)
     for file in step.files:
         files.write(file)
     reach(f"setup.files.{step.id}")

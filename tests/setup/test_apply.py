@@ -38,6 +38,7 @@ class Nodes:
     taken: list[tuple[str, bool]] = field(default_factory=list)
     saved: Journal | None = None
     fail: str | None = None
+    untouched: bool = False
     gone: bool = False
 
     def look(self, node: str) -> Facts:
@@ -47,7 +48,7 @@ class Nodes:
         if self.gone:
             raise CommandTimeout(command="ssh", seconds=1)
         self.taken.append((step.id, again))
-        return Outcome(failure="it is so.") if step.id == self.fail else Outcome()
+        return Outcome(failure="it is so.", untouched=self.untouched) if step.id == self.fail else Outcome()
 
     def save(self, storage: str, journal: Journal) -> None:
         self.saved = journal
@@ -92,6 +93,16 @@ def test_the_first_failure_stops_it_and_says_what_is_there() -> None:
     early = Nodes(fail="pve1.resource")
     with pytest.raises(SetupStepFailed, match="no disk was touched"):
         run(plan, early)
+
+
+@pytest.mark.parametrize("untouched", [False, True])
+def test_a_step_that_was_refused_before_it_changed_anything_was_not_begun(untouched: bool) -> None:
+    """Else the next try would take what another has put there meanwhile for its own half."""
+    plan, nodes = world.planned(), Nodes(fail="pve1.metadata", untouched=untouched)
+    for _ in range(2):
+        with pytest.raises(SetupStepFailed):
+            run(plan, nodes)
+    assert [again for name, again in nodes.taken if name == "pve1.metadata"] == [False, not untouched]
 
 
 def test_a_node_that_cannot_be_reached_is_a_failure_of_its_step() -> None:
