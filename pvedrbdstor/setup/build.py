@@ -230,6 +230,15 @@ def _together(choice: Choice) -> Iterator[Step]:
         (("drbdadm", "primary", "--force", name),),
         about=about,
     )
+    yield Step(
+        f"{lead}.primary",
+        lead,
+        Kind.PRIMARY,
+        f"see that {lead} is Primary",
+        "the first copy has made it so; but nodes may have been rebooted since",
+        (("drbdadm", "primary", name),),
+        about=about,
+    )
     size = min(disk.size for disk in choice.disks.values())
     yield Step(
         f"{lead}.file-system",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pvedrbdstor import command
 from pvedrbdstor.drbd import devices
 from pvedrbdstor.drbd.events2 import State
-from pvedrbdstor.errors import Error, NotOcfs2
+from pvedrbdstor.errors import Error
 from pvedrbdstor.mirror.bringup.gather import drbd_state
 from pvedrbdstor.mirror.gather import mounted_at
 from pvedrbdstor.mirror.status import read_superblock
@@ -85,10 +85,15 @@ def _up_to_date(step: Step) -> bool:
     return _disk(drbd_state(step.about["resource"]), step.about["resource"]) == "UpToDate"
 
 
+def _primary(step: Step) -> bool:
+    found = drbd_state(step.about["resource"]).resources
+    return any(each.name == step.about["resource"] and each.role == "Primary" for each in found)
+
+
 def _made(step: Step) -> bool:
     try:
         return read_superblock(int(step.about["minor"])).uuid == step.about["uuid"]
-    except (NotOcfs2, Error):
+    except Error:  # none there, or it cannot be read
         return False
 
 
@@ -119,6 +124,7 @@ _DONE: Mapping[Kind, Callable[[Step], bool]] = {
     Kind.UP: _up,
     Kind.CONNECT: _connected,
     Kind.FIRST_COPY: _up_to_date,
+    Kind.PRIMARY: _primary,
     Kind.FILE_SYSTEM: _made,
     Kind.ENTRY: _entered,
     Kind.MOUNT: _mounted,

@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     UP = "up"
     CONNECT = "connect"
     FIRST_COPY = "first-copy"
+    PRIMARY = "primary"
     FILE_SYSTEM = "file-system"
     ENTRY = "entry"
     MOUNT = "mount"

@@ -73,9 +73,13 @@ def test_bare_nodes_come_to_their_first_volume_without_a_hand_on_the_keyboard(cl
 
 
 @pytest.mark.soak
-def test_programs_that_outlive_a_killed_setup_are_waited_for(cluster: Cluster) -> None:
+def test_what_a_reboot_undoes_is_done_again_and_programs_that_outlive_a_killed_apply_are_waited_for(
+    cluster: Cluster,
+) -> None:
     """mkfs goes on when its parent is killed: the next run must neither run beside it nor take what it left for whole."""
     plan(cluster, "--no-lvm", NO_VOTE)
+    assert apply(cluster.a, "setup.begun.nodea.file-system") == 137
+    on_each(cluster.nodes, lambda node: node.run("drbdadm down r0"))
     cluster.a.run(
         f"""pvedrbdstor setup apply {STORAGE} --yes >/run/apply.log 2>&1 &
 until pgrep -x mkfs.ocfs2 >/dev/null; do kill -0 $! || {{ cat /run/apply.log; exit 1; }}; sleep 0.02; done
@@ -151,5 +155,5 @@ def test_killed_at_each_step_it_goes_on_from_there(cluster: Cluster) -> None:
         for when in points:
             assert apply(cluster.a, f"setup.{when}.{step['id']}") == 137, (step["id"], when)
     for _ in range(2):
-        assert apply(cluster.a) == 0, "also when everything is done"
+        assert apply(cluster.a) == 0, "also when it is finished"
     check_first_volume(cluster)

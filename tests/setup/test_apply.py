@@ -128,10 +128,21 @@ def test_killed_anywhere_it_goes_on_and_takes_no_step_of_harm_twice_that_has_end
 
 def test_what_a_reboot_undoes_is_looked_at_again() -> None:
     plan, nodes = world.planned(), Nodes()
-    run(plan, nodes)
+    run(plan, nodes, "setup.begun.pve1.file-system")
+    before = [name for name, _ in nodes.taken]
     nodes.taken.clear()
     run(plan, nodes)
-    assert {name for name, _ in nodes.taken} == {step.id for step in plan.steps if step.kind not in ONCE}
+    again = [step.id for step in plan.steps if step.id in before and step.kind not in ONCE]
+    assert [name for name, _ in nodes.taken][: len(again) + 1] == [*again, "pve1.file-system"]
+
+
+def test_of_a_plan_that_is_finished_nothing_is_taken_again() -> None:
+    plan, nodes = world.planned(), Nodes()
+    run(plan, nodes)
+    nodes.taken.clear()
+    nodes.found = {}
+    run(plan, nodes)
+    assert [name for name, _ in nodes.taken] == ["pve1.status", "pve2.status"]
 
 
 @pytest.mark.parametrize("change", [{"size": 1 << 39}, {"identity": "another"}])
