@@ -148,7 +148,11 @@ def apply_plan(session: Session, storage: str, yes: bool) -> None:
         if not session.as_json:
             click.echo(setup_text.summary(found, journal), err=True, nl=False)
         confirm(setup_text.question(found), yes)
-        journal = applying.apply(found, journal, Both(session.node, storage), steps)
+        try:
+            journal = applying.apply(found, journal, Both(session.node, storage), steps)
+        except KeyboardInterrupt:
+            output.say(f"interrupted. What was done stays; 'pvedrbdstor setup apply {storage}' goes on from there.")
+            raise
     document = {"storage": storage, "finished": journal.finished, "done": list(journal.done)}
     session.answer(document, setup_text.done(found, steps.said))
 

@@ -152,6 +152,18 @@ class TestApply:
         assert run("apply", "ha", "--yes").exit_code == 0
         assert "pve1.metadata" in first and "pve1.metadata" not in nodes.taken and "pve1.file-system" in nodes.taken
 
+    def test_ctrl_c_says_that_it_can_go_on(self, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+        run("plan", "ha", *DISKS)
+
+        def interrupt(*_: object) -> Outcome:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(remote.Both, "carry_out", interrupt)
+        result = run("apply", "ha", "--yes")
+        assert result.exit_code == 130 and "goes on from there" in result.output
+        journal = journals.read("ha")
+        assert journal is not None and journal.doing == "pve1.modules"
+
     def test_without_a_plan_there_is_nothing_to_do(self, nodes: Nodes) -> None:
         assert "there is no plan" in raised(run("apply", "ha", "--yes"))
 
