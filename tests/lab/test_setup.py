@@ -21,6 +21,12 @@ from tests.lab.protection import Protection
 
 STORAGE = "ha"
 NO_VOTE = "--without-third-vote-both-nodes-reset"
+SLOW_MKFS = """#!/bin/sh
+echo begins >>/run/mkfs.log
+sleep 4
+/run/mkfs.ocfs2 "$@" || exit
+echo ends >>/run/mkfs.log
+"""
 
 
 @pytest.fixture
@@ -81,12 +87,15 @@ def test_what_a_reboot_undoes_is_done_again_and_programs_that_outlive_a_killed_a
     assert apply(cluster.a, "setup.begun.nodea.file-system") == 137
     on_each(cluster.nodes, lambda node: node.run("drbdadm down r0"))
     cluster.a.run(
-        f"""pvedrbdstor setup apply {STORAGE} --yes >/run/apply.log 2>&1 &
-until pgrep -x mkfs.ocfs2 >/dev/null; do kill -0 $! || {{ cat /run/apply.log; exit 1; }}; sleep 0.02; done
+        f"""cp /usr/sbin/mkfs.ocfs2 /run/mkfs.ocfs2
+printf %s {shlex.quote(SLOW_MKFS)} >/usr/sbin/mkfs.ocfs2
+pvedrbdstor setup apply {STORAGE} --yes >/run/apply.log 2>&1 &
+until [ -e /run/mkfs.log ]; do kill -0 $! || {{ cat /run/apply.log; exit 1; }}; sleep 0.05; done
 kill -9 $!""",
         200,
     )
     assert apply(cluster.a) == 0
+    assert cluster.a.run("cat /run/mkfs.log").split() == ["begins", "ends", "begins", "ends"]
     check_first_volume(cluster)
 
 
