@@ -246,7 +246,7 @@ def _together(choice: Choice) -> Iterator[Step]:
         Kind.FILE_SYSTEM,
         f"make the OCFS2 file system on {choice.device}",
         "two slots, reflinks for snapshots and clones, checksums of its metadata; clusters of 1 MiB from 128 GiB on",
-        ((*mkfs(choice.cluster, answers.uuid, answers.storage, size), choice.device),),
+        file_system(choice.cluster, answers.uuid, answers.storage, size, choice.device),
         about=about,
     )
     add = ("pvesm", "add", "drbdocfs2", answers.storage, "--path", answers.path, "--drbdocfs2-resource", name)
@@ -263,8 +263,15 @@ def _together(choice: Choice) -> Iterator[Step]:
     )
 
 
+def file_system(cluster: str, uuid: str, label: str, size: int, device: str) -> tuple[tuple[str, ...], ...]:
+    """The commands that make it on a device of ``size`` bytes. mkfs asks before it overwrites a file system of its own kind, whatever it is
+    told: what an interrupted try has left goes first. The step itself has looked that there is nothing else."""
+    clear = ("wipefs", "--all", "--types", "ocfs2", device)
+    return clear, (*mkfs(cluster, uuid, label, size), device)
+
+
 def mkfs(cluster: str, uuid: str, label: str, size: int) -> tuple[str, ...]:
-    """The command line without the device, of ``size`` bytes. --force only ends mkfs's own questions: the step asks stricter ones."""
+    """The command line without the device, of ``size`` bytes. -F: no o2cb cluster need run yet."""
     kind = ("-T", "vmstore", *(("-C", "1M") if size >= _LARGE else ()))
     small = ("-b", "4K", "-C", "64K", "-J", _SMALL_JOURNAL) if size < _SMALL else ()
     stack = ("--cluster-stack=o2cb", f"--cluster-name={cluster}", f"--fs-features={FEATURES}")

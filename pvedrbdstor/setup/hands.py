@@ -73,7 +73,7 @@ def _take(step: Step, again: bool, lock: int) -> Outcome:
         return Outcome(said=_verdict(step))
     for words in step.commands:
         command.run(words, timeout=SECONDS.get(step.kind, MINUTE), keep_fds=(lock,))
-        reach(f"setup.ran.{step.id}")
+    reach(f"setup.ran.{step.id}")
     _settle(step)
     return Outcome()
 

@@ -24,8 +24,10 @@ NO_VOTE = "--without-third-vote-both-nodes-reset"
 SLOW_MKFS = """#!/bin/sh
 echo begins >>/run/mkfs.log
 sleep 4
-/run/mkfs.ocfs2 "$@" || exit
+/run/mkfs.ocfs2 "$@"
+status=$?
 echo ends >>/run/mkfs.log
+exit $status
 """
 
 
@@ -82,7 +84,8 @@ def test_bare_nodes_come_to_their_first_volume_without_a_hand_on_the_keyboard(cl
 def test_what_a_reboot_undoes_is_done_again_and_programs_that_outlive_a_killed_apply_are_waited_for(
     cluster: Cluster,
 ) -> None:
-    """mkfs goes on when its parent is killed: the next run must neither run beside it nor take what it left for whole."""
+    """mkfs goes on when its parent is killed, until it prints something: the next one must neither run beside it nor take what it
+    has left for whole."""
     plan(cluster, "--no-lvm", NO_VOTE)
     assert apply(cluster.a, "setup.begun.nodea.file-system") == 137
     on_each(cluster.nodes, lambda node: node.run("drbdadm down r0"))

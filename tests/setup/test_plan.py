@@ -70,13 +70,13 @@ class TestWhatItHas:
     def test_the_file_system_is_the_one_that_the_entry_names(self) -> None:
         plan = world.planned()
         (mkfs,), (entry,) = of(plan, Kind.FILE_SYSTEM), of(plan, Kind.ENTRY)
-        assert world.UUID in mkfs.commands[0] and world.UUID in entry.commands[0]
-        assert mkfs.commands[0][-1] == "/dev/drbd0"
+        assert world.UUID in mkfs.commands[1] and world.UUID in entry.commands[0]
+        assert {words[-1] for words in mkfs.commands} == {"/dev/drbd0"}
 
     def test_clusters_are_of_1_mib_from_128_gib_on(self) -> None:
         for size, wanted in ((100 << 30, False), (128 << 30, True)):
             plan = world.planned(world.nodes(disks=(world.disk(size=size),)))
-            assert ("1M" in of(plan, Kind.FILE_SYSTEM)[0].commands[0]) is wanted
+            assert ("1M" in of(plan, Kind.FILE_SYSTEM)[0].commands[1]) is wanted
 
     def test_the_next_free_resource_device_and_port_are_taken(self) -> None:
         taken = "resource r0 { on pve1 { device /dev/drbd0; disk /dev/x; address 10.10.10.1:7789; } }"
@@ -91,7 +91,7 @@ class TestWhatItHas:
         found = {node: world.with_files(each, cluster=conf, o2cb=defaults) for node, each in world.nodes().items()}
         plan = world.planned(found)
         assert not written(plan, "/etc/ocfs2/cluster.conf") and not written(plan, "/etc/default/o2cb")
-        assert "--cluster-name=mine" in of(plan, Kind.FILE_SYSTEM)[0].commands[0]
+        assert "--cluster-name=mine" in of(plan, Kind.FILE_SYSTEM)[0].commands[1]
 
     def test_the_firewall_is_opened_for_the_two_alone_and_only_where_it_is_on(self) -> None:
         on = "[OPTIONS]\n\nenable: 1\n\n[RULES]\n\nGROUP mine\n"
