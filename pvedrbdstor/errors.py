@@ -432,3 +432,27 @@ class WritePathUnchecked(Error):
 
     code = 85
     exit_status = 69
+
+
+# --- 90..94: setting a storage up ('pvedrbdstor setup') --------------------------------------------------------------------------
+
+
+class SetupRefused(Error):
+    """Storage '{storage}' is not set up: {cause}. {remedy}."""
+
+    code = 90
+    exit_status = 69
+
+
+class SetupStepFailed(Error):
+    """Setting up storage '{storage}' stopped on node {node} at the step '{step}': {detail}. {state} Look at what it says, then run 'pvedrbdstor setup apply {storage}' again: it goes on from there."""
+
+    code = 91
+    exit_status = 74
+
+
+class SetupFileBroken(Error):
+    """'{path}' cannot be read: {detail}. Look at it; 'pvedrbdstor setup plan --anew' puts it away and makes a new plan."""
+
+    code = 92
+    exit_status = 65

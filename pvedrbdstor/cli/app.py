@@ -28,6 +28,7 @@ _COMMANDS = {
     "verify": ("pvedrbdstor.cli.verify:verify", "Compare the copies of both nodes, block by block."),
     "doctor": ("pvedrbdstor.cli.doctor:doctor", "Say what is wrong, what it means and what helps."),
     "report": ("pvedrbdstor.cli.report:report", "Write one archive for a support request."),
+    "setup": ("pvedrbdstor.cli.setup:setup", "Set a storage up on two nodes with nothing but disks: plan, apply."),
     "rpc": ("pvedrbdstor.cli.wire_commands:rpc", "Answer one JSON-RPC request from standard input."),
     "serve": ("pvedrbdstor.cli.wire_commands:serve", "Run the service that Proxmox's plugin talks to."),
     "monitor": ("pvedrbdstor.cli.monitor:monitor", "Watch the storages, as the service does."),

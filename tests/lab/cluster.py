@@ -36,7 +36,7 @@ class Cluster:
     backend needs. formed: DRBD up, the file system mounted; without it the nodes are booted and configured, no more.
     first: what is PID 1 in the nodes, "agent" or "systemd". witness: there is a third node c with so much memory, which
     has no part in DRBD. fencing: how DRBD is to fence, if at all. booted: called when the nodes have booted, before DRBD
-    is there. disk_size: bytes of a lower disk.
+    is there. disk_size: bytes of a lower disk. bare: the disks are empty, and nothing is configured or done.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Cluster:
         fencing: formation.Fencing | None = None,
         booted: Callable[[Cluster], None] = lambda _: None,
         disk_size: int = _DISK_SIZE,
+        bare: bool = False,
     ) -> None:
         self.backend = backend or choose()
         self.memory = memory or (MEMORY_WITH_COROSYNC if witness else self.backend.memory)
@@ -60,6 +61,7 @@ class Cluster:
         self.uuid = uuid.uuid4().hex.upper()
         self._booted = booted
         self._disk_size = disk_size
+        self._bare = bare
         self._formed = formed
         self._first = first
         self._witness_memory = (witness_memory or _WITNESS_MEMORY) if witness else 0
@@ -108,7 +110,10 @@ class Cluster:
         return time.monotonic() - started
 
     def _boot(self) -> None:
-        formation.make_disks(self.nodes, self._disk_size, self.uuid)
+        if self._bare:
+            formation.make_empty_disks(self.nodes, self._disk_size)
+        else:
+            formation.make_disks(self.nodes, self._disk_size, self.uuid)
         if self.c:
             with self.c.disk.open("wb") as disk:
                 disk.truncate(_WITNESS_DISK)
@@ -117,6 +122,8 @@ class Cluster:
         formation.on_each(self.machines, lambda node: node.wait_ready())
         self._progress(f"{len(self.machines)} nodes booted ({self.backend.kind})")
         self._booted(self)
+        if self._bare:
+            return
         if not self._formed:
             formation.leave_unformed(self.nodes, self.fencing)
             self._progress("nothing is up: DRBD has its metadata, the volume its file system")

@@ -66,6 +66,13 @@ def make_disks(nodes: Sequence[Node], size: int, uuid: str) -> None:
         _host("cp", "--sparse=always", str(first), str(other))
 
 
+def make_empty_disks(nodes: Sequence[Node], size: int) -> None:
+    """Give every node a lower disk of ``size`` bytes that nobody has ever written to."""
+    for node in nodes:
+        with node.disk.open("wb") as disk:
+            disk.truncate(size)
+
+
 def form(nodes: Sequence[Node], fencing: Fencing | None = None) -> None:
     """Bring freshly booted nodes with disks of make_disks() to the mounted file system. Raises CommandFailed."""
     create = f"drbdadm create-md --force {RESOURCE} && drbdadm up {RESOURCE}"

@@ -17,13 +17,13 @@ STORAGE, RESOURCE, MINOR, PORT = "lv", "r1", 1, 7790
 MOUNT_POINT = f"/mnt/pve/{STORAGE}"
 GROUP = "vg"
 SIZE_MIB = 96
-_TOOLS = ("lvs", "lvcreate", "lvremove", "pvcreate", "vgcreate", "vgremove", "vgchange", "lvchange")
+_TOOLS = ("pvs", "vgs", "lvs", "lvcreate", "lvremove", "pvcreate", "vgcreate", "vgremove", "vgchange", "lvchange")
 _CONFIG = "devices { use_devicesfile = 0 }\nactivation { udev_sync = 0 udev_rules = 0 }\n"
 _RES = f"/etc/drbd.d/{RESOURCE}.res"
 
 
-def prepare(node: Node, size_mib: int) -> None:
-    """LVM's tools on a node, and the volume group GROUP of so many MiB in its memory. Skips where there is no LVM."""
+def install(node: Node) -> None:
+    """LVM's tools on a node. Skips where there is no LVM."""
     try:
         roots = assets.prepare_lvm()
     except LabError as error:
@@ -38,7 +38,15 @@ def prepare(node: Node, size_mib: int) -> None:
         f"""set -e
 mkdir -p /run/lvm-etc /run/lvm /run/lock/lvm
 printf %s {shlex.quote(_CONFIG)} >/run/lvm-etc/lvm.conf
-for tool in {" ".join(_TOOLS)}; do printf %s {shlex.quote(program)} >/usr/sbin/$tool; chmod 0755 /usr/sbin/$tool; done
+for tool in {" ".join(_TOOLS)}; do printf %s {shlex.quote(program)} >/usr/sbin/$tool; chmod 0755 /usr/sbin/$tool; done"""
+    )
+
+
+def prepare(node: Node, size_mib: int) -> None:
+    """LVM's tools on a node, and the volume group GROUP of so many MiB in its memory. Skips where there is no LVM."""
+    install(node)
+    node.run(
+        f"""set -e
 truncate -s {size_mib}M /run/pv.img
 losetup /dev/loop0 /run/pv.img
 pvcreate -q /dev/loop0 && vgcreate -q {GROUP} /dev/loop0""",

@@ -30,17 +30,25 @@ sub notify {{ open(my $f, '>>', '{NOTIFIED}') or die; print $f "$_[0] $_[2]->{{v
 
 def prepare(node: Node) -> None:
     """ssh between the nodes, PVE's notification system as a file, and a journal that outlives the node, as a real disk's does."""
+    trust(node)
+    node.run(
+        f"""set -e
+mkdir -p /usr/share/perl5/PVE {_TEMPLATES} {JOURNAL} {GUEST_SHARE}/split-brain {ASIDE}
+printf %s {shlex.quote(_NOTIFY)} >/usr/share/perl5/PVE/Notify.pm
+touch {_TEMPLATES}/vzdump-subject.txt.hbs {_TEMPLATES}/drbdocfs2-subject.txt.hbs
+grep -q ' {JOURNAL} ' /proc/mounts || mount --bind {GUEST_SHARE}/split-brain {JOURNAL}"""
+    )
+
+
+def trust(node: Node) -> None:
+    """Let the node run commands on the others, as root by ssh, as Proxmox's nodes can, and them on it."""
     remote = f"/usr/bin/python3 -S {REPOSITORY}/tests/lab/guest/remote.py"
     program = f'#!/bin/sh\nexec {remote} ssh "$@"\n'
     node.run(
         f"""set -e
 printf %s {shlex.quote(program)} >/usr/sbin/ssh && chmod 0755 /usr/sbin/ssh
 [ -e /run/remote.started ] || {{ touch /run/remote.started; {remote} serve </dev/null >/dev/null 2>&1 & }}
-until grep -q ':{REMOTE_PORT:04X} 00000000:0000 0A' /proc/net/tcp; do sleep 0.05; done
-mkdir -p /usr/share/perl5/PVE {_TEMPLATES} {JOURNAL} {GUEST_SHARE}/split-brain {ASIDE}
-printf %s {shlex.quote(_NOTIFY)} >/usr/share/perl5/PVE/Notify.pm
-touch {_TEMPLATES}/vzdump-subject.txt.hbs {_TEMPLATES}/drbdocfs2-subject.txt.hbs
-grep -q ' {JOURNAL} ' /proc/mounts || mount --bind {GUEST_SHARE}/split-brain {JOURNAL}"""
+until grep -q ':{REMOTE_PORT:04X} 00000000:0000 0A' /proc/net/tcp; do sleep 0.05; done"""
     )
 
 

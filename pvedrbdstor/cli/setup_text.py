@@ -1,0 +1,182 @@
+"""What `setup` prints: facts, a plan with all it writes and runs, the steps while they are taken."""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import os
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import click
+
+from pvedrbdstor.cli.output import Column, table, text_cell
+from pvedrbdstor.cli.sizes import format_size
+from pvedrbdstor.errors import SetupRefused
+from pvedrbdstor.setup import paths
+from pvedrbdstor.setup.facts import Disk, Facts
+from pvedrbdstor.setup.hands import Outcome
+from pvedrbdstor.setup.journal import Journal
+from pvedrbdstor.setup.plan import Plan
+from pvedrbdstor.setup.steps import File, Step
+
+_DISKS = (Column("Device"), Column("Size", True), Column("Model"), Column("Serial"), Column("Holds"), Column("Used by"))
+_NETWORK = (Column("Interface"), Column("Addresses"), Column("Mbit/s", True), Column("MTU", True))
+
+
+def facts(found: Facts) -> str:
+    """One node."""
+    networks = [
+        [each.name, ", ".join(each.addresses) or "-", text_cell(each.speed), str(each.mtu)]
+        for each in found.interfaces
+        if each.name != "lo"
+    ]
+    packages = (
+        ", ".join(f"{name} {version}" for name, version in sorted(found.packages.items()))
+        or "none of those that matter"
+    )
+    modules = f"DRBD {found.drbd or 'none'}, OCFS2 {'yes' if found.ocfs2 else 'none'}"
+    lines = [
+        f"Node {found.host}, kernel {found.kernel}: {modules}.",
+        f"Packages: pvedrbdstor {found.version}, {packages}.",
+    ]
+    lines.append(f"The guard of fencing {'runs' if found.guard else 'does not run'}.")
+    if found.missing:
+        lines.append(f"Missing: {', '.join(found.missing)}.")
+    return "\n".join(lines) + f"\n\n{disk_table(found.disks)}\n{table(_NETWORK, networks)}"
+
+
+def disk_table(found: Sequence[Disk]) -> str:
+    rows = [
+        [
+            disk.path,
+            format_size(disk.size),
+            text_cell(disk.model),
+            text_cell(disk.serial),
+            ", ".join(disk.signatures) or "nothing",
+            "; ".join(disk.users) or "nobody",
+        ]
+        for disk in found
+    ]
+    return table(_DISKS, rows)
+
+
+def plan(made: Plan, nodes: Mapping[str, Facts], kept: str) -> str:
+    """Everything, in the order in which it would be done."""
+    lines = [f"To make storage {made.answers.storage}, from this node, {made.lead}:", ""]
+    for number, step in enumerate(made.steps, 1):
+        lines += _step(number, step, nodes[step.node])
+    lines += ["Know before:", *(f"  - {note}" for note in made.notes), ""]
+    lines += [
+        f"Nothing was changed. The plan is in {kept}.",
+        f"Do it with: pvedrbdstor setup apply {made.answers.storage}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def summary(found: Plan, journal: Journal) -> str:
+    """What apply is about to do, in short: the plan has it whole."""
+    done = len(set(journal.done))
+    begun = f", of which {done} are done" if journal.begun else ""
+    lines = [f"Storage {found.answers.storage}: {len(found.steps)} steps{begun}."]
+    lines += [
+        f"  {device.node}: {device.path}, {format_size(device.size)}{_wiped(device.wiped)}" for device in found.devices
+    ]
+    return "\n".join([*lines, *(f"  - {note}" for note in found.notes)]) + "\n"
+
+
+def question(found: Plan) -> str:
+    places = " and ".join(f"{device.path} on {device.node}" for device in found.devices)
+    return f"Everything on {places} will be lost. Go on?"
+
+
+def done(found: Plan, said: Sequence[str]) -> str:
+    storage = found.answers.storage
+    lines = [*said, f"Storage {storage} is set up. Watch its first copy with 'pvedrbdstor mirror status {storage}'."]
+    if not found.answers.without_fencing:
+        lines.append(f"Look, on both nodes, whether fencing works: 'pvedrbdstor fencing status {storage}'.")
+    return "\n".join(lines) + "\n"
+
+
+class Steps:
+    """Progress on standard error, a line for each step. said: what the last steps told of the storage."""
+
+    def __init__(self, found: Plan, *, quiet: bool) -> None:
+        self.said: list[str] = []
+        self._numbers = {step.id: at for at, step in enumerate(found.steps, 1)}
+        self._quiet = quiet
+        self._began = 0.0
+        self._open = False
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end("")
+
+    def __call__(self, step: Step, outcome: Outcome | None) -> None:
+        if outcome is None:
+            self._began, self._open = time.monotonic(), not self._quiet
+            self._print(f"[{self._numbers[step.id]}/{len(self._numbers)}] {step.node}: {step.title} ... ")
+            return
+        took = time.monotonic() - self._began
+        self._end("done already" if outcome.already else f"done, {took:.0f} s" if took >= 1 else "done")
+        if outcome.said:
+            self.said.append(f"{step.node}: {outcome.said}")
+
+    def _end(self, word: str) -> None:
+        if self._open:
+            self._print(f"{word}\n")
+            self._open = False
+
+    def _print(self, text: str) -> None:
+        if not self._quiet:
+            click.echo(text, err=True, nl=False)
+
+
+@contextmanager
+def only_one(storage: str) -> Iterator[None]:
+    """One apply of a storage at a time. Raises SetupRefused, OSError."""
+    os.makedirs(paths.FOLDER, mode=0o700, exist_ok=True)
+    fd = os.open(f"{paths.FOLDER}/{storage}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SetupRefused(
+                storage=storage, cause="another 'setup apply' works on it", remedy="Look for its terminal"
+            ) from error
+        yield
+    finally:
+        os.close(fd)
+
+
+def _step(number: int, step: Step, node: Facts) -> list[str]:
+    lines = [f"{number}. {step.node}: {step.title}"]
+    if step.why:
+        lines.append(f"   why: {step.why}")
+    for file in step.files:
+        lines += _file(file, node.files.get(file.path))
+    lines += [f"   $ {shlex.join(words)}" for words in step.commands]
+    return [*lines, ""]
+
+
+def _file(file: File, before: str | None) -> list[str]:
+    if before == file.content:
+        return [f"   {file.path} is so already"]
+    old, new = (_printable(text or "").splitlines() for text in (before, file.content))
+    if before is None:
+        return [f"   writes {file.path}:", *(f"   | {line}" for line in new)]
+    changes = difflib.unified_diff(old, new, lineterm="", n=2)
+    return [f"   changes {file.path}:", *(f"   | {line}" for line in list(changes)[2:])]
+
+
+def _printable(text: str) -> str:
+    """Bytes that are no UTF-8 as question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _wiped(words: Sequence[str]) -> str:
+    return f", destroying what is on it: {', '.join(words)}" if words else ", empty"

@@ -1,0 +1,279 @@
+"""Why a setup is refused, from facts and answers alone. No I/O here. Every refusal has its remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.drbd import blocks
+from pvedrbdstor.errors import Error
+from pvedrbdstor.fencing import arbiter, corosync_conf
+from pvedrbdstor.fencing import status as guard_status
+from pvedrbdstor.ocfs2 import o2cb
+from pvedrbdstor.pve import section_config
+from pvedrbdstor.setup.answers import WIPE, WITHOUT_THIRD_VOTE, Answers
+from pvedrbdstor.setup.facts import Disk, Facts
+from pvedrbdstor.setup.paths import DRBD_CONF, RESOURCES, STORAGE_CFG
+from pvedrbdstor.setup.steps import Refusal
+
+SIZE_MIN = 1 << 29
+"""Bytes of a lower disk: below, there is no room for two journals and anything else."""
+Nodes = Mapping[str, Facts]
+_CLUSTER = re.compile(r"[A-Za-z0-9]{1,16}")  # o2cb(7)
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What the nodes' DRBD resources have taken."""
+
+    resources: frozenset[str]
+    minors: frozenset[int]
+    ports: frozenset[int]
+
+
+def used_by_drbd(nodes: Nodes) -> Used:
+    """From the files as they are written: drbdadm reads them only in the grammar of the module that is loaded."""
+    texts = [text for facts in nodes.values() for path, text in facts.files.items() if path.startswith(RESOURCES)]
+    found = [block for text in texts for block in blocks.parse(text).named("resource") if len(block.words) == 2]
+    together = "\n".join(texts)
+    return Used(
+        frozenset(block.words[1] for block in found),
+        frozenset(int(number) for number in re.findall(r"(?:/dev/drbd|\bminor\s+)([0-9]{1,7})\b", together)),
+        frozenset(int(number) for number in re.findall(r":([0-9]{2,5})\s*;", together)),
+    )
+
+
+def refusals(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+    """Everything that is in the way, in the order in which it is best dealt with."""
+    yield from _of_answers(nodes, answers)
+    for node, facts in nodes.items():
+        yield from _of_node(node, facts, answers)
+    yield from _of_both(nodes)
+    yield from _of_cluster(nodes, answers)
+    yield from _of_names(nodes, answers)
+    for node, facts in nodes.items():
+        yield from _of_disk(node, facts, answers)
+    yield from _of_sectors(nodes, answers)
+    yield from _of_o2cb(nodes, answers)
+
+
+def shared_cluster(nodes: Nodes) -> o2cb.Cluster | None:
+    """The o2cb cluster that the nodes have already, equal on both; None where none has a cluster.conf with one in it."""
+    confs = [o2cb.parse_cluster_conf(facts.files.get(o2cb.CLUSTER_CONF, "")) for facts in nodes.values()]
+    clusters = [conf.clusters for conf in confs]
+    if any(conf.problems for conf in confs) or len(set(clusters)) != 1 or len(clusters[0]) != 1:
+        return None
+    cluster = clusters[0][0]
+    return cluster if {facts.host for facts in nodes.values()} <= {node.name for node in cluster.nodes} else None
+
+
+def _of_answers(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+    try:
+        StorageConfig.from_wire(
+            {"id": answers.storage, "path": answers.path, "resource": answers.resource or "r0", "uuid": answers.uuid}
+        )
+    except Error as error:
+        yield Refusal(error.message.rstrip("."), "Choose another name: letters, digits, and - _ . within it")
+    if len(nodes) != 2 or set(answers.disks) != set(nodes):
+        yield Refusal(
+            f"a mirror has a disk on each of two nodes, and was given {len(answers.disks)}",
+            "Name both: '--disk NODE:DEVICE' twice, one of them this node's",
+        )
+    if answers.lvm and not _GROUP.fullmatch(answers.group):
+        yield Refusal(f"'{answers.group}' is no name for a volume group", "Choose another one with '--group'")
+    for node, device in (answers.wipe or {}).items():
+        if answers.disks.get(node) != device:
+            yield Refusal(
+                f"'{WIPE} {node}:{device}' names a device that is not to be used",
+                f"Name the same device as with '--disk {node}:...', or leave '{WIPE}' out",
+            )
+
+
+def _of_node(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
+    if facts.host.partition(".")[0] != node:
+        yield Refusal(f"{node} calls itself {facts.host}", "Name nodes as 'pvecm nodes' and 'uname -n' do")
+    if facts.missing:
+        yield Refusal(
+            f"{node} lacks {', '.join(facts.missing)}",
+            f"Run 'apt install drbd-utils ocfs2-tools' on {node}; pvesm is Proxmox VE's, on which this has to run",
+        )
+    if facts.generation is None:
+        found = f"has DRBD {facts.drbd}" if facts.drbd else "has no kernel module 'drbd'"
+        yield Refusal(
+            f"{node}, kernel {facts.kernel}, {found}",
+            f"Boot a kernel with DRBD 8.4 or 9 on {node}: Proxmox VE's own has 8.4",
+        )
+    if not facts.ocfs2:
+        yield Refusal(
+            f"{node}, kernel {facts.kernel}, has no kernel module 'ocfs2'", f"Boot Proxmox VE's own kernel on {node}"
+        )
+    if "drbd.d/*.res" not in facts.files.get(DRBD_CONF, "drbd.d/*.res"):
+        yield Refusal(
+            f"{DRBD_CONF} of {node} does not include drbd.d/*.res",
+            f"Add 'include \"drbd.d/*.res\";' to {DRBD_CONF} on {node}",
+        )
+    if facts.folders.get(answers.path):
+        names = ", ".join(facts.folders[answers.path])
+        yield Refusal(
+            f"{answers.path} on {node} is not empty ({names})",
+            "Move away what is there, or choose another name for the storage",
+        )
+
+
+def _of_both(nodes: Nodes) -> Iterator[Refusal]:
+    versions = {node: facts.version for node, facts in nodes.items()}
+    if len(set(versions.values())) > 1:
+        told = ", ".join(f"{version} on {node}" for node, version in versions.items())
+        yield Refusal(
+            f"pvedrbdstor is not the same on both nodes ({told})", "Install the newer one on the other node, too"
+        )
+    generations = {facts.generation for facts in nodes.values()}
+    if len(generations) > 1 and None not in generations:
+        told = ", ".join(f"{facts.drbd} on {node}" for node, facts in nodes.items())
+        yield Refusal(f"the nodes have two generations of DRBD ({told})", "Boot the same kernel on both")
+
+
+def _of_sectors(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+    """DRBD's device has those of the disk below, which must not change under a guest that moves to the other node."""
+    disks = {node: disk for node, facts in nodes.items() if (disk := facts.disk(answers.disks.get(node, "")))}
+    if len({disk.logical_sector for disk in disks.values()}) > 1:
+        told = ", ".join(f"{disk.logical_sector} bytes on {node}" for node, disk in disks.items())
+        yield Refusal(f"the disks have different logical sectors ({told})", "Choose disks whose sectors are the same")
+
+
+def _of_cluster(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+    found = {
+        node: corosync_conf.parse(text)
+        for node, facts in nodes.items()
+        if (text := facts.files.get(corosync_conf.PATH))
+    }
+    for node, facts in nodes.items():
+        conf = found.get(node)
+        if conf is None:
+            yield Refusal(
+                f"{node} belongs to no cluster: it has no {corosync_conf.PATH}",
+                "Make both nodes members of one Proxmox cluster: 'pvecm create NAME' on one, 'pvecm add ADDRESS' on the other",
+            )
+            continue
+        absent = [other.host for other in nodes.values() if arbiter.node_id_of(conf, other.host) is None]
+        if absent:
+            yield Refusal(
+                f"{node}'s cluster does not have {', '.join(absent)} as a node",
+                "Name nodes as 'pvecm nodes' and 'uname -n' do",
+            )
+        yield from _judge(node, facts, conf, answers)
+
+
+def _judge(node: str, facts: Facts, conf: corosync_conf.CorosyncConf, answers: Answers) -> Iterator[Refusal]:
+    """Whether somebody can decide who goes on: without fencing nobody is asked."""
+    if answers.without_fencing:
+        return
+    if not facts.guard and not answers.without_third_vote:
+        yield Refusal(f"the guard of fencing does not run on {node}", f"Run '{guard_status.START}' on {node}")
+    for problem in arbiter.problems(conf, facts.votes):
+        if not problem.fatal or (problem.code == "no-corosync" and not facts.guard):
+            continue
+        if answers.without_third_vote:  # both freeze then, whatever it is that keeps quorum from judging
+            continue
+        accepted = f"or accept it with '{WITHOUT_THIRD_VOTE}'" if problem.code == "no-arbiter" else ""
+        remedy = ", ".join(part for part in (problem.remedy, accepted) if part)
+        yield Refusal(f"nobody could decide on {node} which node goes on: {problem.cause}", remedy)
+
+
+def _of_names(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+    used = used_by_drbd(nodes)
+    if answers.resource is not None and answers.resource in used.resources:
+        yield Refusal(
+            f"there is a DRBD resource '{answers.resource}' already",
+            "Choose another name with '--resource', or leave it out",
+        )
+    for facts in nodes.values():
+        sections = section_config.parse(facts.files.get(STORAGE_CFG, ""))
+        if answers.storage in sections:
+            yield Refusal(
+                f"there is a storage '{answers.storage}' already",
+                f"Choose another name, or look at it with 'pvedrbdstor mirror status {answers.storage}'",
+            )
+            break
+
+
+def _of_disk(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
+    name = answers.disks.get(node)
+    if name is None:
+        return
+    disk = facts.disk(name)
+    if disk is None:
+        candidates = ", ".join(each.path for each in facts.disks if is_free(each)) or "none"
+        yield Refusal(f"{node} has no block device {name}", f"Choose another one; unused ones are: {candidates}")
+        return
+    if disk.users:
+        yield Refusal(
+            f"{name} on {node} is in use: {'; '.join(disk.users)}",
+            "Choose another device. What uses one is never ended from here: do that first, if it is the right one",
+        )
+    elif disk.signatures and not answers.may_wipe(node):
+        yield Refusal(
+            f"{name} on {node} holds something: {', '.join(disk.signatures)}",
+            f"Choose another device, or say '{WIPE} {node}:{name}' if all of it may be destroyed",
+        )
+    if disk.read_only:
+        yield Refusal(f"{name} on {node} is read-only", "Choose another device")
+    if disk.size < SIZE_MIN:
+        yield Refusal(f"{name} on {node} has {disk.size >> 20} MiB", f"Choose a device of {SIZE_MIN >> 20} MiB or more")
+    yield from _of_lvm(node, facts, disk, answers)
+
+
+def _of_lvm(node: str, facts: Facts, disk: Disk, answers: Answers) -> Iterator[Refusal]:
+    if not answers.lvm or disk.kind == "lvm":
+        return
+    if not facts.lvm:
+        yield Refusal(
+            f"{node} lacks LVM's tools", f"Run 'apt install lvm2' on {node}, or use the device itself with '--no-lvm'"
+        )
+    if answers.group in facts.groups:
+        yield Refusal(
+            f"{node} has a volume group '{answers.group}' already",
+            "Choose another name with '--group', or name a logical volume in it with '--disk'",
+        )
+
+
+def _of_o2cb(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+    """Two storages on the same nodes share one o2cb cluster."""
+    if not _CLUSTER.fullmatch(answers.cluster):
+        yield Refusal(
+            f"'{answers.cluster}' is no name for an o2cb cluster", "Choose 1 to 16 letters and digits with '--cluster'"
+        )
+    present = [
+        node
+        for node, facts in nodes.items()
+        if o2cb.parse_cluster_conf(facts.files.get(o2cb.CLUSTER_CONF, "")).clusters
+    ]
+    times = {o2cb.parse_defaults(facts.files.get(o2cb.DEFAULTS_FILE, "")).timeouts for facts in nodes.values()}
+    if present and shared_cluster(nodes) is not None and len(times) > 1:
+        yield Refusal(
+            f"{o2cb.DEFAULTS_FILE} has other times on one node than on the other, and OCFS2's nodes need the same",
+            "Make them equal: they take effect when the storages that are up are taken down on both nodes, and brought up again",
+        )
+    if present and shared_cluster(nodes) is None:
+        yield Refusal(
+            f"{o2cb.CLUSTER_CONF} on {', '.join(present)} has a cluster that is not the same on both nodes, or not of these two",
+            "If no OCFS2 uses it, move it away on both; else make it equal, with both nodes in it under the names of 'uname -n'",
+        )
+
+
+def is_free(disk: Disk) -> bool:
+    """Worth proposing: nothing on it, nobody has it."""
+    return (
+        not disk.users
+        and not disk.signatures
+        and not disk.read_only
+        and disk.size >= SIZE_MIN
+        and disk.kind in ("disk", "part", "lvm")
+    )
+
+
+def first_free(taken: Sequence[int] | frozenset[int], start: int) -> int:
+    return next(number for number in range(start, start + len(taken) + 1) if number not in taken)

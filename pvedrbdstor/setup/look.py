@@ -1,0 +1,136 @@
+"""Look at this node: everything a setup is planned from. Changes nothing, and loads no module."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+
+from pvedrbdstor import __version__, command
+from pvedrbdstor.errors import Error
+from pvedrbdstor.fencing import corosync_conf
+from pvedrbdstor.fencing import status as guard_status
+from pvedrbdstor.ocfs2 import o2cb
+from pvedrbdstor.setup import disks
+from pvedrbdstor.setup.facts import FORMAT, Facts, Interface
+from pvedrbdstor.setup.paths import DRBD_CONF, FIREWALL, LVM_CONF, MOUNTS, RESOURCES, STORAGE_CFG
+
+_FILES = (corosync_conf.PATH, STORAGE_CFG, FIREWALL, LVM_CONF, DRBD_CONF, o2cb.CLUSTER_CONF, o2cb.DEFAULTS_FILE)
+_PROGRAMS = ("drbdadm", "drbdsetup", "mkfs.ocfs2", "o2cb", "wipefs", "modprobe", "pvesm", "ssh")
+_LVM_PROGRAMS = ("pvcreate", "vgcreate", "lvcreate", "pvs", "vgs", "lvs")
+_PACKAGES = ("drbd-utils", "ocfs2-tools", "pve-manager")
+_SECONDS = 10.0
+_FILE_MAX = 1 << 19
+_VERSION = re.compile(r"version: ([0-9.]+)")
+
+
+def look() -> Facts:
+    """Everything there is to know now. Raises CommandFailed and CommandTimeout where a tool that must answer does not, and OSError."""
+    guard = guard_status.parse(_text(guard_status.PATH), time.clock_gettime(time.CLOCK_BOOTTIME))
+    return Facts(
+        format=FORMAT,
+        version=__version__,
+        host=os.uname().nodename,
+        kernel=os.uname().release,
+        drbd=_drbd(),
+        ocfs2=_modinfo("ocfs2", "filename") is not None or os.path.isdir("/sys/module/ocfs2"),
+        packages=_packages(),
+        missing=tuple(program for program in _PROGRAMS if shutil.which(program, path=command.PATH) is None),
+        lvm=all(shutil.which(program, path=command.PATH) for program in _LVM_PROGRAMS),
+        guard=guard is not None,
+        votes=guard.votes if guard is not None else None,
+        disks=disks.look(),
+        interfaces=_interfaces(),
+        files=_files(),
+        folders=_folders(),
+        groups=_groups(),
+    )
+
+
+def _drbd() -> str | None:
+    """Of the module that is loaded, else of the one that would be."""
+    found = _VERSION.match(_text("/proc/drbd") or "")
+    return found[1] if found else _modinfo("drbd", "version")
+
+
+def _modinfo(module: str, field: str) -> str | None:
+    try:
+        answer = command.run(["modinfo", "--field", field, module], timeout=_SECONDS, check=False)
+    except Error:
+        return None
+    return (answer.stdout.strip() or None) if answer.status == 0 else None
+
+
+def _packages() -> dict[str, str]:
+    try:
+        words = ["dpkg-query", "--show", "--showformat=${Package} ${Version}\n", *_PACKAGES]
+        lines = command.run(words, timeout=_SECONDS, check=False).stdout.splitlines()
+    except Error:
+        return {}
+    return dict(line.split(" ", 1) for line in lines if line.count(" ") == 1 and not line.endswith(" "))
+
+
+def _interfaces() -> tuple[Interface, ...]:
+    answer = command.run(["ip", "-json", "address", "show"], timeout=_SECONDS)
+    found = []
+    for link in json.loads(answer.stdout or "[]"):
+        name = str(link.get("ifname", ""))
+        addresses = tuple(
+            f"{each['local']}/{each['prefixlen']}"
+            for each in link.get("addr_info", [])
+            if each.get("scope") == "global" and "local" in each
+        )
+        speed = _text(f"/sys/class/net/{name}/speed") or ""  # EINVAL while the link is down, -1 where not known
+        known = int(speed) if speed.strip().isdecimal() else None
+        found.append(Interface(name, addresses, int(link.get("mtu", 0)), known or None))
+    return tuple(found)
+
+
+def _files() -> dict[str, str]:
+    found = {path: text for path in _FILES if (text := _content(path)) is not None}
+    for name in _names(RESOURCES):
+        path = f"{RESOURCES}/{name}"
+        if name.endswith((".res", ".conf")) and (text := _content(path)) is not None:
+            found[path] = text
+    return found
+
+
+def _folders() -> dict[str, tuple[str, ...]]:
+    """One that is mounted is no place for another, and its content is asked nothing."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        mounted = {line.split()[4] for line in file}
+    paths = [f"{MOUNTS}/{name}" for name in _names(MOUNTS)]
+    return {path: ("a file system",) if path in mounted else tuple(_names(path)[:3]) for path in paths}
+
+
+def _groups() -> tuple[str, ...]:
+    if shutil.which("vgs", path=command.PATH) is None:
+        return ()
+    answer = command.run(["vgs", "--noheadings", "-o", "vg_name"], timeout=_SECONDS)
+    return tuple(sorted(answer.stdout.split()))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _content(path: str) -> str | None:
+    """Byte for byte, as it may be written again with a change. One that is longer is cut off, and never written: its digest differs."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read(_FILE_MAX)
+    except OSError:
+        return None
+
+
+def _text(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_FILE_MAX)
+    except OSError:
+        return None

@@ -1,0 +1,194 @@
+"""The files that a setup writes, whole: DRBD's resource, o2cb's two, LVM's filter, udev's rule, the firewall's rules. No I/O here.
+
+docs/install.md has the same by hand; tests/setup holds both together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.fencing import paths
+from pvedrbdstor.ocfs2.o2cb import Timeouts
+
+O2NET_PORT = 7777
+_UNFENCE = "/usr/lib/pvedrbdstor/unfence-peer"
+_MIB = 1 << 20
+_GLOBAL_FILTER = re.compile(
+    r"^(?P<before>[ \t]*global_filter[ \t]*=[ \t]*\[)(?P<list>[^\]#\n]*)\](?P<after>[^\n]*)$", re.M
+)
+_ACTIVE_FILTER = re.compile(r"^[ \t]*global_filter\b", re.M)
+_RULES = re.compile(r"^\[RULES\][ \t]*$", re.M | re.I)
+_OPTIONS = re.compile(r"^\[OPTIONS\][ \t]*$(?P<body>(?:\n(?!\[).*)*)", re.M | re.I)
+_ENABLED = re.compile(r"^[ \t]*enable[ \t]*:[ \t]*([0-9]+)", re.M | re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A node in DRBD's and o2cb's words. name: of `uname -n`. disk: below DRBD. number: the node's in both."""
+
+    name: str
+    disk: str
+    address: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """The DRBD resource. speed: of the slower side of its link in Mbit/s, None where not known. ping_int, connect_int: seconds;
+    ping_timeout: tenths of one."""
+
+    resource: str
+    minor: int
+    port: int
+    hosts: tuple[Host, ...]
+    generation: Generation
+    fenced: bool
+    speed: int | None
+    ping_int: int
+    ping_timeout: int
+    connect_int: int
+
+
+def resource_file(mirror: Mirror) -> str:
+    """/etc/drbd.d/RESOURCE.res in the grammar of the kernel's generation: 8.4 has `fencing` in disk { }, 9 in net { }."""
+    v9 = mirror.generation is Generation.V9
+    fencing = ["fencing resource-and-stonith;"] if mirror.fenced else []
+    net = [
+        "protocol C; allow-two-primaries yes; verify-alg crc32c;",
+        "after-sb-0pri disconnect; after-sb-1pri disconnect; after-sb-2pri disconnect; rr-conflict disconnect;",
+        f"ping-int {mirror.ping_int}; ping-timeout {mirror.ping_timeout}; timeout 25; connect-int {mirror.connect_int};",
+        *_buffers(mirror.speed),
+        *(fencing if v9 else []),
+    ]
+    disk = [*([] if v9 else fencing), "on-io-error detach;", *_rates(mirror.speed)]
+    handlers = [f'fence-peer "{paths.HANDLER}"; unfence-peer "{_UNFENCE}";'] if mirror.fenced else []
+    options = ["auto-promote no;"] if v9 else []
+    lines = [
+        "# Written by 'pvedrbdstor setup'; the same on both nodes. See /usr/share/doc/pvedrbdstor/docs/fencing.md.",
+        f"resource {mirror.resource} {{",
+        *_section("options", options),
+        *_section("net", net),
+        *_section("disk", disk),
+        *_section("handlers", handlers),
+        *(_host(mirror, host) for host in mirror.hosts),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cluster_conf(cluster: str, hosts: Sequence[Host]) -> str:
+    """/etc/ocfs2/cluster.conf."""
+    nodes = "".join(
+        f"node:\n\tnumber = {host.number}\n\tcluster = {cluster}\n\tip_port = {O2NET_PORT}\n\tip_address = {host.address}\n"
+        f"\tname = {host.name}\n"
+        for host in hosts
+    )
+    return f"cluster:\n\tnode_count = {len(hosts)}\n\tname = {cluster}\n{nodes}"
+
+
+def o2cb_defaults(cluster: str, timeouts: Timeouts) -> str:
+    """/etc/default/o2cb: all nodes need the same."""
+    return (
+        "# Written by 'pvedrbdstor setup'; the same on both nodes.\n"
+        f"O2CB_ENABLED=true\nO2CB_BOOTCLUSTER={cluster}\nO2CB_HEARTBEAT_THRESHOLD={timeouts.dead_threshold}\n"
+        f"O2CB_IDLE_TIMEOUT_MS={timeouts.idle_timeout_ms}\nO2CB_KEEPALIVE_DELAY_MS={timeouts.keepalive_delay_ms}\n"
+        f"O2CB_RECONNECT_DELAY_MS={timeouts.reconnect_delay_ms}\n"
+    )
+
+
+def udev_rule(resource: str, disk: str, identity: str | None, volume: tuple[str, str] | None) -> str | None:
+    """A rule that keeps desktops' and systemd's mounters off the lower disk. volume: LVM's group and volume, where it is one.
+
+    None where the disk has nothing that names it for good.
+    """
+    if volume is not None:
+        matches = [f'ENV{{DM_VG_NAME}}=="{volume[0]}", ENV{{DM_LV_NAME}}=="{volume[1]}"']
+    elif identity is not None and re.fullmatch(r"[\w.:-]+", identity):
+        keys = ("ID_WWN_WITH_EXTENSION", "ID_WWN", "ID_SERIAL")
+        matches = [f'ENV{{DEVTYPE}}=="disk", ENV{{{key}}}=="{identity}"' for key in keys]
+    else:
+        return None
+    title = f"# Written by 'pvedrbdstor setup': {disk} is the lower disk of DRBD resource '{resource}', and nobody else's.\n"
+    hidden = 'ENV{UDISKS_IGNORE}="1", ENV{SYSTEMD_READY}="0"'
+    return title + "".join(f'SUBSYSTEM=="block", {match}, {hidden}\n' for match in matches)
+
+
+def lvm_filtered(text: str, minor: int) -> str | None:
+    """lvm.conf with this DRBD device, and no other, left out of every scan. The same text where it is already.
+
+    None where it has a global_filter that is not understood.
+    """
+    pattern = f'"r|^/dev/drbd{minor}$|"'
+    active = _ACTIVE_FILTER.findall(text)
+    found = _GLOBAL_FILTER.search(text)
+    if not active:
+        section = f"devices {{\n\t# added by pvedrbdstor: DRBD's device is no place for LVM\n\tglobal_filter = [ {pattern} ]\n}}\n"
+        return f"{text.rstrip()}\n{section}"
+    if len(active) > 1 or found is None:
+        return None
+    if pattern in found["list"]:
+        return text
+    # First, as the first pattern that matches counts.
+    entries = found["list"].strip().strip(",").strip()
+    joined = f"{pattern}, {entries}" if entries else pattern
+    return f"{text[: found.start()]}{found['before']}{joined}]{found['after']}{text[found.end() :]}"
+
+
+def firewall_is_on(text: str) -> bool:
+    """Whether cluster.fw switches Proxmox's firewall on: it is off unless that is written."""
+    options = _OPTIONS.search(text)
+    switch = _ENABLED.search(options["body"]) if options else None
+    return switch is not None and switch[1] != "0"
+
+
+def firewall_rules(addresses: Sequence[str], port: int, resource: str) -> tuple[str, ...]:
+    """Rules of cluster.fw that let the two nodes reach each other, and nobody else."""
+    both = ",".join(sorted(addresses))
+    return tuple(
+        f"IN ACCEPT -source {both} -dest {both} -p tcp -dport {number} -log nolog # pvedrbdstor: {what}"
+        for number, what in ((port, f"DRBD {resource}"), (O2NET_PORT, "OCFS2"))
+    )
+
+
+def with_rules(text: str, rules: Sequence[str]) -> str:
+    """cluster.fw with the rules that it does not have, before all others of [RULES]: the first that matches counts."""
+    present = {line.strip() for line in text.splitlines()}
+    new = [rule for rule in rules if rule not in present]
+    if not new:
+        return text
+    block = "\n".join(new)
+    found = _RULES.search(text)
+    if found is None:
+        return f"{text.rstrip()}\n\n[RULES]\n\n{block}\n"
+    return f"{text[: found.end()]}\n\n{block}{text[found.end() :]}"
+
+
+def _section(name: str, lines: Sequence[str]) -> list[str]:
+    return [f"    {name} {{", *(f"        {line}" for line in lines), "    }"] if lines else []
+
+
+def _host(mirror: Mirror, host: Host) -> str:
+    v9 = f"node-id {host.number}; " if mirror.generation is Generation.V9 else ""
+    return (
+        f"    on {host.name} {{ {v9}device /dev/drbd{mirror.minor}; disk {host.disk}; meta-disk internal; "
+        f"address {host.address}:{mirror.port}; }}"
+    )
+
+
+def _buffers(speed: int | None) -> list[str]:
+    """DRBD's defaults are for a link of 1 Gbit/s at most: 2048 pages of buffers are 8 MiB. The limit of both is 20000 on 8.4."""
+    if speed is None or speed <= 1000:
+        return []
+    size = 20000 if speed >= 10000 else 8000
+    return [f"max-buffers {size}; max-epoch-size {size};"]
+
+
+def _rates(speed: int | None) -> list[str]:
+    """A resync takes six tenths of the link at most, and a twentieth while guests write: without, it is 100 MiB/s and 250 KiB/s."""
+    if speed is None:
+        return []
+    link = speed * 1_000_000 // 8 // _MIB
+    return [f"c-max-rate {min(4000, max(4, link * 6 // 10))}M; c-min-rate {min(4000, max(1, link // 20))}M;"]

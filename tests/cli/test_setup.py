@@ -1,0 +1,192 @@
+"""`pvedrbdstor setup`: what it asks for, shows and refuses, and what it keeps for apply. The nodes are facts; nothing is done to them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pvedrbdstor.cli.app import app
+from pvedrbdstor.setup import journal as journals
+from pvedrbdstor.setup import paths, remote
+from pvedrbdstor.setup.facts import Facts
+from pvedrbdstor.setup.hands import Outcome
+from pvedrbdstor.setup.steps import Step
+from tests.setup import world
+
+DISKS = ("--disk", "pve1:/dev/sdb", "--disk", "pve2:/dev/sdb", "--network", "10.10.10.0/24")
+
+
+class Nodes:
+    """Both nodes. fail: the step that fails. taken: those that were taken."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Facts] = world.nodes()
+        self.taken: list[str] = []
+        self.fail = ""
+
+    def look(self, node: str) -> Facts:
+        return self.found[node]
+
+    def carry_out(self, step: Step, again: bool) -> Outcome:
+        self.taken.append(step.id)
+        return (
+            Outcome(failure="it cannot be done.")
+            if step.id == self.fail
+            else Outcome(said="healthy." * (step.kind.value == "status"))
+        )
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    """This node is pve1."""
+    found = Nodes()
+    monkeypatch.setattr(paths, "FOLDER", str(tmp_path / "setup"))
+    monkeypatch.setattr(remote.Both, "look", lambda _, node: found.look(node))
+    monkeypatch.setattr(remote.Both, "carry_out", lambda _, step, again: found.carry_out(step, again))
+    monkeypatch.setattr("os.uname", lambda: type("Uname", (), {"nodename": "pve1", "release": "6.8"})())
+    yield found
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["setup", *arguments])
+
+
+def raised(result: Result) -> str:
+    """The error that ended it, as people read it."""
+    assert result.exit_code in (64, 65, 69, 74), result.output
+    return result.output
+
+
+class TestPlan:
+    def test_everything_is_shown_and_nothing_done(self, nodes: Nodes) -> None:
+        result = run("plan", "ha", *DISKS)
+        assert result.exit_code == 0, result.output
+        for words in (
+            "resource r0 {",
+            "$ mkfs.ocfs2 -F -q -N 2",
+            "pve2: bring the storage ha up",
+            "why: ",
+            "Know before:",
+        ):
+            assert words in result.output
+        assert nodes.taken == []
+
+    def test_it_is_kept_for_root_alone(self, nodes: Nodes) -> None:
+        document = json.loads(run("plan", "ha", *DISKS, "--json").output)
+        assert stat.S_IMODE(Path(document["kept"]).stat().st_mode) == 0o600
+        assert document["steps"][0]["id"] == "pve1.modules"
+
+    def test_each_plan_makes_another_file_system(self, nodes: Nodes) -> None:
+        uuids = {json.loads(run("plan", "ha", *DISKS, "--json").output)["answers"]["uuid"] for _ in range(3)}
+        assert len(uuids) == 3
+
+    def test_what_is_in_the_way_is_told_with_its_remedy_and_no_plan_kept(self, nodes: Nodes) -> None:
+        nodes.found["pve2"] = world.facts(2, disks=(world.disk(2, signatures=("ext4",)),))
+        result = run("plan", "ha", *DISKS)
+        assert result.exit_code == 1
+        assert "pve2 holds something: ext4" in result.output and "--wipe pve2:/dev/sdb" in result.output
+        assert journals.read_plan("ha") is None
+        document = json.loads(run("plan", "ha", *DISKS, "--json").output)
+        assert "ext4" in document["refused"][0]["cause"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("plan",), "STORAGE"),
+            (("plan", "ha"), "--disk pve1:DEVICE"),
+            (("plan", "ha", "--disk", "pve1:/dev/sdb"), "--disk pve2:DEVICE"),
+            (("plan", "ha", "--disk", "/dev/sdb"), "is not NODE:DEVICE"),
+            (("plan", "ha", "--disk", "pve1:sdb"), "is not NODE:DEVICE"),
+            (("plan", "ha", "--disk", "pve1:/dev/sdb", "--disk", "pve1:/dev/sdc"), "named twice"),
+        ],
+    )
+    def test_without_a_terminal_what_is_missing_is_named(
+        self, nodes: Nodes, arguments: tuple[str, ...], words: str
+    ) -> None:
+        result = CliRunner().invoke(app, ["setup", *arguments], standalone_mode=False)
+        assert words in str(
+            result.exception.format_message() if hasattr(result.exception, "format_message") else result.output
+        )
+
+    def test_on_a_terminal_it_asks_for_what_it_cannot_know(self, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pvedrbdstor.cli.setup_ask.asks", lambda: True)
+        result = CliRunner().invoke(app, ["setup", "plan"], input="mine\n\n\n10.10.10.0/24\n")
+        assert result.exit_code == 0, result.output
+        made = journals.read_plan("mine")
+        assert made is not None and dict(made.answers.disks) == {"pve1": "/dev/sdb", "pve2": "/dev/sdb"}
+        assert made.answers.network == "10.10.10.0/24"
+
+    def test_one_that_was_begun_is_not_replaced_unless_told(self, nodes: Nodes) -> None:
+        run("plan", "ha", *DISKS)
+        nodes.fail = "pve1.up"
+        run("apply", "ha", "--yes")
+        assert "was begun" in raised(run("plan", "ha", *DISKS))
+        assert run("plan", "ha", *DISKS, "--anew").exit_code == 0
+        assert journals.read("ha") is None
+        assert len(list(Path(paths.FOLDER).glob("ha.journal.json.*"))) == 1
+
+
+class TestApply:
+    def test_it_tells_each_step_and_what_came_of_it(self, nodes: Nodes) -> None:
+        run("plan", "ha", *DISKS)
+        result = run("apply", "ha", "--yes")
+        assert result.exit_code == 0, result.output
+        made = journals.read_plan("ha")
+        assert made is not None and nodes.taken == [step.id for step in made.steps]
+        assert "pve2: write DRBD's resource r0 ... done" in result.output
+        assert "pve1: healthy." in result.output and "Storage ha is set up" in result.output
+
+    def test_where_it_fails_it_stops_and_goes_on_from_there(self, nodes: Nodes) -> None:
+        run("plan", "ha", *DISKS)
+        nodes.fail = "pve1.file-system"
+        message = raised(run("apply", "ha", "--yes"))
+        assert "make the OCFS2 file system" in message and "setup apply ha" in message
+        first, nodes.fail = list(nodes.taken), ""
+        nodes.taken.clear()
+        assert run("apply", "ha", "--yes").exit_code == 0
+        assert "pve1.metadata" in first and "pve1.metadata" not in nodes.taken and "pve1.file-system" in nodes.taken
+
+    def test_ctrl_c_says_that_it_can_go_on(self, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+        run("plan", "ha", *DISKS)
+
+        def interrupt(*_: object) -> Outcome:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(remote.Both, "carry_out", interrupt)
+        result = run("apply", "ha", "--yes")
+        assert result.exit_code == 130 and "goes on from there" in result.output
+        journal = journals.read("ha")
+        assert journal is not None and journal.doing == "pve1.modules"
+
+    def test_without_a_plan_there_is_nothing_to_do(self, nodes: Nodes) -> None:
+        assert "there is no plan" in raised(run("apply", "ha", "--yes"))
+
+    def test_another_plan_s_journal_is_none_of_it(self, nodes: Nodes) -> None:
+        run("plan", "ha", *DISKS)
+        journals.write("ha", journals.Journal("another").begin("pve1.up"))
+        assert "another plan" in raised(run("apply", "ha", "--yes"))
+
+    def test_as_json(self, nodes: Nodes) -> None:
+        run("plan", "ha", *DISKS)
+        document: dict[str, Any] = json.loads(
+            CliRunner().invoke(app, ["setup", "apply", "ha", "--yes", "--json"]).stdout
+        )
+        assert document["finished"] is True and "pve2.status" in document["done"]
+
+
+def test_a_step_of_another_version_is_refused() -> None:
+    assert "no step of this version" in raised(run("step", "eJw="))
+
+
+def test_facts_of_this_node_read_back() -> None:
+    from pvedrbdstor.setup import facts
+
+    result = run("facts", "--json")
+    assert facts.parse(result.output).disks is not None
+    assert "kernel" in run("facts").output

@@ -1,0 +1,164 @@
+"""The files: DRBD's and OCFS2's own tools read them, and docs/install.md has the same by hand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pvedrbdstor.drbd import blocks
+from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.ocfs2.o2cb import KERNEL_DEFAULTS
+from pvedrbdstor.setup import build, templates
+from pvedrbdstor.setup.templates import Host, Mirror
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "install.md").read_text()
+HOSTS = (Host("pve1", "/dev/mirror/r0", "10.10.10.1", 0), Host("pve2", "/dev/mirror/r0", "10.10.10.2", 1))
+MIRROR = Mirror("r0", 0, 7789, HOSTS, Generation.V8_4, True, None, 3, 10, 3)
+_PROGRAMS = {
+    Generation.V8_4: "/lib/drbd/drbdadm-84",
+    Generation.V9: "drbdadm",
+}  # what drbdadm becomes with that module loaded
+
+
+def block(word: str) -> str:
+    (found,) = [text for text in re.findall(r"^```\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL) if word in text]
+    return str(found)
+
+
+def without_title(text: str) -> str:
+    """Without comments."""
+    return "".join(f"{line}\n" for line in text.splitlines() if not line.startswith("#"))
+
+
+def dumped(tmp_path: Path, mirror: Mirror, host: str) -> str:
+    """What DRBD's own program of that generation understands, on that host."""
+    file = tmp_path / "r0.res"
+    file.write_text(templates.resource_file(mirror))
+    script = f'hostname {host}; exec {_PROGRAMS[mirror.generation]} --config-file="$1" dump r0'
+    command = ("unshare", "--uts", "sh", "-euc", script, "sh", str(file))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("generation", Generation)
+@pytest.mark.parametrize("fenced", [True, False])
+@pytest.mark.parametrize("speed", [None, 100, 1000, 10000, 400000])
+def test_drbd_of_either_generation_reads_its_resource_on_either_node(
+    tmp_path: Path, generation: Generation, fenced: bool, speed: int | None
+) -> None:
+    mirror = replace(MIRROR, generation=generation, fenced=fenced, speed=speed)
+    for host in ("pve1", "pve2"):
+        said = dumped(tmp_path, mirror, host)
+        assert ("resource-and-stonith" in said) is fenced
+        assert "allow-two-primaries" in said and "10.10.10.2:7789" in said
+
+
+def test_the_resource_is_that_of_the_install_guide() -> None:
+    ours, theirs = (blocks.parse(text).blocks[0] for text in (templates.resource_file(MIRROR), block("resource r0 {")))
+    for name in ("net", "disk", "handlers"):
+        (one,), (other,) = ours.named(name), theirs.named(name)
+        assert one.options == other.options, name
+    assert [(on.words, on.options) for on in ours.named("on")] == [(on.words, on.options) for on in theirs.named("on")]
+
+
+def test_the_o2cb_files_are_those_of_the_install_guide() -> None:
+    assert templates.cluster_conf("pve", HOSTS) == without_title(block("node_count"))
+    assert without_title(templates.o2cb_defaults("pve", KERNEL_DEFAULTS)) == without_title(block("O2CB_ENABLED"))
+
+
+def test_mkfs_is_that_of_the_install_guide() -> None:
+    guide = block("mkfs.ocfs2").replace("\\\n", " ")
+    (line,) = re.findall(r"pve1# (mkfs\.ocfs2 .*)/dev/drbd0", guide)
+    ours = [
+        word
+        for word in build.mkfs("pve", "U" * 32, "ha", 100 << 30)
+        if word not in ("-F", "-q", "-L", "ha", "-U", "U" * 32)
+    ]
+    assert ours == line.split()
+
+
+def test_o2cb_reads_its_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.conf"
+    file.write_text(templates.cluster_conf("pve", HOSTS))
+    done = subprocess.run(
+        ["o2cb", f"--config-file={file}", "list-nodes", "pve"], capture_output=True, text=True, timeout=60
+    )
+    assert re.findall(r"name = (\S+)", done.stdout) == ["pve1", "pve2"], done.stderr
+
+
+@pytest.mark.parametrize("size", [512 << 20, 4 << 30, 200 << 30])
+def test_the_file_system_can_be_made_at_any_size_and_again(tmp_path: Path, size: int) -> None:
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(size)
+    uuid = "0123456789ABCDEF0123456789ABCDEF"
+    for _ in range(2):  # again, over what an interrupted try has left
+        for words in build.file_system("pve", uuid, "ha", size, str(disk)):
+            subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+    told = subprocess.run(
+        ["tunefs.ocfs2", "-Q", "%U %T %N %V", str(disk)], check=True, capture_output=True, text=True
+    ).stdout
+    assert told.split()[:3] == [uuid, str(1 << 20 if size >= 128 << 30 else int(told.split()[1])), "2"]
+
+
+class TestLvm:
+    def test_proxmox_s_filter_gets_drbd_s_devices_first(self) -> None:
+        text = 'devices {\n    # added by pve-manager\n    global_filter=["r|/dev/zd.*|","r|/dev/rbd.*|"]\n}\n'
+        assert templates.lvm_filtered(text, 1) == text.replace("[", '["r|^/dev/drbd1$|", ')
+
+    def test_where_there_is_none_it_is_added(self) -> None:
+        text = '# global_filter = [ "a|.*|" ]\nlog {\n}\n'
+        wanted = templates.lvm_filtered(text, 0)
+        assert wanted is not None and wanted.startswith(text) and 'global_filter = [ "r|^/dev/drbd0$|" ]' in wanted
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'devices {\n global_filter = [ "a|x|",\n "r|.*|" ]\n}\n',
+            'devices {\n global_filter = "r|.*|"\n}\n',
+            'devices {\n global_filter = [ "a|x|" ]\n global_filter = [ "r|.*|" ]\n}\n',
+        ],
+    )
+    def test_one_that_is_not_understood_is_left_alone(self, text: str) -> None:
+        assert templates.lvm_filtered(text, 0) is None
+
+    @given(st.lists(st.sampled_from(['"r|/dev/zd.*|"', '"a|/dev/sd.*|"', '"r|^/dev/drbd0$|"']), max_size=3))
+    def test_twice_is_once(self, entries: list[str]) -> None:
+        once = templates.lvm_filtered(f"devices {{\n\tglobal_filter = [ {', '.join(entries)} ]\n}}\n", 0)
+        assert once is not None and once.count("drbd") >= 1 and templates.lvm_filtered(once, 0) == once
+
+
+class TestFirewall:
+    @pytest.mark.parametrize(
+        ("text", "on"),
+        [
+            ("[OPTIONS]\n\nenable: 1\n", True),
+            ("[OPTIONS]\nenable: 0\n", False),
+            ("[OPTIONS]\npolicy_in: DROP\n\n[RULES]\nenable: 1\n", False),
+            ("", False),
+        ],
+    )
+    def test_whether_it_is_on_is_what_its_options_say(self, text: str, on: bool) -> None:
+        assert templates.firewall_is_on(text) is on
+
+    @given(
+        st.sampled_from(["", "[OPTIONS]\nenable: 1\n", "[OPTIONS]\nenable: 1\n\n[RULES]\n\nIN ACCEPT\n", "[RULES]\n"])
+    )
+    def test_nothing_is_lost_and_twice_is_once(self, text: str) -> None:
+        rules = templates.firewall_rules(["10.10.10.2", "10.10.10.1"], 7789, "r0")
+        once = templates.with_rules(text, rules)
+        assert templates.with_rules(once, rules) == once
+        assert set(rules) | {line for line in text.splitlines() if line} <= set(once.splitlines())
+
+
+def test_a_disk_without_a_lasting_name_gets_no_rule_of_udev() -> None:
+    assert templates.udev_rule("r0", "/dev/sdb", None, None) is None
+    assert templates.udev_rule("r0", "/dev/sdb", 'x", RUN+="sh', None) is None
+    assert 'ENV{DM_LV_NAME}=="r0"' in str(templates.udev_rule("r0", "/dev/mirror/r0", None, ("mirror", "r0")))
