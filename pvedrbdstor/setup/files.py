@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pvedrbdstor.fencing.split.manifest import sync_folder
+from pvedrbdstor.files import sync_folder
 from pvedrbdstor.setup.steps import File, NotNow, digest
 
 _SHARED = "/etc/pve/"  # pmxcfs has modes of its own

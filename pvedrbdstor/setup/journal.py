@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pvedrbdstor.errors import SetupFileBroken
-from pvedrbdstor.fencing.split.manifest import sync_folder
+from pvedrbdstor.files import sync_folder
 from pvedrbdstor.setup import paths, values
 from pvedrbdstor.setup.plan import Plan
 from pvedrbdstor.setup.steps import digest
