@@ -138,9 +138,8 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[s
         context = click.Context(command)
         children = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
         return [found for name, child in children if child is not None for found in commands(child, (*path, name))]
-    options = [
-        opt for p in command.params if isinstance(p, click.Option) and not p.hidden for opt in p.opts if opt[1] == "-"
-    ]
+    own = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
+    options = [name for param in own for name in (*param.opts, *param.secondary_opts) if name[1] == "-"]
     return [] if command.hidden else [(" ".join(path), options)]
 
 

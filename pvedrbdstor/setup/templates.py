@@ -15,6 +15,8 @@ from pvedrbdstor.ocfs2.o2cb import Timeouts
 
 O2NET_PORT = 7777
 _UNFENCE = "/usr/lib/pvedrbdstor/unfence-peer"
+_BEFORE_RESYNC = "/usr/lib/pvedrbdstor/before-resync"
+"""Without it, should it be missing one day, DRBD would drop the connection: hence `|| true`."""
 _MIB = 1 << 20
 _GLOBAL_FILTER = re.compile(
     r"^(?P<before>[ \t]*global_filter[ \t]*=[ \t]*\[)(?P<list>[^\]#\n]*)\](?P<after>[^\n]*)$", re.M
@@ -64,7 +66,10 @@ def resource_file(mirror: Mirror) -> str:
         *(fencing if v9 else []),
     ]
     disk = [*([] if v9 else fencing), "on-io-error detach;", *_rates(mirror.speed)]
-    handlers = [f'fence-peer "{paths.HANDLER}"; unfence-peer "{_UNFENCE}";'] if mirror.fenced else []
+    handlers = [
+        *([f'fence-peer "{paths.HANDLER}"; unfence-peer "{_UNFENCE}";'] if mirror.fenced else []),
+        *(f'before-resync-{side} "{_BEFORE_RESYNC}-{side} || true";' for side in ("source", "target")),
+    ]
     options = ["auto-promote no;"] if v9 else []
     lines = [
         "# Written by 'pvedrbdstor setup'; the same on both nodes. See /usr/share/doc/pvedrbdstor/docs/fencing.md.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,10 @@ def direct(reflink_dir: Path) -> Iterator[int]:
 @given(
     size=st.integers(1, 40).map(lambda sectors: sectors * SECTOR),
     offset=st.integers(0, 40).map(lambda sectors: sectors * SECTOR),
-    data=st.data(),
+    dice=st.randoms(use_true_random=True),
 )
-def test_what_is_written_is_read_back(size: int, offset: int, data: st.DataObject, direct: int) -> None:
-    content = data.draw(st.binary(min_size=size, max_size=size))
+def test_what_is_written_is_read_back(size: int, offset: int, dice: random.Random, direct: int) -> None:
+    content = dice.randbytes(size)
     os.ftruncate(direct, 0)
     with native.AlignedBuffer(size, alignment=SECTOR) as buffer:
         buffer.view[:] = content
