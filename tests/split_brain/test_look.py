@@ -119,6 +119,24 @@ def test_the_activity_log_is_of_places_on_the_data_device_wherever_it_lies(tools
     assert perhaps == ((EXTENT_BYTES, EXTENT_BYTES), (9 * EXTENT_BYTES, 4096))
 
 
+def test_an_extent_that_leaves_the_log_before_its_bits_are_read_is_among_what_may_have_been_written(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while somebody writes: the bitmap is read between two looks at the log."""
+    dumps = 0
+
+    def run(argv: list[str], **options: object) -> command.Result:
+        nonlocal dumps
+        if argv[0] == "drbdmeta":
+            dumps += 1
+            if dumps == 2:
+                (tmp_path / "metadata").write_bytes(bytes(BLOCK))
+        return tools.run(argv, **options)
+
+    monkeypatch.setattr(command, "run", run)
+    assert look.blocks(CONFIG)[1] == ((EXTENT_BYTES, EXTENT_BYTES), (9 * EXTENT_BYTES, 4096))
+
+
 @pytest.mark.parametrize(
     ("where", "whole"),
     [

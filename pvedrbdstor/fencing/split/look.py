@@ -97,11 +97,18 @@ def identifiers(config: StorageConfig) -> str | None:
 
 def blocks(config: StorageConfig) -> tuple[tuple[metadata.Range, ...], tuple[metadata.Range, ...] | None]:
     """Blocks written since the other node was lost, by DRBD's bitmap on the disk; and those that may have been beside them, by
-    its activity log: None where either could not be read whole."""
-    dump = _dump(config)
+    its activity log: None where either could not be read whole.
+
+    The log is read before the bitmap and after it: while somebody writes, an extent may leave the log between, with its bits on the disk only
+    then (drbd_actlog.c).
+    """
+    first = _dump(config)  # tells where the log is
+    before = _active(config, first.log) if first is not None and first.complete else None
+    dump = _dump(config) if before is not None else first
     if dump is None:
         return (), None
-    active = _active(config, dump.log) if dump.complete else None
+    after = _active(config, dump.log) if dump.complete else None
+    active = None if before is None or after is None else metadata.merged([*before, *after])
     if dump.size is None:
         return dump.changed, active
     return metadata.within(dump.changed, dump.size), None if active is None else metadata.within(active, dump.size)
