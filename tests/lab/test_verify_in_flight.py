@@ -16,9 +16,7 @@ from tests.lab.cluster import Cluster
 from tests.lab.errors import LabError
 from tests.lab.formation import DRBD_PORT, RESOURCE, STORAGE
 from tests.lab.node import GUEST_SHARE, Node
-from tests.lab.test_verify import BLOCK, blocks, found, image_of, pair, places, verify
-
-__all__ = ["pair"]
+from tests.lab.verifying import BLOCK, blocks, found, image_of, places, verify
 
 _PROGRAM = f"{REPOSITORY}/tests/lab/guest/in_flight.py"
 _FOLDER = "in-flight"

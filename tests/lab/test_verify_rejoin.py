@@ -17,9 +17,7 @@ from tests.lab.cluster import Cluster
 from tests.lab.formation import NOTE, RESOURCE, STORAGE, on_each
 from tests.lab.node import Node
 from tests.lab.results import Results
-from tests.lab.test_verify import BLOCK, blocks, fill, found, image_of, pair, places, planted, size_of, verify
-
-__all__ = ["pair"]
+from tests.lab.verifying import BLOCK, blocks, fill, found, image_of, places, planted, size_of, verify
 
 _NOTES = f"/var/lib/pvedrbdstor/verify/rejoin/{RESOURCE}.0.json"
 _RECORDS = "/var/lib/pvedrbdstor/verify/last"
