@@ -196,6 +196,10 @@ def test_a_protected_pair_has_no_finding_at_all(results: Results) -> None:
         on_each(nodes, lambda node: node.run(f"mkdir -p {GUESTS} && pvedrbdstor vendor-units mask"))
         wait_until(lambda: all(trial.protection.ready(node) for node in nodes), "both guards are ready", timeout=60)
         trial.node("a").run(f"pvedrbdstor verify {STORAGE}", 120)
+        told = f"pvedrbdstor mirror status {STORAGE}"
+        wait_until(
+            lambda: all(f"{STORAGE}: healthy" in node.sh(told).out for node in nodes), "the monitor has looked", 60
+        )
         for node in nodes:
             began = time.monotonic()
             result = node.sh("pvedrbdstor doctor", 60)

@@ -134,7 +134,7 @@ class BootedMachine(Machine):
                 stdout=console,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             # nsenter, systemd-nspawn, systemd
             self._first = _descendant(nspawn.pid, 2)
