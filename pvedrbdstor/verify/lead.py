@@ -82,10 +82,12 @@ class Leader:
         under_way: deque[tuple[Range, ...]] = deque()
         busy = time.monotonic()
         for ranges in self._plan.slices(found.at):
-            wait = self._pace.before(_bytes_of(ranges), time.monotonic()) + self._pace.after(time.monotonic() - busy)
-            if wait > 0:
-                self._drain(under_way)
-                self._pair.rest(wait)
+            begins = time.monotonic() + self._pace.before(_bytes_of(ranges), time.monotonic())
+            if self._pace.slowed or begins > time.monotonic():
+                self._drain(under_way)  # or the rest would be measured by a part of what was read since the last one
+            rest = max(0.0, begins - time.monotonic()) + self._pace.after(time.monotonic() - busy)
+            if rest > 0:
+                self._pair.rest(rest)
             busy = time.monotonic()
             self._ask(ranges, self._plan.granularity)
             self._pair.ask_moment()

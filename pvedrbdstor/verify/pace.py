@@ -53,6 +53,11 @@ class Pace:
         self._free = begins + length / self.rate
         return begins - now
 
+    @property
+    def slowed(self) -> bool:
+        """Whether there is a rest after each reading."""
+        return self.factor > 1.0
+
     def after(self, seconds: float) -> float:
         """Seconds to rest after ``seconds`` of reading."""
         return min(_PAUSE_MAX, seconds * (self.factor - 1))

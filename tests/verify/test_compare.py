@@ -52,6 +52,7 @@ class Nodes:
     stop: Callable[[], bool] = lambda: False
     argv: list[str] = field(default_factory=list)
     busy: Callable[[], None] = lambda: None
+    pace: Pace = field(default_factory=Pace)
 
     def write(self, node: str, block: int, content: bytes = b"other") -> None:
         with (self.folder / f"{node}.img").open("r+b") as file:
@@ -66,7 +67,7 @@ class Nodes:
         with Busy("a", self.folder, self.busy) as here, Link(self.argv or far(self.folder), "ha", "b") as there:
             there.greet(here.hello)
             with Pair(here, there, here.hello, "ha", self.stop) as both:
-                Leader(both, Plan(SIZE, granularity), self.findings, Pace(), progress, self.said.append).run()
+                Leader(both, Plan(SIZE, granularity), self.findings, self.pace, progress, self.said.append).run()
         return self.findings.settling
 
     def gone(self) -> bool:
@@ -104,6 +105,17 @@ def test_exactly_the_blocks_that_differ_are_found(nodes: Nodes, granularity: int
         nodes.write("ab"[number % 2], block)
     found = nodes.compare(granularity)
     assert found.diverged == planted and not found.unsettled and not found.unreadable
+
+
+def test_where_the_guests_writes_are_slow_all_time_of_reading_is_made_up_for_by_rest(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of slices that are asked for ahead: 13, of which each takes 20 ms at least, and the last has no rest after it."""
+    rests: list[float] = []
+    monkeypatch.setattr(Pair, "rest", lambda _pair, seconds: rests.append(seconds))
+    nodes.pace, nodes.busy = Pace(bound=None, factor=4.0), lambda: time.sleep(0.02)
+    assert nodes.compare().verdict is Verdict.CLEAN
+    assert sum(rests) >= 12 * 3 * 0.02
 
 
 def test_a_block_that_is_being_written_is_not_called_different(nodes: Nodes) -> None:
