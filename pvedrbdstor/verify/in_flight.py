@@ -23,6 +23,10 @@ from pvedrbdstor.verify import kernel
 
 WRITES_MAX = 20_000
 _MODIFIED = re.compile(r"Digest mismatch, buffer modified by upper layers during write: ([0-9]{1,18})s \+([0-9]{1,9})")
+_ANEW = re.compile(r"Resync done |disk\( [A-Za-z]+ -> Attaching \)")
+"""A copy that was made anew, in part or as a whole: what was said before no longer proves that it differs by a write."""
+_LENGTH_MAX = 1 << 20
+"""Of one write: DRBD_MAX_BIO_SIZE (drbd_protocol.h)."""
 _READ_SECONDS = 10.0
 _TOOL_SECONDS = 10.0
 _ASK_SECONDS = 30.0
@@ -43,8 +47,12 @@ class Modified:
     def see(self, text: str) -> None:
         """One line, without its time."""
         name = self._name.match(text)
-        found = _MODIFIED.match(text, name.end()) if name is not None else None
-        if found is not None and int(found[2]):
+        if name is None:
+            return
+        if _ANEW.search(text, name.end()):
+            self.writes.clear()
+        found = _MODIFIED.match(text, name.end())
+        if found is not None and 0 < int(found[2]) <= _LENGTH_MAX:
             self.writes.append((int(found[1]) * SECTOR, int(found[2])))
             if len(self.writes) > WRITES_MAX:
                 del self.writes[0]
@@ -78,13 +86,13 @@ def of_both(config: StorageConfig, minor: int, there: str) -> Evidence:
 
 
 def own(minor: int, open_log: Callable[[], kernel.Log] = lambda: kernel.Log(fresh=False)) -> tuple[Range, ...]:
-    """Of this node's log, in pieces and for a bounded time: others may write to it faster than it is read. Raises OSError."""
+    """Since the last resync or attaching, of this node's log, in pieces and for a bounded time: others may write to it faster than it is read. Raises OSError."""
     found = Modified(minor)
     deadline = time.monotonic() + _READ_SECONDS
     with open_log() as log:
         while log.read(found) and time.monotonic() < deadline:
             pass
-    return merged(found.writes)
+    return tuple(found.writes)
 
 
 def as_text(writes: Sequence[Range]) -> str:
@@ -99,9 +107,9 @@ def from_text(text: str) -> tuple[Range, ...]:
     for part in data:
         if not isinstance(part, list) or len(part) != 2 or not all(type(number) is int for number in part):
             raise ValueError("a range is none")
-        if part[0] < 0 or part[1] <= 0:
+        if part[0] < 0 or not 0 < part[1] <= _LENGTH_MAX:
             raise ValueError("a range is none")
-    return merged([(start, length) for start, length in data])
+    return tuple((start, length) for start, length in data)
 
 
 def whole_blocks_within(writes: Sequence[Range]) -> tuple[Range, ...]:
