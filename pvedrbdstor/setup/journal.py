@@ -83,7 +83,7 @@ def _of_another(storage: str, version: str) -> SetupRefused:
         )
     return SetupRefused(
         storage=storage,
-        cause=f"its plan is of pvedrbdstor {printable(version)}, and this is {__version__}",
+        cause=f"its plan is of pvedrbdstor {printable(version)}, and this is another version",
         remedy=remedy,
     )
 

@@ -19,7 +19,6 @@ from pvedrbdstor.setup.journal import Journal
 from pvedrbdstor.setup.plan import Plan
 from pvedrbdstor.setup.steps import TOUCHING, Device, Kind, Refusal, Step, printable
 
-_PLAN = "pvedrbdstor setup plan"
 _HOUR = 3600
 
 
@@ -33,7 +32,10 @@ class Looks(Protocol):
 
 
 def check(plan: Plan, journal: Journal, looks: Looks, now: float) -> Mapping[str, str]:
-    """node -> what the plan's disk is called now, where steps are still to name it. now: seconds since 1970. Raises SetupRefused, and what the nodes' answers raise."""
+    """node -> what the plan's disk is called now, where steps are still to name it. now: seconds since 1970.
+
+    Raises SetupRefused, and what the nodes' answers raise.
+    """
     _refuse_old(plan, journal, now)
     nodes = {device.node: looks.look(device.node) for device in plan.devices}
     found = dict(_paths(plan, journal, nodes))
@@ -41,7 +43,11 @@ def check(plan: Plan, journal: Journal, looks: Looks, now: float) -> Mapping[str
         _check_whole(plan, nodes, looks)
         return found
     for refusal in _of_pending(plan, journal, nodes, found):
-        raise _refused(plan, journal, refusal.cause, refusal.remedy)
+        raise SetupRefused(
+            storage=plan.answers.storage,
+            cause=printable(refusal.cause),
+            remedy=f"{printable(refusal.remedy)}. What was done stays, and can be gone on with, or taken back ('pvedrbdstor setup undo')",
+        )
     for node in _whole(plan, journal, TOUCHING):
         _check_wiped(plan, journal, node, found, looks)
     return found
@@ -74,18 +80,13 @@ def resource(plan: Plan) -> tuple[str, int]:
     return about["resource"], int(about["minor"])
 
 
-def _refused(plan: Plan, journal: Journal, cause: str, remedy: str | None = None) -> SetupRefused:
+def _refused(plan: Plan, cause: str) -> SetupRefused:
     storage = plan.answers.storage
-    again = f"Plan again with '{_PLAN} {storage}'"
-    if journal.begun:
-        again = (
-            "This try has changed nothing, earlier ones have; look with "
-            f"'pvedrbdstor setup undo {storage}' at what there is to take back, then plan again with '{_PLAN} {storage} --anew'"
-        )
-    elif remedy is None:
-        again = f"Nothing was touched. {again}"
     return SetupRefused(
-        storage=storage, cause=printable(cause), remedy=f"{printable(remedy)}. {again}" if remedy else again
+        storage=storage,
+        cause=printable(cause),
+        remedy=f"This try has changed nothing. Plan again with 'pvedrbdstor setup plan {storage}'; where earlier tries have begun, 'pvedrbdstor setup undo "
+        f"{storage}' shows first what they have left",
     )
 
 
@@ -95,11 +96,10 @@ def _refuse_old(plan: Plan, journal: Journal, now: float) -> None:
             continue
         planned = step.about.get("planned")
         if planned is None or "exact" not in step.about:
-            raise _refused(plan, journal, f"the plan does not tell exactly what it wipes on {step.node}")
+            raise _refused(plan, f"the plan does not tell exactly what it wipes on {step.node}")
         if not -_HOUR <= now - int(planned) <= exact.HOURS * _HOUR:
             raise _refused(
                 plan,
-                journal,
                 f"the plan destroys what was on {step.about['device']} on {step.node} when it was made, and that was more than "
                 f"{exact.HOURS} hours ago, or the clock was set",
             )
@@ -124,12 +124,8 @@ def _path(plan: Plan, journal: Journal, device: Device, facts: Facts) -> str:
     if journal.begun and len(named) == 1 and named[0].size == device.size and not _written_down(plan, device):
         return named[0].path
     if there is None:
-        raise _refused(
-            plan, journal, f"{device.path} on {device.node}, of which the plan was made, is not there any more"
-        )
-    raise _refused(
-        plan, journal, f"{device.path} on {device.node} is another device than the one that the plan was made of"
-    )
+        raise _refused(plan, f"{device.path} on {device.node}, of which the plan was made, is not there any more")
+    raise _refused(plan, f"{device.path} on {device.node} is another device than the one that the plan was made of")
 
 
 def _written_down(plan: Plan, device: Device) -> bool:
@@ -165,10 +161,14 @@ def _of_pending(
 def _of_signatures(plan: Plan, node: str, facts: Facts, path: str) -> Iterator[Refusal]:
     device = next(each for each in plan.devices if each.node == node)
     disk = facts.disk(path)
-    if disk is None or set(disk.signatures) == set(device.wiped):
+    # Partitions are named by their disk's name, which may have changed; exact records have their numbers.
+    here, shown = (
+        [word.partition(" (on ")[0] for word in words] for words in (disk.signatures if disk else (), device.wiped)
+    )
+    if disk is None or sorted(here) == sorted(shown):
         return
-    here = ", ".join(disk.signatures) or "nothing"
-    yield Refusal(f"{path} on {node} does not hold what it did when the plan was made (now: {here})", "Look at it")
+    told = ", ".join(disk.signatures) or "nothing"
+    yield Refusal(f"{path} on {node} does not hold what it did when the plan was made (now: {told})", "Look at it")
 
 
 def _of_resource(plan: Plan, node: str, facts: Facts) -> Iterator[Refusal]:
@@ -188,13 +188,10 @@ def _check_wiped(plan: Plan, journal: Journal, node: str, found: Mapping[str, st
         if step.kind is Kind.WIPE and step.node == node:
             path = found[node]
             if not exact.same(step.about["exact"], looks.record(node, path), again=False):
-                raise _refused(
-                    plan, journal, f"{path} on {node} does not hold what it did when the plan was made, to the byte"
-                )
+                raise _refused(plan, f"{path} on {node} does not hold what it did when the plan was made, to the byte")
 
 
 def _check_whole(plan: Plan, nodes: Mapping[str, Facts], looks: Looks) -> None:
-    journal = Journal("")
     now = plans.make(nodes, plan.answers, plan.lead)
     if not isinstance(now, Plan):
         raise SetupRefused(storage=plan.answers.storage, cause=printable(now[0].cause), remedy=printable(now[0].remedy))
@@ -212,4 +209,4 @@ def _check_whole(plan: Plan, nodes: Mapping[str, Facts], looks: Looks) -> None:
         if changed
         else "what it says beforehand would be another"
     )
-    raise _refused(plan, journal, f"the nodes have changed since the plan was made: {what}")
+    raise _refused(plan, f"the nodes have changed since the plan was made: {what}")
