@@ -206,9 +206,10 @@ def undo(session: Session, storage: str) -> None:
     found = journals.read_plan(storage)
     if found is None:
         raise _no_plan(storage)
-    acts = undoing.acts(found, _journal(found))
+    journal = _journal(found)
+    acts, warning = undoing.acts(found, journal), undoing.warning(found, journal)
     document = [{"node": act.node, "command": list(act.words), "why": act.why} for act in acts]
-    session.answer({"storage": storage, "undo": document}, setup_text.undo(found, acts))
+    session.answer({"storage": storage, "warning": warning, "undo": document}, setup_text.undo(found, acts, warning))
 
 
 def _no_plan(storage: str) -> SetupRefused:

@@ -85,9 +85,9 @@ def summary(found: Plan, journal: Journal) -> str:
     wiped = {step.node for step in found.steps if step.kind is Kind.WIPE and step.id in journal.done}
     for device in found.devices:
         state = ", wiped" if device.node in wiped else _wiped(device.wiped)
-        lines.append(
-            f"  {device.node}: {device.path}, {format_size(device.size)}{state if not journal.finished else ''}"
-        )
+        known = f" ({device.identity})" if device.identity else ""  # the name may be another one since a boot
+        told = f"{device.path}{known}, {format_size(device.size)}{'' if journal.finished else state}"
+        lines.append(f"  {device.node}: {told}")
     return "\n".join(printable(line) for line in (*lines, *(f"  - {note}" for note in found.notes))) + "\n"
 
 
@@ -103,13 +103,14 @@ def question(found: Plan, journal: Journal) -> str | None:
     return printable(f"Everything on {' and '.join(places)} will be lost. Go on?") if places else None
 
 
-def undo(found: Plan, acts: Sequence[Act]) -> str:
+def undo(found: Plan, acts: Sequence[Act], warning: str | None) -> str:
     """The commands, in the order in which they are to be run; those that are no commands as what is to be done."""
     storage = found.answers.storage
     if not acts:
         return f"Nothing was done of the plan of storage {storage}: there is nothing to take back.\n"
     lines = [
         f"What takes back what was done for storage {storage}. Nothing of it was run. Look at each before you do:",
+        *([warning] if warning is not None else []),
         "",
     ]
     for act in acts:

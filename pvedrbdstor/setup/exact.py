@@ -96,7 +96,7 @@ def _one(node: str) -> dict[str, Any]:
 
 
 def _ends(node: str) -> str:
-    """Past the page cache's age: what was written by another opener is seen, as block devices share one."""
+    """A digest of the first and the last MiB. Each partition has its own, as it has a page cache of its own."""
     found = hashlib.sha256()
     fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -27,6 +27,14 @@ class Act:
     why: str
 
 
+def warning(plan: Plan, journal: Journal) -> str | None:
+    """What has to be known before: whether the storage may be in use."""
+    if any(step.kind is Kind.ENTRY and step.id in (*journal.done, journal.doing) for step in plan.steps):
+        storage = plan.answers.storage
+        return f"Storage {storage} is in Proxmox, or may be: all that guests have on it would be lost. Look at 'pvesm list {storage}' first."
+    return None
+
+
 def acts(plan: Plan, journal: Journal) -> list[Act]:
     """In the order in which they are to be taken: from above DRBD downwards."""
     begun = [step for step in plan.steps if step.id in (*journal.done, journal.doing)]

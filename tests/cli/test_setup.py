@@ -179,7 +179,10 @@ class TestApply:
         self, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run("plan", "ha", *DISKS)
-        assert "Everything on /dev/sdb on pve1 and /dev/sdb on pve2 will be lost" in self.asked(monkeypatch)
+        asked = self.asked(monkeypatch)
+        assert "Everything on /dev/sdb on pve1 and /dev/sdb on pve2 will be lost" in asked
+        made = journals.read_plan("ha")
+        assert made is not None and all(str(device.identity) in asked for device in made.devices)
         assert nodes.taken == []
         nodes.fail = "pve2.pv"
         run("apply", "ha", "--yes")
@@ -256,7 +259,11 @@ class TestUndo:
         assert "$ drbdadm wipe-md r7" in output and "Nothing of it was run" in output and "pvesm remove" not in output
         document = json.loads(run("undo", "ha", "--json").output)
         assert {"pve1", "pve2"} == {act["node"] for act in document["undo"]}
-        assert nodes.taken == []
+        assert nodes.taken == [] and "in Proxmox" not in output
+        nodes.fail = ""
+        run("apply", "ha", "--yes")
+        output = run("undo", "ha").output
+        assert "all that guests have on it would be lost" in output and "$ pvesm remove ha" in output
 
     def test_without_a_plan_there_is_nothing_to_say(self, nodes: Nodes) -> None:
         assert "there is no plan" in raised(run("undo", "ha"))
