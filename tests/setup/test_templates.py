@@ -152,7 +152,7 @@ class TestFirewall:
         st.sampled_from(["", "[OPTIONS]\nenable: 1\n", "[OPTIONS]\nenable: 1\n\n[RULES]\n\nIN ACCEPT\n", "[RULES]\n"])
     )
     def test_nothing_is_lost_and_twice_is_once(self, text: str) -> None:
-        rules = templates.firewall_rules(["10.10.10.2", "10.10.10.1"], 7789, "r0")
+        rules = [templates.firewall_rule(["10.10.10.2", "10.10.10.1"], port, "x") for port in (7789, 7777)]
         once = templates.with_rules(text, rules)
         assert templates.with_rules(once, rules) == once
         assert set(rules) | {line for line in text.splitlines() if line} <= set(once.splitlines())
