@@ -292,7 +292,7 @@ def targets_taken(node: str, facts: Facts, files: Iterable[File]) -> Iterator[Re
         if file.path in facts.files and file.before is None and facts.files[file.path] != file.content:
             yield Refusal(
                 f"there is a {file.path} on {node} already, and it is another than would be written",
-                "Look at it. Move it away if nothing uses it, or choose another name with '--resource'",
+                "Look at it, and move it away if nothing uses it",
             )
 
 

@@ -18,6 +18,8 @@ FORMAT = 2
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,63}")
 _DEVICE_NAME = re.compile(r"/dev/[A-Za-z0-9._+:@/-]+")
 _NO_WWN = re.compile(r"(?:0x|eui\.|naa\.|nvme\.)?.?[0-]{8,}")  # 0 and nothing else, behind a kind of name at most
+_GROUP_LENGTH = len("LVM-") + 32
+_MULTIPATH = "mpath-3"
 _SLOT = "QEMU_HARDDISK_drive-"  # a serial that QEMU makes up of the slot
 
 
@@ -66,16 +68,26 @@ class Identity:
         return cls(**found)
 
     def is_of_one_disk(self, other: str | None) -> bool:
-        """Whether both are of the same disk, whatever the partition. One without a world wide name is known by its serial."""
+        """Whether both are of the same disk, or volume group, whatever the part. One without a world wide name is known by its serial."""
         theirs = Identity.parse(other)
         if self.mapped or theirs.mapped:
-            return self.mapped == theirs.mapped
+            return self._origin is not None and self._origin == theirs._origin
         if self.wwn and theirs.wwn:
             return self.wwn == theirs.wwn
         return bool(self.serial) and self.serial == theirs.serial and _SLOT not in str(self.serial)
 
     def is_of_one_device(self, other: str | None) -> bool:
-        return self.is_of_one_disk(other) and self.part == Identity.parse(other).part
+        theirs = Identity.parse(other)
+        return self.is_of_one_disk(other) and (self.mapped, self.part) == (theirs.mapped, theirs.part)
+
+    @property
+    def _origin(self) -> str | None:
+        """What a device of the device mapper was made from: LVM's UUID begins with the group's, multipath's is a world wide name."""
+        if self.mapped is None:
+            return self.wwn
+        if self.mapped.startswith("LVM-"):
+            return self.mapped[:_GROUP_LENGTH]
+        return f"0x{self.mapped.removeprefix(_MULTIPATH)}" if self.mapped.startswith(_MULTIPATH) else self.mapped
 
 
 @dataclass(frozen=True, slots=True)
