@@ -214,6 +214,14 @@ def _check(facts: Facts) -> None:
         )
         if not all(text.isprintable() for text in told):
             raise values.Malformed(f"what it tells of {disk.path} is not printable")
-    words = (facts.kernel, facts.drbd or "", facts.drbd_problem or "", facts.guests_problem or "", *facts.groups)
+    words = (
+        facts.version,
+        facts.kernel,
+        *facts.missing,
+        facts.drbd or "",
+        facts.drbd_problem or "",
+        facts.guests_problem or "",
+        *facts.groups,
+    )
     if not all(text.isprintable() for text in (*words, *(name for names in facts.folders.values() for name in names))):
         raise values.Malformed("what it tells of the node is not printable")

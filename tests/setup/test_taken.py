@@ -54,7 +54,8 @@ class TestFiles:
 
     @pytest.mark.parametrize("text", ["", "# nothing\n", "node:\n\tname = x\n"])
     def test_a_cluster_conf_that_is_not_understood_stays(self, text: str) -> None:
-        refusal(having(**{o2cb.CLUSTER_CONF: text}), o2cb.CLUSTER_CONF)
+        told = refusal(having(**{o2cb.CLUSTER_CONF: text}), o2cb.CLUSTER_CONF)
+        assert not text or "is not the same on both nodes, or has no cluster of these two" in told.cause
 
     def test_files_that_are_only_ever_new_are_never_planned_over_others(self) -> None:
         new = ("/etc/drbd.d/", o2cb.CLUSTER_CONF, "/etc/udev/")
