@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pvedrbdstor.pve import guests
-from pvedrbdstor.setup import disks, exact, hands, paths, states
+from pvedrbdstor.setup import disks, exact, hands, paths, states, users
 from pvedrbdstor.setup.hands import Outcome, carry_out
 from pvedrbdstor.setup.steps import Kind, NotNow, Step
 from tests.loopback import Loopback
@@ -165,7 +165,8 @@ class TestDevices:
         folder.mkdir(parents=True)
         (folder / "100.conf").write_text(f"name: db\nscsi1: {device},size=8M\n")
         monkeypatch.setattr(guests, "NODES", str(tmp_path / "nodes"))
-        found = next(disk for disk in disks.look() if disk.path == device)
+        had = users.look(users.of_guests(""))
+        found = next(disk for disk in disks.look(had) if disk.path == device)
         assert found.users == ("VM 100 names it in its configuration",)
 
 
