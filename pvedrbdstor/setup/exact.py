@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import pyudev
-
 from pvedrbdstor import command
 from pvedrbdstor.setup import disks
 from pvedrbdstor.setup.plan import Plan
@@ -40,9 +38,8 @@ def record(path: str) -> str:
 def identity(path: str) -> str | None:
     """What names the device for good, now, as in facts. Raises NotNow where there is no such device."""
     try:
-        device = disks._device(pyudev.Devices.from_device_file(pyudev.Context(), os.path.realpath(path)))
-        return disks._identity(device)
-    except (OSError, ValueError, pyudev.DeviceNotFoundError) as error:
+        return disks.identity(path)
+    except OSError as error:
         raise NotNow(f"{path} is no block device here. Nothing was done to it.") from error
 
 
