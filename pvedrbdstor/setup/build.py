@@ -10,9 +10,9 @@ from pvedrbdstor.ocfs2 import o2cb
 from pvedrbdstor.setup import templates, times
 from pvedrbdstor.setup.answers import Answers
 from pvedrbdstor.setup.facts import Disk, Facts
-from pvedrbdstor.setup.paths import FIREWALL, LVM_CONF, RESOURCES, UDEV_RULES
+from pvedrbdstor.setup.paths import FIREWALL, LVM_CONF, RESOURCES, RULES_PREFIX, UDEV_RULES
 from pvedrbdstor.setup.steps import Device, File, Kind, Step, digest
-from pvedrbdstor.setup.templates import Mirror
+from pvedrbdstor.setup.templates import O2NET_PORT, Mirror
 
 MODULES = ("drbd", "ocfs2", "ocfs2_stack_o2cb", "ocfs2_dlmfs")
 FEATURES = "refcount,xattr,unwritten,sparse,inline-data,indexed-dirs,extended-slotmap,discontig-bg,metaecc,backup-super"
@@ -49,6 +49,17 @@ class Choice:
     def cluster(self) -> str:
         return self.shared.name if self.shared is not None else self.answers.cluster
 
+    @property
+    def o2net(self) -> tuple[str, ...]:
+        """The addresses of OCFS2's own traffic: the link's, or those of the cluster that stays."""
+        if self.shared is None:
+            return tuple(host.address for host in self.mirror.hosts)
+        return tuple(node.address for node in self.shared.nodes)
+
+    @property
+    def o2net_ports(self) -> tuple[int, ...]:
+        return (O2NET_PORT,) if self.shared is None else tuple(sorted({node.port for node in self.shared.nodes}))
+
     def lvm_conf(self, node: str) -> str | None:
         """As it will be; empty where there is none, None where it is not understood."""
         text = self.nodes[node].files.get(LVM_CONF)
@@ -82,7 +93,7 @@ def _software(choice: Choice, node: str) -> Iterator[Step]:
         about={"modules": " ".join(MODULES)},
     )
     name = choice.mirror.resource
-    resource = _file(choice, node, f"{RESOURCES}/{name}.res", templates.resource_file(choice.mirror))
+    resource = File(f"{RESOURCES}/{name}.res", templates.resource_file(choice.mirror))
     why = "which disks make the mirror, over which link, and what happens when it breaks"
     yield Step(
         f"{node}.resource",
@@ -96,7 +107,7 @@ def _software(choice: Choice, node: str) -> Iterator[Step]:
     if choice.shared is None:
         text = templates.cluster_conf(choice.answers.cluster, choice.mirror.hosts)
         defaults = templates.o2cb_defaults(choice.answers.cluster, times.timeouts(choice.inputs))
-        files = (_file(choice, node, o2cb.CLUSTER_CONF, text), _file(choice, node, o2cb.DEFAULTS_FILE, defaults))
+        files = (File(o2cb.CLUSTER_CONF, text), _file(choice, node, o2cb.DEFAULTS_FILE, defaults))
         why = "OCFS2's nodes, and how long they wait for each other: in time for what fencing decides"
         yield Step(
             f"{node}.o2cb", node, Kind.FILE, f"write the o2cb cluster '{choice.answers.cluster}'", why, (), files
@@ -112,7 +123,7 @@ def _filters(choice: Choice, node: str) -> Iterator[Step]:
     volume = (group[0], group[1]) if len(group) == 2 else None
     rule = templates.udev_rule(choice.mirror.resource, choice.lower[node], disk.identity, volume)
     if rule is not None:
-        files.append(_file(choice, node, f"{UDEV_RULES}/99-pvedrbdstor-{choice.mirror.resource}.rules", rule))
+        files.append(File(f"{UDEV_RULES}/{RULES_PREFIX}{choice.mirror.resource}.rules", rule))
     wanted, present = choice.lvm_conf(node), choice.nodes[node].files.get(LVM_CONF)
     if wanted and wanted != present:
         files.append(_file(choice, node, LVM_CONF, wanted))
@@ -125,7 +136,7 @@ def _filters(choice: Choice, node: str) -> Iterator[Step]:
 
 def _lower_disk(choice: Choice, node: str) -> Iterator[Step]:
     disk, device, answers = choice.disks[node], choice.devices[node], choice.answers
-    about = {"device": disk.path, "size": str(disk.size)}
+    about = {"device": disk.path, "size": str(disk.size), **_identity(disk)}
     if device.wiped:
         yield Step(
             f"{node}.wipe",
@@ -156,7 +167,7 @@ def _lower_disk(choice: Choice, node: str) -> Iterator[Step]:
         f"make the volume group {group}",
         why,
         (("vgcreate", group, disk.path),),
-        about={"group": group, "device": disk.path},
+        about={"group": group, **about},
     )
     create = ("lvcreate", "--yes", "--wipesignatures", "y", "--name", name, "--extents", "80%VG", group)
     yield Step(
@@ -174,9 +185,11 @@ def _firewall(choice: Choice) -> Iterator[Step]:
     text = choice.nodes[choice.lead].files.get(FIREWALL)
     if text is None or not templates.firewall_is_on(text):
         return
-    rules = templates.firewall_rules(
-        [host.address for host in choice.mirror.hosts], choice.mirror.port, choice.mirror.resource
-    )
+    name = choice.mirror.resource
+    rules = [
+        templates.firewall_rule([host.address for host in choice.mirror.hosts], choice.mirror.port, f"DRBD {name}")
+    ]
+    rules += [templates.firewall_rule(choice.o2net, port, "OCFS2") for port in choice.o2net_ports]
     wanted = templates.with_rules(text, rules)
     if wanted == text:
         return
@@ -196,7 +209,8 @@ def _firewall(choice: Choice) -> Iterator[Step]:
 def _drbd(choice: Choice, node: str) -> Iterator[Step]:
     name, lower = choice.mirror.resource, choice.lower[node]
     own = choice.disks[node]
-    size = {} if own.kind != "lvm" and choice.answers.lvm else {"size": str(own.size)}
+    made = own.kind != "lvm" and choice.answers.lvm
+    known = {} if made else {"size": str(own.size), **_identity(own)}
     yield Step(
         f"{node}.metadata",
         node,
@@ -204,7 +218,7 @@ def _drbd(choice: Choice, node: str) -> Iterator[Step]:
         f"write DRBD's metadata at the end of {lower}",
         "from here on it is DRBD's; it was looked at just before, and holds nothing",
         (("drbdadm", "create-md", "--force", name),),
-        about={"device": lower, "resource": name, **size},
+        about={"device": lower, "resource": name, **known},
     )
     yield Step(
         f"{node}.up",
@@ -295,6 +309,11 @@ def _status(choice: Choice, node: str) -> Step:
     return Step(f"{node}.status", node, Kind.STATUS, "look how the storage is", "", (command,), about=about)
 
 
+def _identity(disk: Disk) -> dict[str, str]:
+    return {} if disk.identity is None else {"identity": disk.identity}
+
+
 def _file(choice: Choice, node: str, path: str, content: str, mode: int = 0o644) -> File:
+    """One that may be there, and is then replaced. Those that only ever are new are without a digest of what was before."""
     present = choice.nodes[node].files.get(path)
     return File(path, content, mode, None if present is None else digest(present))

@@ -3,47 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.drbd import blocks
 from pvedrbdstor.errors import Error
 from pvedrbdstor.fencing import arbiter, corosync_conf
 from pvedrbdstor.fencing import status as guard_status
 from pvedrbdstor.ocfs2 import o2cb
 from pvedrbdstor.pve import section_config
 from pvedrbdstor.setup.answers import WIPE, WITHOUT_THIRD_VOTE, Answers
-from pvedrbdstor.setup.facts import Disk, Facts
-from pvedrbdstor.setup.paths import DRBD_CONF, RESOURCES, STORAGE_CFG
-from pvedrbdstor.setup.steps import Refusal
+from pvedrbdstor.setup.facts import Disk, Facts, Identity, is_host_name
+from pvedrbdstor.setup.paths import DRBD_CONF, LVM_LOCAL, RESOURCES, STORAGE_CFG
+from pvedrbdstor.setup.steps import File, Refusal
+from pvedrbdstor.setup.taken import includes_resources
+from pvedrbdstor.setup.taken import used_by_drbd as used_by_drbd
+from pvedrbdstor.setup.templates import active_filters
 
 SIZE_MIN = 1 << 29
 """Bytes of a lower disk: below, there is no room for two journals and anything else."""
 Nodes = Mapping[str, Facts]
 _CLUSTER = re.compile(r"[A-Za-z0-9]{1,16}")  # o2cb(7)
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """What the nodes' DRBD resources have taken."""
-
-    resources: frozenset[str]
-    minors: frozenset[int]
-    ports: frozenset[int]
-
-
-def used_by_drbd(nodes: Nodes) -> Used:
-    """From the files as they are written: drbdadm reads them only in the grammar of the module that is loaded."""
-    texts = [text for facts in nodes.values() for path, text in facts.files.items() if path.startswith(RESOURCES)]
-    found = [block for text in texts for block in blocks.parse(text).named("resource") if len(block.words) == 2]
-    together = "\n".join(texts)
-    return Used(
-        frozenset(block.words[1] for block in found),
-        frozenset(int(number) for number in re.findall(r"(?:/dev/drbd|\bminor\s+)([0-9]{1,7})\b", together)),
-        frozenset(int(number) for number in re.findall(r":([0-9]{2,5})\s*;", together)),
-    )
 
 
 def refusals(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
@@ -57,6 +37,7 @@ def refusals(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     for node, facts in nodes.items():
         yield from _of_disk(node, facts, answers)
     yield from _of_sectors(nodes, answers)
+    yield from _of_one_disk(nodes, answers)
     yield from _of_o2cb(nodes, answers)
 
 
@@ -93,7 +74,7 @@ def _of_answers(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
 
 
 def _of_node(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
-    if facts.host.partition(".")[0] != node:
+    if facts.host.partition(".")[0] != node or not is_host_name(facts.host):
         yield Refusal(f"{node} calls itself {facts.host}", "Name nodes as 'pvecm nodes' and 'uname -n' do")
     if facts.missing:
         yield Refusal(
@@ -110,16 +91,36 @@ def _of_node(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
         yield Refusal(
             f"{node}, kernel {facts.kernel}, has no kernel module 'ocfs2'", f"Boot Proxmox VE's own kernel on {node}"
         )
-    if "drbd.d/*.res" not in facts.files.get(DRBD_CONF, "drbd.d/*.res"):
-        yield Refusal(
-            f"{DRBD_CONF} of {node} does not include drbd.d/*.res",
-            f"Add 'include \"drbd.d/*.res\";' to {DRBD_CONF} on {node}",
-        )
+    yield from _of_files(node, facts)
     if facts.folders.get(answers.path):
         names = ", ".join(facts.folders[answers.path])
         yield Refusal(
             f"{answers.path} on {node} is not empty ({names})",
             "Move away what is there, or choose another name for the storage",
+        )
+
+
+def _of_files(node: str, facts: Facts) -> Iterator[Refusal]:
+    """What everything else goes by."""
+    if not includes_resources(facts.files.get(DRBD_CONF, "")):
+        yield Refusal(
+            f"{DRBD_CONF} of {node} does not include drbd.d/*.res",
+            f"Write a line 'include \"drbd.d/*.res\";' into {DRBD_CONF} on {node}",
+        )
+    if facts.drbd_problem is not None:
+        yield Refusal(
+            f"{node} cannot tell which DRBD resources there are: {facts.drbd_problem}",
+            f"Run 'drbdadm dump' and 'drbdsetup show' on {node}, and mend what they complain about",
+        )
+    if facts.guests_problem is not None:
+        yield Refusal(
+            f"{node} cannot tell which disks guests use: {facts.guests_problem}",
+            f"Look at 'systemctl status pve-cluster' on {node}: without it no guest's configuration can be read",
+        )
+    if active_filters(facts.files.get(LVM_LOCAL, "")):
+        yield Refusal(
+            f"{LVM_LOCAL} on {node} has a global_filter, which counts before that of lvm.conf",
+            "Move it to lvm.conf, where DRBD's device can be added to it",
         )
 
 
@@ -142,6 +143,16 @@ def _of_sectors(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     if len({disk.logical_sector for disk in disks.values()}) > 1:
         told = ", ".join(f"{disk.logical_sector} bytes on {node}" for node, disk in disks.items())
         yield Refusal(f"the disks have different logical sectors ({told})", "Choose disks whose sectors are the same")
+
+
+def _of_one_disk(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+    """A LUN that both nodes reach: DRBD would write it from both sides at once."""
+    disks = [disk for node, facts in nodes.items() if (disk := facts.disk(answers.disks.get(node, "")))]
+    if len(disks) == 2 and Identity.parse(disks[0].identity).is_of_one_disk(disks[1].identity):
+        yield Refusal(
+            f"{' and '.join(answers.disks[node] for node in nodes)} are one disk that both nodes reach ({disks[0].identity})",
+            "Choose a disk of its own on each node",
+        )
 
 
 def _of_cluster(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
@@ -187,7 +198,7 @@ def _of_names(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     used = used_by_drbd(nodes)
     if answers.resource is not None and answers.resource in used.resources:
         yield Refusal(
-            f"there is a DRBD resource '{answers.resource}' already",
+            f"there is a DRBD resource '{answers.resource}' already, or a file of that name in {RESOURCES}",
             "Choose another name with '--resource', or leave it out",
         )
     for facts in nodes.values():
@@ -209,9 +220,15 @@ def _of_disk(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
         candidates = ", ".join(each.path for each in facts.disks if is_free(each)) or "none"
         yield Refusal(f"{node} has no block device {name}", f"Choose another one; unused ones are: {candidates}")
         return
-    if disk.users:
+    # One that is in no file any more was this setup's own.
+    taken = used_by_drbd({node: facts}).resources
+    users = [
+        *disk.users,
+        *(f"DRBD's resource '{each}' has it in its configuration" for each in disk.drbd if each in taken),
+    ]
+    if users:
         yield Refusal(
-            f"{name} on {node} is in use: {'; '.join(disk.users)}",
+            f"{name} on {node} is in use: {'; '.join(users)}",
             "Choose another device. What uses one is never ended from here: do that first, if it is the right one",
         )
     elif disk.signatures and not answers.may_wipe(node):
@@ -246,28 +263,44 @@ def _of_o2cb(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
         yield Refusal(
             f"'{answers.cluster}' is no name for an o2cb cluster", "Choose 1 to 16 letters and digits with '--cluster'"
         )
-    present = [
-        node
-        for node, facts in nodes.items()
-        if o2cb.parse_cluster_conf(facts.files.get(o2cb.CLUSTER_CONF, "")).clusters
-    ]
+    present = [node for node, facts in nodes.items() if facts.files.get(o2cb.CLUSTER_CONF, "").strip()]
+    shared = shared_cluster(nodes)
     times = {o2cb.parse_defaults(facts.files.get(o2cb.DEFAULTS_FILE, "")).timeouts for facts in nodes.values()}
-    if present and shared_cluster(nodes) is not None and len(times) > 1:
+    if shared is not None and len(times) > 1:
         yield Refusal(
             f"{o2cb.DEFAULTS_FILE} has other times on one node than on the other, and OCFS2's nodes need the same",
             "Make them equal: they take effect when the storages that are up are taken down on both nodes, and brought up again",
         )
-    if present and shared_cluster(nodes) is None:
+    if present and shared is None:
         yield Refusal(
-            f"{o2cb.CLUSTER_CONF} on {', '.join(present)} has a cluster that is not the same on both nodes, or not of these two",
+            f"{o2cb.CLUSTER_CONF} on {', '.join(present)} is not the same on both nodes, or has no cluster of these two",
             "If no OCFS2 uses it, move it away on both; else make it equal, with both nodes in it under the names of 'uname -n'",
         )
+    for node, facts in nodes.items() if shared is not None else ():
+        own = {address.partition("/")[0] for interface in facts.interfaces for address in interface.addresses}
+        written = {each.address for each in shared.nodes if each.name == facts.host} if shared is not None else set()
+        if not written & own:
+            yield Refusal(
+                f"{o2cb.CLUSTER_CONF} has the address {', '.join(sorted(written))} for {node}, which has no such address",
+                f"Correct it on both nodes, while no OCFS2 is mounted, or give {node} that address",
+            )
+
+
+def targets_taken(node: str, facts: Facts, files: Iterable[File]) -> Iterator[Refusal]:
+    """Files that are only ever new: what is there is somebody's, unless it is the very same."""
+    for file in files:
+        if file.path in facts.files and file.before is None and facts.files[file.path] != file.content:
+            yield Refusal(
+                f"there is a {file.path} on {node} already, and it is another than would be written",
+                "Look at it, and move it away if nothing uses it",
+            )
 
 
 def is_free(disk: Disk) -> bool:
     """Worth proposing: nothing on it, nobody has it."""
     return (
         not disk.users
+        and not disk.drbd
         and not disk.signatures
         and not disk.read_only
         and disk.size >= SIZE_MIN

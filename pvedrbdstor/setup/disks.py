@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import pyudev
 
 from pvedrbdstor import command
 from pvedrbdstor.errors import Error
-from pvedrbdstor.mirror import mountinfo
-from pvedrbdstor.pve import guests
-from pvedrbdstor.setup.facts import Disk
+from pvedrbdstor.setup import users as users_of
+from pvedrbdstor.setup.facts import Disk, Identity, is_device_name, printable
+from pvedrbdstor.setup.users import Users, listed, read
 
 _SECTOR = 512  # of sysfs' sizes, whatever the disk's own
 _WIPEFS_SECONDS = 20.0
 _NO_DISKS = re.compile(r"(ram|zram|sr|fd|nbd|drbd|zd|rbd)[0-9]+.*")
-_DEVICE_NAME = re.compile(r"/dev/[^\s,;]+")
 _PARTITION = "partition"
-Used = Mapping[tuple[int, int], tuple[str, ...]]
-"""What the kernel's tables say: (major, minor) -> users in words."""
+_LVM_MEMBER = "LVM2_member"
 
 
 @dataclass(frozen=True)
@@ -37,13 +35,36 @@ class _Device:
     links: tuple[str, ...]
 
 
-def look() -> tuple[Disk, ...]:
-    """Disks, partitions and logical volumes. Raises OSError where the kernel's tables cannot be read."""
-    used = _used()
+def look(users: Users | None = None) -> tuple[Disk, ...]:
+    """Disks, partitions and logical volumes. users: who has them; None for those of whom the kernel and LVM know. Raises OSError."""
+    users = users if users is not None else users_of.look()
     devices = [_device(found) for found in pyudev.Context().list_devices(subsystem="block") if found.device_node]
     shown = [device for device in devices if not _NO_DISKS.fullmatch(device.name) and _size(device)]
-    named = _named_by_guests()
-    return tuple(_disk(device, devices, used, named) for device in sorted(shown, key=lambda device: device.name))
+    found = [_disk(device, devices, users) for device in sorted(shown, key=lambda device: device.name)]
+    return same_disks([disk for disk in found if is_device_name(disk.path)])
+
+
+def same_disks(found: Iterable[Disk]) -> tuple[Disk, ...]:
+    """Who has a disk by one path has it by all. Pure."""
+    disks = tuple(found)
+    return tuple(_with_others(disk, disks) for disk in disks)
+
+
+def _with_others(disk: Disk, disks: Iterable[Disk]) -> Disk:
+    own = Identity.parse(disk.identity)
+    others = [other for other in disks if other is not disk and own.is_of_one_device(other.identity)]
+    users = [f"{other.path}, the same disk: {user}" for other in others for user in other.users]
+    drbd = [name for other in (disk, *others) for name in other.drbd]
+    return replace(disk, users=(*disk.users, *users), drbd=tuple(dict.fromkeys(drbd)))
+
+
+def identity(path: str) -> str | None:
+    """Of the device that this name leads to now, in the words of Disk.identity. Raises OSError."""
+    number = os.stat(path).st_rdev
+    try:
+        return _identity(_device(pyudev.Devices.from_device_number(pyudev.Context(), "block", number)))
+    except pyudev.DeviceNotFoundError as error:
+        raise FileNotFoundError(2, "There is no such device", path) from error
 
 
 def signatures(path: str) -> tuple[str, ...]:
@@ -69,8 +90,9 @@ def is_claimed(path: str) -> bool:
 
 
 def _signature(found: Mapping[str, str]) -> str:
+    """Whoever wrote to the disk has chosen the label."""
     label = found.get("label")
-    return f"{found['type']} '{label}'" if label else found["type"]
+    return printable(f"{found['type']} '{label}'" if label else found["type"])
 
 
 def _device(found: pyudev.Device) -> _Device:
@@ -80,51 +102,96 @@ def _device(found: pyudev.Device) -> _Device:
     return _Device(str(found.sys_name), str(found.sys_path), str(found.device_node), number, properties, links)
 
 
-def _disk(device: _Device, devices: list[_Device], used: Used, named: Mapping[str, tuple[str, ...]]) -> Disk:
+def _disk(device: _Device, devices: list[_Device], users: Users) -> Disk:
     parts = [each for each in devices if each is not device and _is_part_of(each, device)]
-    kind = _kind(device)
-    path = _lv_path(device) or device.node
-    names = {device.node, *device.links, path, f"/dev/mapper/{_text(device, 'dm/name')}" if kind == "lvm" else path}
+    wholes = [each for each in devices if each is not device and _is_part_of(device, each)]
+    on_it = {each.node: _found_on(each) for each in (device, *parts)}
+    had = [
+        user for each in (device, *parts) for user in (*_users(each, users), *_hidden(each, on_it[each.node], users))
+    ]
+    had += [user for each in (device, *parts) for user in _claimed(each, had)]
+    had += [user for whole in wholes for user in _users(whole, users)]
     return Disk(
-        path=path,
-        names=tuple(sorted(names)),
-        kind=kind,
+        path=_path(device),
+        names=tuple(sorted(name for name in _names(device) if is_device_name(name))),
+        kind=_kind(device),
         size=_size(device),
         logical_sector=_number(device, "queue/logical_block_size"),
         physical_sector=_number(device, "queue/physical_block_size"),
         identity=_identity(device),
-        model=device.properties.get("ID_MODEL") or _text(device, "device/model"),
-        serial=device.properties.get("ID_SERIAL_SHORT") or _serial(device),
+        model=_printable(device.properties.get("ID_MODEL") or _text(device, "device/model")),
+        serial=_printable(device.properties.get("ID_SERIAL_SHORT") or _serial(device)),
         read_only=_text(device, "ro") == "1",
-        signatures=tuple(word for each in (device, *parts) for word in _found_on(each, device)),
-        users=(
-            *(word for each in (device, *parts) for word in _users(each, device, used)),
-            *(word for name in sorted(names) for word in named.get(name, ())),
+        signatures=tuple(
+            word if each is device else f"{word} (on {each.node})"
+            for each in (device, *parts)
+            for word in on_it[each.node]
+        ),
+        users=tuple(
+            dict.fromkeys(
+                printable(user.words if user.device is device else f"{user.device.node}: {user.words}") for user in had
+            )
+        ),
+        drbd=tuple(
+            dict.fromkeys(
+                printable(name)
+                for each in (device, *parts, *wholes)
+                for name in users.drbd.of(each.number, _names(each))
+            )
         ),
     )
 
 
-def _found_on(each: _Device, whole: _Device) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class _User:
+    """Somebody who has a device, or the disk that it is a part of."""
+
+    device: _Device
+    words: str
+
+
+def _found_on(each: _Device) -> tuple[str, ...]:
     try:
-        words = signatures(each.node)
+        return signatures(each.node)
     except Error:
-        words = ("what wipefs cannot read",)
-    return words if each is whole else tuple(f"{word} (on {each.node})" for word in words)
+        return ("what wipefs cannot read",)
 
 
-def _users(each: _Device, whole: _Device, used: Used) -> Iterator[str]:
-    where = "" if each is whole else f"{each.node}: "
-    for holder in _listed(f"{each.folder}/holders"):
-        name = _read(f"/sys/class/block/{holder}/dm/name")
-        yield f"{where}it is below {f'/dev/mapper/{name}' if name else f'/dev/{holder}'}"
-    for user in used.get(each.number, ()):
-        yield f"{where}{user}"
-    if not _listed(f"{each.folder}/holders") and each.number not in used:
-        try:
-            if is_claimed(each.node):
-                yield f"{where}the kernel has given it to somebody"
-        except OSError as error:
-            yield f"{where}it cannot be opened ({error.strerror})"
+def _users(each: _Device, users: Users) -> Iterator[_User]:
+    """But for those of which the kernel alone knows."""
+    for holder in listed(f"{each.folder}/holders"):
+        name = read(f"/sys/class/block/{holder}/dm/name")
+        yield _User(each, f"it is below {f'/dev/mapper/{name}' if name else f'/dev/{holder}'}")
+    for user in users.had.of(each.number, _names(each)):
+        yield _User(each, user)
+    if _kind(each) == "lvm" and (guest := users_of.guest_volume(_path(each))) is not None:
+        yield _User(each, guest)
+
+
+def _hidden(each: _Device, signatures: Iterable[str], users: Users) -> Iterator[_User]:
+    """A physical volume that LVM does not tell of, as where its own filter hides it, may be part of a group."""
+    if any(word.startswith(_LVM_MEMBER) for word in signatures) and each.number not in users.volumes:
+        yield _User(each, "it is a physical volume of LVM, and 'pvs' does not tell of which volume group")
+
+
+def _claimed(each: _Device, had: Iterable[_User]) -> Iterator[_User]:
+    if any(user.device is each for user in had):
+        return
+    try:
+        if is_claimed(each.node):
+            yield _User(each, "the kernel has given it to somebody")
+    except OSError as error:
+        yield _User(each, f"it cannot be opened ({error.strerror})")
+
+
+def _path(device: _Device) -> str:
+    return _lv_path(device) or device.node
+
+
+def _names(device: _Device) -> set[str]:
+    path = _path(device)
+    mapped = f"/dev/mapper/{_text(device, 'dm/name')}" if _kind(device) == "lvm" else path
+    return {device.node, *device.links, path, mapped}
 
 
 def _is_part_of(part: _Device, whole: _Device) -> bool:
@@ -151,18 +218,22 @@ def _lv_path(device: _Device) -> str | None:
 
 
 def _identity(device: _Device) -> str | None:
-    """The first of: the device mapper's UUID, a world wide name, udev's serial, the disk's own; with the partition's number."""
     parts = os.path.exists(f"{device.folder}/{_PARTITION}")
-    number = _text(device, _PARTITION) if parts else None
     whole = os.path.dirname(device.folder) if parts else device.folder
-    own = (
-        _text(device, "dm/uuid"),
-        device.properties.get("ID_WWN_WITH_EXTENSION") or device.properties.get("ID_WWN"),
-        device.properties.get("ID_SERIAL"),
-        _read(f"{whole}/wwid") or _read(f"{whole}/device/wwid") or _read(f"{whole}/serial"),
-    )
-    found = next((word for word in own if word), None)
-    return f"{found} part {number}" if found and number else found
+    told = device.properties
+    return Identity(
+        mapped=_text(device, "dm/uuid"),
+        wwn=told.get("ID_WWN_WITH_EXTENSION")
+        or told.get("ID_WWN")
+        or read(f"{whole}/wwid")
+        or read(f"{whole}/device/wwid"),
+        serial=told.get("ID_SERIAL") or read(f"{whole}/serial"),
+        part=_text(device, _PARTITION) if parts else None,
+    ).words()
+
+
+def _printable(text: str | None) -> str | None:
+    return None if text is None else printable(text)
 
 
 def _serial(device: _Device) -> str | None:
@@ -173,58 +244,15 @@ def _size(device: _Device) -> int:
     return _number(device, "size") * _SECTOR
 
 
-def _named_by_guests() -> Mapping[str, tuple[str, ...]]:
-    """Device names in guests' configurations, also of guests that do not run. Raises OSError where those cannot be read."""
-    found: dict[str, list[str]] = {}
-    if not os.path.isdir(guests.NODES):
-        return {}
-    for vmid, kind, path in guests.configurations(guests.NODES):
-        for name in set(_DEVICE_NAME.findall(_read(path) or "")):
-            found.setdefault(name, []).append(f"{kind} {vmid} names it in its configuration")
-    return {name: tuple(users) for name, users in found.items()}
-
-
-def _used() -> Used:
-    """Mounts and swap. Of LVM, md and DRBD sysfs has the holders, or the kernel refuses an exclusive opening."""
-    found: dict[tuple[int, int], list[str]] = {}
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file:
-            entry = mountinfo.parse_line(line.rstrip(b"\n"))
-            if entry is not None:
-                found.setdefault(entry.device, []).append(f"it is mounted on {entry.mount_point}")
-    for path in [line.split()[0] for line in (_read("/proc/swaps") or "").splitlines()[1:] if line.startswith("/dev/")]:
-        try:
-            number = os.stat(path).st_rdev
-        except OSError:
-            continue
-        found.setdefault((os.major(number), os.minor(number)), []).append("it is swap space")
-    return {number: tuple(dict.fromkeys(users)) for number, users in found.items()}
-
-
 def _number(device: _Device, file: str) -> int:
     text = _text(device, file)
     if text is None and os.path.exists(f"{device.folder}/{_PARTITION}"):
-        text = _read(f"{os.path.dirname(device.folder)}/{file}")
+        text = read(f"{os.path.dirname(device.folder)}/{file}")
     return int(text) if text and text.isdecimal() else 0
 
 
 def _text(device: _Device, file: str) -> str | None:
-    return _read(f"{device.folder}/{file}")
-
-
-def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 20).strip() or None
-    except OSError:
-        return None
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
+    return read(f"{device.folder}/{file}")
 
 
 def size(path: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pvedrbdstor import __version__
@@ -13,12 +14,16 @@ from pvedrbdstor.fencing.corosync_conf import CorosyncConf
 from pvedrbdstor.ocfs2 import o2cb
 from pvedrbdstor.setup import build, checks, times
 from pvedrbdstor.setup.answers import WITHOUT_FENCING, WITHOUT_THIRD_VOTE, Answers
-from pvedrbdstor.setup.facts import Disk, Facts
+from pvedrbdstor.setup.facts import Disk, Facts, is_no_wwn
 from pvedrbdstor.setup.network import Link, links
 from pvedrbdstor.setup.steps import FORMAT, Device, Refusal, Step
 from pvedrbdstor.setup.templates import Host, Mirror
 
 DRBD_PORT = 7789
+_BY_ID = "/dev/disk/by-id/"
+_WRITTEN = ("lvm-pv-uuid-", "dm-name-", "dm-uuid-", "md-name-", "md-uuid-")
+_KINDS = ("wwn-", "nvme-eui.", "scsi-3", "ata-", "virtio-", "nvme-")
+"""Of names below by-id, the best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +53,10 @@ def make(nodes: Mapping[str, Facts], answers: Answers, lead: str) -> Plan | tupl
         return tuple(dict.fromkeys(refused))
     conf = corosync_conf.parse(nodes[lead].files[corosync_conf.PATH])
     choice = _choose(nodes, answers, lead, conf, link)
-    unfit = (
-        () if answers.without_fencing else tuple(times.misfits(choice.inputs, answers.storage, choice.mirror.resource))
-    )
-    if unfit:
-        return unfit
+    steps = tuple(build.steps(choice))
+    late = tuple(_refusals_of_choice(choice, steps))
+    if late:
+        return late
     return Plan(
         format=FORMAT,
         version=__version__,
@@ -60,8 +64,22 @@ def make(nodes: Mapping[str, Facts], answers: Answers, lead: str) -> Plan | tupl
         answers=answers,
         devices=tuple(choice.devices.values()),
         notes=tuple(_notes(nodes, answers, choice, link)),
-        steps=tuple(build.steps(choice)),
+        steps=steps,
     )
+
+
+def _refusals_of_choice(choice: build.Choice, steps: Sequence[Step]) -> Iterator[Refusal]:
+    """What is in the way of the very names and numbers that were chosen."""
+    if not choice.answers.without_fencing:
+        yield from times.misfits(choice.inputs, choice.answers.storage, choice.mirror.resource)
+    for node in choice.order:
+        files = (file for step in steps if step.node == node for file in step.files)
+        yield from checks.targets_taken(node, choice.nodes[node], files)
+        if choice.lvm_conf(node) is None:
+            yield Refusal(
+                f"lvm.conf on {node} has a global_filter that is not one plain list on a line of its own",
+                f'Put "r|^/dev/drbd{choice.mirror.minor}$|", as first into it yourself, then plan again',
+            )
 
 
 def _link(nodes: Mapping[str, Facts], answers: Answers) -> Link | Refusal:
@@ -129,8 +147,20 @@ def _lower(disk: Disk, resource: str, answers: Answers) -> str:
         return disk.path
     if answers.lvm:
         return f"/dev/{answers.group}/{resource}"
-    by_id = sorted(name for name in disk.names if name.startswith("/dev/disk/by-id/"))
-    return by_id[0] if by_id else disk.path
+    return lasting_name(disk.names) or disk.path
+
+
+def lasting_name(names: Iterable[str]) -> str | None:
+    """Of the disk itself, not of what LVM, md or the device mapper has written onto it, which goes when that goes."""
+    ids = {name.removeprefix(_BY_ID): name for name in names if name.startswith(_BY_ID)}
+    good = [
+        word
+        for word in ids
+        if not word.startswith(_WRITTEN) and not is_no_wwn(re.sub(r"^(?:wwn-|nvme-)|-part[0-9]+$", "", word))
+    ]
+    rank = {word: next((at for at, kind in enumerate(_KINDS) if word.startswith(kind)), len(_KINDS)) for word in good}
+    best = min(good, key=lambda word: (rank[word], word), default=None)
+    return None if best is None else ids[best]
 
 
 def _notes(nodes: Mapping[str, Facts], answers: Answers, choice: build.Choice, link: Link) -> Iterator[str]:
@@ -144,6 +174,8 @@ def _notes(nodes: Mapping[str, Facts], answers: Answers, choice: build.Choice, l
     sizes = {node: disk.size for node, disk in choice.disks.items()}
     if len(set(sizes.values())) > 1:
         yield f"The disks are not of one size ({', '.join(f'{size >> 20} MiB on {node}' for node, size in sizes.items())}): the smaller counts."
+    if not set(choice.o2net) <= set(link.addresses.values()):
+        yield f"OCFS2's own traffic stays on {' and '.join(choice.o2net)}, as the o2cb cluster that is there has it."
     if link.speed is None:
         yield f"How fast {link.network} is, the driver does not tell: DRBD's rates and buffers stay what they are by default."
     if len(set(link.mtus.values())) > 1:
@@ -153,8 +185,6 @@ def _notes(nodes: Mapping[str, Facts], answers: Answers, choice: build.Choice, l
     for node, disk in choice.disks.items():
         if disk.identity is None:
             yield f"{disk.path} on {node} has nothing that names it for good: 'setup apply' goes by its name and size alone."
-        if choice.lvm_conf(node) is None:
-            yield f'lvm.conf on {node} has a global_filter that is not understood: put "r|^/dev/drbd{choice.mirror.minor}$|" first in it yourself.'
     if choice.mirror.generation is Generation.V9:
         yield "DRBD 9: the files are checked by drbdadm, but no setup with its kernel module was ever tried in the lab."
     yield "The first copy of the disk goes on for long after this has ended: start no guest before 'pvedrbdstor mirror status' says healthy."

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.fencing import paths
 from pvedrbdstor.ocfs2.o2cb import Timeouts
+from pvedrbdstor.setup.facts import Identity, is_device_name, is_host_name
+from pvedrbdstor.setup.values import Malformed
 
 O2NET_PORT = 7777
 _UNFENCE = "/usr/lib/pvedrbdstor/unfence-peer"
@@ -21,7 +23,9 @@ _MIB = 1 << 20
 _GLOBAL_FILTER = re.compile(
     r"^(?P<before>[ \t]*global_filter[ \t]*=[ \t]*\[)(?P<list>[^\]#\n]*)\](?P<after>[^\n]*)$", re.M
 )
-_ACTIVE_FILTER = re.compile(r"^[ \t]*global_filter\b", re.M)
+_COMMENT = re.compile(r'^((?:[^"#\n]|"[^"\n]*")*)#[^\n]*$', re.M)
+_PLAIN = re.compile(r"[\w.:-]+", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_+.-]+")
 _RULES = re.compile(r"^\[RULES\][ \t]*$", re.M | re.I)
 _OPTIONS = re.compile(r"^\[OPTIONS\][ \t]*$(?P<body>(?:\n(?!\[).*)*)", re.M | re.I)
 _ENABLED = re.compile(r"^[ \t]*enable[ \t]*:[ \t]*([0-9]+)", re.M | re.I)
@@ -55,7 +59,11 @@ class Mirror:
 
 
 def resource_file(mirror: Mirror) -> str:
-    """/etc/drbd.d/RESOURCE.res in the grammar of the kernel's generation: 8.4 has `fencing` in disk { }, 9 in net { }."""
+    """/etc/drbd.d/RESOURCE.res in the grammar of the kernel's generation: 8.4 has `fencing` in disk { }, 9 in net { }.
+
+    Raises Malformed for names that would be read as something else.
+    """
+    _check(mirror.hosts)
     v9 = mirror.generation is Generation.V9
     fencing = ["fencing resource-and-stonith;"] if mirror.fenced else []
     net = [
@@ -85,7 +93,8 @@ def resource_file(mirror: Mirror) -> str:
 
 
 def cluster_conf(cluster: str, hosts: Sequence[Host]) -> str:
-    """/etc/ocfs2/cluster.conf."""
+    """/etc/ocfs2/cluster.conf. Raises Malformed as resource_file() does."""
+    _check(hosts)
     nodes = "".join(
         f"node:\n\tnumber = {host.number}\n\tcluster = {cluster}\n\tip_port = {O2NET_PORT}\n\tip_address = {host.address}\n"
         f"\tname = {host.name}\n"
@@ -107,13 +116,22 @@ def o2cb_defaults(cluster: str, timeouts: Timeouts) -> str:
 def udev_rule(resource: str, disk: str, identity: str | None, volume: tuple[str, str] | None) -> str | None:
     """A rule that keeps desktops' and systemd's mounters off the lower disk. volume: LVM's group and volume, where it is one.
 
-    None where the disk has nothing that names it for good.
+    None where the disk has nothing that names it for good, and for a partition: the rule would hide all of its disk.
     """
+    known = Identity.parse(identity)
+    if not is_device_name(disk) or not _NAME.fullmatch(resource):
+        raise Malformed(f"{disk!r} or {resource!r} is no name for a rule of udev")
     if volume is not None:
+        if not all(_NAME.fullmatch(name) for name in volume):
+            return None
         matches = [f'ENV{{DM_VG_NAME}}=="{volume[0]}", ENV{{DM_LV_NAME}}=="{volume[1]}"']
-    elif identity is not None and re.fullmatch(r"[\w.:-]+", identity):
-        keys = ("ID_WWN_WITH_EXTENSION", "ID_WWN", "ID_SERIAL")
-        matches = [f'ENV{{DEVTYPE}}=="disk", ENV{{{key}}}=="{identity}"' for key in keys]
+    elif known.part is not None:
+        return None
+    elif known.wwn is not None and _PLAIN.fullmatch(known.wwn):
+        keys = ("ID_WWN_WITH_EXTENSION", "ID_WWN")
+        matches = [f'ENV{{DEVTYPE}}=="disk", ENV{{{key}}}=="{known.wwn}"' for key in keys]
+    elif known.wwn is None and known.serial is not None and _PLAIN.fullmatch(known.serial):
+        matches = [f'ENV{{DEVTYPE}}=="disk", ENV{{ID_SERIAL}}=="{known.serial}"']
     else:
         return None
     title = f"# Written by 'pvedrbdstor setup': {disk} is the lower disk of DRBD resource '{resource}', and nobody else's.\n"
@@ -127,19 +145,27 @@ def lvm_filtered(text: str, minor: int) -> str | None:
     None where it has a global_filter that is not understood.
     """
     pattern = f'"r|^/dev/drbd{minor}$|"'
-    active = _ACTIVE_FILTER.findall(text)
+    active = active_filters(text)
     found = _GLOBAL_FILTER.search(text)
     if not active:
         section = f"devices {{\n\t# added by pvedrbdstor: DRBD's device is no place for LVM\n\tglobal_filter = [ {pattern} ]\n}}\n"
         return f"{text.rstrip()}\n{section}"
-    if len(active) > 1 or found is None:
+    if active == 1 and re.search(rf"\bglobal_filter\s*=\s*\[\s*{re.escape(pattern)}", _COMMENT.sub(r"\1", text)):
+        return text
+    if active > 1 or found is None:
         return None
-    if pattern in found["list"]:
+    before, there, _ = found["list"].partition(pattern)
+    if there and '"a' not in before:
         return text
     # First, as the first pattern that matches counts.
     entries = found["list"].strip().strip(",").strip()
     joined = f"{pattern}, {entries}" if entries else pattern
     return f"{text[: found.start()]}{found['before']}{joined}]{found['after']}{text[found.end() :]}"
+
+
+def active_filters(text: str) -> int:
+    """How many times LVM's configuration names a global_filter outside of comments, in whatever form."""
+    return len(re.findall(r"\bglobal_filter\b", _COMMENT.sub(r"\1", text)))
 
 
 def firewall_is_on(text: str) -> bool:
@@ -149,13 +175,10 @@ def firewall_is_on(text: str) -> bool:
     return switch is not None and switch[1] != "0"
 
 
-def firewall_rules(addresses: Sequence[str], port: int, resource: str) -> tuple[str, ...]:
-    """Rules of cluster.fw that let the two nodes reach each other, and nobody else."""
+def firewall_rule(addresses: Sequence[str], port: int, what: str) -> str:
+    """A rule of cluster.fw that lets the two nodes reach each other, and nobody else."""
     both = ",".join(sorted(addresses))
-    return tuple(
-        f"IN ACCEPT -source {both} -dest {both} -p tcp -dport {number} -log nolog # pvedrbdstor: {what}"
-        for number, what in ((port, f"DRBD {resource}"), (O2NET_PORT, "OCFS2"))
-    )
+    return f"IN ACCEPT -source {both} -dest {both} -p tcp -dport {port} -log nolog # pvedrbdstor: {what}"
 
 
 def with_rules(text: str, rules: Sequence[str]) -> str:
@@ -169,6 +192,12 @@ def with_rules(text: str, rules: Sequence[str]) -> str:
     if found is None:
         return f"{text.rstrip()}\n\n[RULES]\n\n{block}\n"
     return f"{text[: found.end()]}\n\n{block}{text[found.end() :]}"
+
+
+def _check(hosts: Sequence[Host]) -> None:
+    for host in hosts:
+        if not is_host_name(host.name) or not is_device_name(host.disk):
+            raise Malformed(f"{host.name!r} or {host.disk!r} is no name for DRBD's and OCFS2's files")
 
 
 def _section(name: str, lines: Sequence[str]) -> list[str]:

@@ -46,5 +46,6 @@ install -D -m 0755 {handler} {HANDLER}
 printf %s {shlex.quote(_ADD)} >/usr/sbin/pvesm
 chmod 0755 /usr/sbin/pvesm
 : >/etc/pve/storage.cfg
+mkdir -p /etc/pve/nodes/nodea /etc/pve/nodes/nodeb
 rm -f /etc/ocfs2/cluster.conf /etc/drbd.d/*.res"""
     )

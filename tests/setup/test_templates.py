@@ -113,6 +113,14 @@ class TestLvm:
         text = 'devices {\n    # added by pve-manager\n    global_filter=["r|/dev/zd.*|","r|/dev/rbd.*|"]\n}\n'
         assert templates.lvm_filtered(text, 1) == text.replace("[", '["r|^/dev/drbd1$|", ')
 
+    def test_one_that_lets_the_device_through_before_is_not_enough(self) -> None:
+        text = 'devices {\n\tglobal_filter = [ "a|.*|", "r|^/dev/drbd0$|" ]\n}\n'
+        assert '[ "r|^/dev/drbd0$|", "a|.*|"' in str(templates.lvm_filtered(text, 0)).replace("[", "[ ")
+
+    @pytest.mark.parametrize("line", ["#global_filter=[]", '\t# global_filter = "x"', 'filter = "a" # global_filter'])
+    def test_a_comment_is_none(self, line: str) -> None:
+        assert templates.active_filters(f"devices {{\n{line}\n}}\n") == 0
+
     def test_where_there_is_none_it_is_added(self) -> None:
         text = '# global_filter = [ "a|.*|" ]\nlog {\n}\n'
         wanted = templates.lvm_filtered(text, 0)
@@ -123,6 +131,10 @@ class TestLvm:
         [
             'devices {\n global_filter = [ "a|x|",\n "r|.*|" ]\n}\n',
             'devices {\n global_filter = "r|.*|"\n}\n',
+            'devices { global_filter = [ "r|.*|" ] }\n',
+            'devices/global_filter=[ "r|.*|" ]\n',
+            'devices/global_filter = [ "r|#|" ] # x\n',
+            'devices { filter = [ "r|^/dev/drbd0$|" ] global_filter = [ "a|.*|" ] }\n',
             'devices {\n global_filter = [ "a|x|" ]\n global_filter = [ "r|.*|" ]\n}\n',
         ],
     )
@@ -152,7 +164,7 @@ class TestFirewall:
         st.sampled_from(["", "[OPTIONS]\nenable: 1\n", "[OPTIONS]\nenable: 1\n\n[RULES]\n\nIN ACCEPT\n", "[RULES]\n"])
     )
     def test_nothing_is_lost_and_twice_is_once(self, text: str) -> None:
-        rules = templates.firewall_rules(["10.10.10.2", "10.10.10.1"], 7789, "r0")
+        rules = [templates.firewall_rule(["10.10.10.2", "10.10.10.1"], port, "x") for port in (7789, 7777)]
         once = templates.with_rules(text, rules)
         assert templates.with_rules(once, rules) == once
         assert set(rules) | {line for line in text.splitlines() if line} <= set(once.splitlines())
@@ -160,5 +172,11 @@ class TestFirewall:
 
 def test_a_disk_without_a_lasting_name_gets_no_rule_of_udev() -> None:
     assert templates.udev_rule("r0", "/dev/sdb", None, None) is None
-    assert templates.udev_rule("r0", "/dev/sdb", 'x", RUN+="sh', None) is None
+    assert templates.udev_rule("r0", "/dev/sdb", 'serial=x",RUN+="sh', None) is None
+    assert templates.udev_rule("r0", "/dev/sdb1", "wwn=0x5 serial=S part=1", None) is None, (
+        "it would hide all of the disk"
+    )
+    rule = str(templates.udev_rule("r0", "/dev/sdb", "wwn=0x5 serial=S", None))
+    assert 'ENV{ID_WWN}=="0x5"' in rule and "ID_SERIAL" not in rule
+    assert 'ENV{ID_SERIAL}=="S"' in str(templates.udev_rule("r0", "/dev/sdb", "serial=S", None))
     assert 'ENV{DM_LV_NAME}=="r0"' in str(templates.udev_rule("r0", "/dev/mirror/r0", None, ("mirror", "r0")))

@@ -27,7 +27,8 @@ def corosync(device: bool = True, token: int = 3000) -> str:
 
 def disk(node: int = 1, **changes: Any) -> Disk:
     names = ("/dev/sdb", f"/dev/disk/by-id/wwn-0x50000000000000{node}b")
-    whole = Disk("/dev/sdb", names, "disk", 1 << 40, 512, 4096, f"0x50000000000000{node}b", "DISK", f"S{node}")
+    whole = Disk("/dev/sdb", names, "disk", 1 << 40, 512, 4096, f"wwn=0x50000000000000{node}b serial=S{node}")
+    whole = replace(whole, model="DISK", serial=f"S{node}")
     return replace(whole, **changes)
 
 
@@ -40,7 +41,7 @@ def system_disk(node: int = 1) -> Disk:
         1 << 38,
         512,
         512,
-        f"0x50000000000000{node}a",
+        f"wwn=0x50000000000000{node}a",
         signatures=("gpt", "ext4 (on /dev/sda2)"),
         users=("/dev/sda2: it is mounted on /",),
     )
@@ -79,8 +80,17 @@ def facts(node: int = 1, **changes: Any) -> Facts:
 
 
 def nodes(**changes: Any) -> dict[str, Facts]:
-    """Both, with the same changes."""
-    return {f"pve{at}": facts(at, **changes) for at in (1, 2)}
+    """Both, with the same changes; of a disk of this world each gets its own."""
+    return {f"pve{at}": facts(at, **{key: _own(at, value) for key, value in changes.items()}) for at in (1, 2)}
+
+
+def _own(node: int, value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    first, own = disk().identity, disk(node).identity
+    return tuple(
+        replace(each, identity=own) if isinstance(each, Disk) and each.identity == first else each for each in value
+    )
 
 
 def answers(**changes: Any) -> Answers:
