@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pvedrbdstor.cli import output
-from pvedrbdstor.cli.options import confirm, json_option, yes_option
+from pvedrbdstor.cli.options import asks, confirm, json_option, yes_option
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.errors import SetupRefused
 from pvedrbdstor.setup.answers import WIPE, WITHOUT_FENCING, WITHOUT_THIRD_VOTE, Answers
@@ -28,7 +29,7 @@ def setup() -> None:
     """Set a storage up on two nodes of a Proxmox cluster that have nothing but a disk for it.
 
     `plan` looks at both nodes and shows everything that would be written and run, where, and why; it changes nothing. `apply` does it, one
-    step after the other, and goes on where it was interrupted. docs/setup.md has an example.
+    step after the other, and goes on where it was interrupted; `undo` says what would take it back. docs/setup.md has an example.
     """
 
 
@@ -80,15 +81,16 @@ def plan(session: Session, storage: str | None, anew: bool, **options: object) -
     Example: pvedrbdstor setup plan ha --disk pve1:/dev/sdb --disk pve2:/dev/sdb --network 10.10.10.0/24
     """
     from pvedrbdstor.cli import setup_ask, setup_text
+    from pvedrbdstor.setup import exact, values
     from pvedrbdstor.setup import journal as journals
     from pvedrbdstor.setup import plan as plans
-    from pvedrbdstor.setup import values
     from pvedrbdstor.setup.remote import Both
 
     storage = storage or setup_ask.storage()
     _refuse_begun(storage, anew)
+    both = Both(session.node, storage)
     disks, wipe = _places(options["disks"]), _places(options["wipe"])
-    nodes, disks = setup_ask.nodes(Both(session.node, storage), disks)
+    nodes, disks = setup_ask.nodes(both, disks)
     network = setup_ask.network(nodes, options["network"])
     answers = Answers(
         storage=storage,
@@ -108,9 +110,14 @@ def plan(session: Session, storage: str | None, anew: bool, **options: object) -
     if isinstance(made, tuple):
         _tell_refusals(session, storage, made)
         raise click.exceptions.Exit(1)
-    if journals.read(storage) is not None:  # of one that has ended
-        journals.put_away(storage)
-    path = journals.write_plan(made)
+    records = {node: both.record(node, path) for node, path in exact.wiping(made).items()}
+    made = exact.sealed(made, records, int(time.time()))
+    with setup_text.only_one(storage):
+        _refuse_begun(storage, anew)  # since it was looked at first, an apply may have begun one
+        if anew or journals.read(storage) is not None:  # of one that has ended
+            for kept in journals.put_away(storage):
+                output.say(f"the earlier one is in {kept} now.")
+        path = journals.write_plan(made)
     session.answer({**values.encode(made), "kept": path}, setup_text.plan(made, nodes, path))
 
 
@@ -134,11 +141,7 @@ def apply_plan(session: Session, storage: str, yes: bool) -> None:
 
     found = journals.read_plan(storage)
     if found is None:
-        raise SetupRefused(
-            storage=storage,
-            cause="there is no plan for it on this node",
-            remedy=f"Run 'pvedrbdstor setup plan {storage}' first",
-        )
+        raise _no_plan(storage)
     if found.lead != session.node:
         raise SetupRefused(
             storage=storage, cause=f"its plan was made on {found.lead}", remedy=f"Run this on {found.lead}"
@@ -147,7 +150,7 @@ def apply_plan(session: Session, storage: str, yes: bool) -> None:
         journal = _journal(found)
         if not session.as_json:
             click.echo(setup_text.summary(found, journal), err=True, nl=False)
-        confirm(setup_text.question(found), yes)
+        _confirm(found, setup_text.question(found, journal), yes)
         try:
             journal = applying.apply(found, journal, Both(session.node, storage), steps)
         except KeyboardInterrupt:
@@ -172,6 +175,64 @@ def step(request: str) -> None:
     click.echo(json.dumps(values.encode(hands.carry_out(found, again))))
 
 
+@setup.command(name="signatures", hidden=True)
+@click.argument("device")
+def signatures(device: str) -> None:
+    """Print exactly what is on a device of this node, for `setup` on the other."""
+    from pvedrbdstor.errors import BadRequest
+    from pvedrbdstor.setup import exact
+    from pvedrbdstor.setup.steps import NotNow
+
+    try:
+        click.echo(exact.record(device))
+    except NotNow as refusal:
+        raise BadRequest(detail=str(refusal).rstrip(".")) from refusal
+
+
+@setup.command(short_help="Show what would take a setup back, and do nothing.")
+@click.argument("storage")
+@json_option
+@pass_session
+def undo(session: Session, storage: str) -> None:
+    """Show, of what `setup apply` has done for STORAGE, the commands that take it back, on which node, and what has to stay. It runs
+    none of them.
+
+    Example: pvedrbdstor setup undo ha
+    """
+    from pvedrbdstor.cli import setup_text
+    from pvedrbdstor.setup import journal as journals
+    from pvedrbdstor.setup import undo as undoing
+
+    found = journals.read_plan(storage)
+    if found is None:
+        raise _no_plan(storage)
+    journal = _journal(found)
+    acts, warning = undoing.acts(found, journal), undoing.warning(found, journal)
+    document = [{"node": act.node, "command": list(act.words), "why": act.why} for act in acts]
+    session.answer({"storage": storage, "warning": warning, "undo": document}, setup_text.undo(found, acts, warning))
+
+
+def _no_plan(storage: str) -> SetupRefused:
+    return SetupRefused(
+        storage=storage,
+        cause="there is no plan for it on this node",
+        remedy=f"Run 'pvedrbdstor setup plan {storage}' first",
+    )
+
+
+def _confirm(found: Plan, question: str | None, yes: bool) -> None:
+    """Ask where something will be destroyed. Where nobody can be asked, only --yes says so. Raises SetupRefused."""
+    if question is None or yes:
+        return
+    if not asks():
+        raise SetupRefused(
+            storage=found.answers.storage,
+            cause="it would destroy what is on a device, and there is nobody to ask",
+            remedy="Say '--yes' if the plan is right",
+        )
+    confirm(question, yes)
+
+
 def _journal(found: Plan) -> Journal:
     """What was done of this very plan. Raises SetupRefused for the journal of another one, SetupFileBroken."""
     from pvedrbdstor.setup import journal as journals
@@ -194,14 +255,14 @@ def _refuse_begun(storage: str, anew: bool) -> None:
     from pvedrbdstor.setup import journal as journals
 
     if anew:
-        journals.put_away(storage)
         return
     journal = journals.read(storage)
     if journal is not None and journal.begun and not journal.finished:
         raise SetupRefused(
             storage=storage,
             cause="an earlier plan was begun and has not come to its end",
-            remedy=f"Go on with 'pvedrbdstor setup apply {storage}', or put that plan away with '--anew'",
+            remedy=f"Go on with 'pvedrbdstor setup apply {storage}'; or take back what 'pvedrbdstor setup undo {storage}' shows, and put "
+            "that plan away with '--anew'",
         )
 
 
@@ -224,10 +285,12 @@ def _text(value: object) -> str | None:
 
 
 def _tell_refusals(session: Session, storage: str, refusals: tuple[Refusal, ...]) -> None:
+    from pvedrbdstor.setup.steps import printable
+
     document = {"storage": storage, "refused": [{"cause": each.cause, "remedy": each.remedy} for each in refusals]}
     if session.as_json:
         output.print_json(document)
         return
     for each in refusals:
-        output.say(f"{each.cause}.\n  {each.remedy}.")
+        output.say(f"{printable(each.cause)}.\n  {printable(each.remedy)}.")
     output.say("nothing was planned, and nothing was changed.")

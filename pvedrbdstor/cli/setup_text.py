@@ -20,7 +20,8 @@ from pvedrbdstor.setup.facts import Disk, Facts
 from pvedrbdstor.setup.hands import Outcome
 from pvedrbdstor.setup.journal import Journal
 from pvedrbdstor.setup.plan import Plan
-from pvedrbdstor.setup.steps import File, Step
+from pvedrbdstor.setup.steps import DESTROYING, TOUCHING, File, Kind, Step, printable
+from pvedrbdstor.setup.undo import Act
 
 _DISKS = (Column("Device"), Column("Size", True), Column("Model"), Column("Serial"), Column("Holds"), Column("Used by"))
 _NETWORK = (Column("Interface"), Column("Addresses"), Column("Mbit/s", True), Column("MTU", True))
@@ -60,7 +61,7 @@ def disk_table(found: Sequence[Disk]) -> str:
         ]
         for disk in found
     ]
-    return table(_DISKS, rows)
+    return table(_DISKS, [[printable(cell) for cell in row] for row in rows])
 
 
 def plan(made: Plan, nodes: Mapping[str, Facts], kept: str) -> str:
@@ -73,7 +74,7 @@ def plan(made: Plan, nodes: Mapping[str, Facts], kept: str) -> str:
         f"Nothing was changed. The plan is in {kept}.",
         f"Do it with: pvedrbdstor setup apply {made.answers.storage}",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(printable(line) for line in lines) + "\n"
 
 
 def summary(found: Plan, journal: Journal) -> str:
@@ -81,15 +82,42 @@ def summary(found: Plan, journal: Journal) -> str:
     done = len(set(journal.done))
     begun = f", of which {done} are done" if journal.begun else ""
     lines = [f"Storage {found.answers.storage}: {len(found.steps)} steps{begun}."]
-    lines += [
-        f"  {device.node}: {device.path}, {format_size(device.size)}{_wiped(device.wiped)}" for device in found.devices
+    wiped = {step.node for step in found.steps if step.kind is Kind.WIPE and step.id in journal.done}
+    for device in found.devices:
+        state = ", wiped" if device.node in wiped else _wiped(device.wiped)
+        known = f" ({device.identity})" if device.identity else ""  # the name may be another one since a boot
+        told = f"{device.path}{known}, {format_size(device.size)}{'' if journal.finished else state}"
+        lines.append(f"  {device.node}: {told}")
+    return "\n".join(printable(line) for line in (*lines, *(f"  - {note}" for note in found.notes))) + "\n"
+
+
+def question(found: Plan, journal: Journal) -> str | None:
+    """Names every device that is still to be overwritten; None where there is none."""
+    if journal.finished:
+        return None
+    left = [step for step in found.steps if step.kind in DESTROYING and step.id not in journal.done]
+    nodes = {step.node for step in left if step.kind in TOUCHING}
+    places = [f"{device.path} on {device.node}" for device in found.devices if device.node in nodes]
+    if not places:  # DRBD's own, which lies on what this plan has made
+        places = list(dict.fromkeys(f"{step.about['device']} on {step.node}" for step in left))
+    return printable(f"Everything on {' and '.join(places)} will be lost. Go on?") if places else None
+
+
+def undo(found: Plan, acts: Sequence[Act], warning: str | None) -> str:
+    """The commands, in the order in which they are to be run; those that are no commands as what is to be done."""
+    storage = found.answers.storage
+    if not acts:
+        return f"Nothing was done of the plan of storage {storage}: there is nothing to take back.\n"
+    lines = [
+        f"What takes back what was done for storage {storage}. Nothing of it was run. Look at each before you do:",
+        *([warning] if warning is not None else []),
+        "",
     ]
-    return "\n".join([*lines, *(f"  - {note}" for note in found.notes)]) + "\n"
-
-
-def question(found: Plan) -> str:
-    places = " and ".join(f"{device.path} on {device.node}" for device in found.devices)
-    return f"Everything on {places} will be lost. Go on?"
+    for act in acts:
+        lines.append(f"{act.node}: {act.why}")
+        lines += [f"   $ {shlex.join(act.words)}"] if act.words else []
+    lines += ["", f"Then 'pvedrbdstor setup plan {storage} --anew' puts this plan away."]
+    return "\n".join(printable(line) for line in lines) + "\n"
 
 
 def done(found: Plan, said: Sequence[str]) -> str:
@@ -119,7 +147,7 @@ class Steps:
     def __call__(self, step: Step, outcome: Outcome | None) -> None:
         if outcome is None:
             self._began, self._open = time.monotonic(), not self._quiet
-            self._print(f"[{self._numbers[step.id]}/{len(self._numbers)}] {step.node}: {step.title} ... ")
+            self._print(f"[{self._numbers[step.id]}/{len(self._numbers)}] {step.node}: {printable(step.title)} ... ")
             return
         took = time.monotonic() - self._began
         self._end("done already" if outcome.already else f"done, {took:.0f} s" if took >= 1 else "done")
@@ -146,7 +174,7 @@ def only_one(storage: str) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SetupRefused(
-                storage=storage, cause="another 'setup apply' works on it", remedy="Look for its terminal"
+                storage=storage, cause="another 'pvedrbdstor setup' works on it", remedy="Look for its terminal"
             ) from error
         yield
     finally:

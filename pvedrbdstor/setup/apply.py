@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
-from pvedrbdstor.errors import Error, SetupRefused, SetupStepFailed
+from pvedrbdstor.errors import Error, SetupStepFailed
 from pvedrbdstor.faultpoints import reach
 from pvedrbdstor.setup import journal as journals
-from pvedrbdstor.setup import plan as plans
+from pvedrbdstor.setup import recheck
 from pvedrbdstor.setup.facts import Facts
 from pvedrbdstor.setup.hands import Outcome
 from pvedrbdstor.setup.journal import Journal
 from pvedrbdstor.setup.plan import Plan
-from pvedrbdstor.setup.steps import ONCE, TOUCHING, Device, Kind, Step
-
-_AGAIN = "Plan again with 'pvedrbdstor setup plan'"
+from pvedrbdstor.setup.steps import ONCE, TOUCHING, Kind, Step, printable
 
 
 class Hands(Protocol):
@@ -24,6 +24,9 @@ class Hands(Protocol):
     def look(self, node: str) -> Facts:
         """Raises this project's errors, OSError."""
 
+    def record(self, node: str, device: str) -> str:
+        """As exact.record() on that node. Raises this project's errors, OSError."""
+
     def carry_out(self, step: Step, again: bool) -> Outcome:
         """On the step's own node. Raises this project's errors where that cannot be reached."""
 
@@ -31,7 +34,11 @@ class Hands(Protocol):
 
 
 def apply(
-    plan: Plan, journal: Journal, hands: Hands, report: Callable[[Step, Outcome | None], None] = lambda *_: None
+    plan: Plan,
+    journal: Journal,
+    hands: Hands,
+    report: Callable[[Step, Outcome | None], None] = lambda *_: None,
+    now: Callable[[], float] = time.time,
 ) -> Journal:
     """Take all steps that have not ended; of a plan that is finished only look how the storage is. report: before each step, and after it with what became of it.
 
@@ -39,8 +46,7 @@ def apply(
     again it goes on from there.
     """
     storage = plan.answers.storage
-    if not journal.finished:
-        _check(plan, journal, hands)
+    places: Mapping[str, str] = {} if journal.finished else recheck.check(plan, journal, hands, now())
     for step in plan.steps:
         if journal.finished and step.kind is not Kind.STATUS:
             continue
@@ -54,9 +60,10 @@ def apply(
             journal = journal.begin(step.id)
             hands.save(storage, journal)
         reach(f"setup.begun.{step.id}")
-        outcome = _take(step, again, hands)
+        outcome = _take(_told(plan, step, places), again, hands)
         if outcome.failure is not None:
             if outcome.untouched:  # what is on a device that it refused is not its own
+                journal = before
                 hands.save(storage, before)
             raise _failed(plan, journal, step, outcome.failure)
         reach(f"setup.acted.{step.id}")
@@ -75,59 +82,48 @@ def _take(step: Step, again: bool, hands: Hands) -> Outcome:
         return Outcome(failure=error.message)
 
 
+def _told(plan: Plan, step: Step, places: Mapping[str, str]) -> Step:
+    """The step with what its node has to look at before it takes it: what names the disk for good, whatever it is called now."""
+    name, minor = recheck.resource(plan)
+    if step.kind is Kind.FILE:
+        return replace(step, about={**step.about, "resource": name, "minor": str(minor)})
+    device = next((each for each in plan.devices if each.node == step.node), None)
+    if device is None or step.kind not in TOUCHING | {Kind.LOGICAL_VOLUME}:
+        return step
+    path = places.get(step.node)
+    if path is None:
+        return step
+    known = {} if device.identity is None else {"identity": device.identity}
+    if recheck.about_disk(plan, step):
+        return _moved(step, device.path, path, known)
+    group = recheck.volume_group(plan, step.node)
+    return replace(step, about={**step.about, **known, "disk": path, **({} if group is None else {"group": group})})
+
+
+def _moved(step: Step, old: str, new: str, known: Mapping[str, str]) -> Step:
+    """The plan's step, for the disk under the name that it has now."""
+    commands = tuple(tuple(new if word == old else word for word in words) for words in step.commands)
+    here = new if step.about["device"] == old else step.about["device"]
+    return replace(step, commands=commands, about={**known, **step.about, "device": here})
+
+
 def _failed(plan: Plan, journal: Journal, step: Step, failure: str) -> SetupStepFailed:
-    detail, state = " ".join(failure.split()).rstrip("."), _state(plan, journal)
-    return SetupStepFailed(storage=plan.answers.storage, node=step.node, step=step.title, detail=detail, state=state)
+    detail, state = printable(" ".join(failure.split())).rstrip("."), _state(plan, journal)
+    return SetupStepFailed(
+        storage=plan.answers.storage, node=step.node, step=printable(step.title), detail=detail, state=state
+    )
 
 
 def _state(plan: Plan, journal: Journal) -> str:
-    """What is there now, in a sentence or two: what an administrator has to know at 3 a.m."""
-    done = {step.kind for step in plan.steps if step.id in journal.done}
-    reached = {step.kind for step in plan.steps if step.id in (*journal.done, journal.doing)}
-    if Kind.ENTRY in done:
+    """What this plan has done up to now, in a sentence or two: what an administrator has to know at 3 a.m. Nothing that was not looked
+    at."""
+    reached = [step for step in plan.steps if step.id in (*journal.done, journal.doing)]
+    entry = next((step.id for step in reached if step.kind is Kind.ENTRY), None)
+    if entry is not None and entry in journal.done:
         return "The storage is in storage.cfg, and what was made stays."
-    if reached & {Kind.METADATA, Kind.PHYSICAL_VOLUME, Kind.WIPE}:
-        return "The disks were written to, nothing is in storage.cfg, and no guest has anything there."
+    told = "It may be in storage.cfg by now." if entry is not None else "This plan has put nothing into storage.cfg."
+    written = {step.node for step in reached if step.kind in TOUCHING}
+    places = " and ".join(f"{each.path} on {each.node}" for each in plan.devices if each.node in written)
+    if places:
+        return f"The disks were written to, or may have been: {places}. {told}"
     return "Files may have been written, no disk was touched."
-
-
-def _check(plan: Plan, journal: Journal, hands: Hands) -> None:
-    """The plan is of these nodes as they are: whole before the first step, the devices alone, where they are still
-    to be written to, when some are done."""
-    nodes = {device.node: hands.look(device.node) for device in plan.devices}
-    touched = {step.node for step in plan.steps if step.kind in TOUCHING and step.id not in journal.done}
-    for device in plan.devices:
-        if device.node in touched and (why := _other_device(device, nodes[device.node])) is not None:
-            raise SetupRefused(storage=plan.answers.storage, cause=why, remedy=f"Nothing was touched. {_AGAIN}")
-    if not journal.begun:
-        _check_whole(plan, nodes)
-
-
-def _other_device(device: Device, facts: Facts) -> str | None:
-    found = facts.disk(device.path)
-    if found is None:
-        return f"{device.path} on {device.node}, of which the plan was made, is not there any more"
-    if (found.size, found.identity) != (device.size, device.identity):
-        return f"{device.path} on {device.node} is another device than the one that the plan was made of"
-    return None
-
-
-def _check_whole(plan: Plan, nodes: Mapping[str, Facts]) -> None:
-    storage = plan.answers.storage
-    now = plans.make(nodes, plan.answers, plan.lead)
-    if not isinstance(now, Plan):
-        raise SetupRefused(storage=storage, cause=now[0].cause, remedy=now[0].remedy)
-    if now == plan:
-        return
-    old, new = ({step.id: step for step in each.steps} for each in (plan, now))
-    changed = [step.title for key, step in {**old, **new}.items() if old.get(key) != new.get(key)]
-    what = (
-        f"it would be another one now, in: {', '.join(changed[:3])}"
-        if changed
-        else "what it says beforehand would be another"
-    )
-    raise SetupRefused(
-        storage=storage,
-        cause=f"the nodes have changed since the plan was made: {what}",
-        remedy=f"Nothing was touched. {_AGAIN}",
-    )

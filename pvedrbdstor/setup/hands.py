@@ -21,6 +21,7 @@ from pvedrbdstor.setup.steps import Kind, NotNow, Step
 SECONDS = {Kind.METADATA: 600.0, Kind.FILE_SYSTEM: 1800.0, Kind.ENTRY: 180.0, Kind.MOUNT: 180.0, Kind.CONNECT: 90.0}
 """How long a program of such a step may run; MINUTE for the others."""
 MINUTE = 60.0
+_NEVER_THERE = frozenset({Kind.VOLUME_GROUP, Kind.LOGICAL_VOLUME})
 _LOCK_SECONDS = 30.0
 _PAUSE = 0.2
 _SETTLE_SECONDS = 20.0
@@ -60,14 +61,16 @@ def seconds(kind: Kind) -> float:
 def _take(step: Step, again: bool, lock: int) -> Outcome:
     # A file system may look done and be half: its superblock tells nothing of the rest.
     half = again and step.kind is Kind.FILE_SYSTEM
-    if not half and states.is_done(step):
+    # What is there before the step was begun is another's, however much it looks like ours.
+    others = not again and step.kind in _NEVER_THERE
+    if not half and not others and states.is_done(step):
         return Outcome(already=True)
     try:
         states.allow(step, again)
     except NotNow as refusal:
         return Outcome(failure=str(refusal), untouched=True)
     for file in step.files:
-        files.write(file)
+        files.write(file, step.about)
     reach(f"setup.files.{step.id}")
     if step.kind is Kind.STATUS:
         return Outcome(said=_verdict(step))

@@ -8,11 +8,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from pvedrbdstor.errors import SetupFileBroken
+from pvedrbdstor import __version__
+from pvedrbdstor.errors import SetupFileBroken, SetupRefused
 from pvedrbdstor.files import sync_folder
 from pvedrbdstor.setup import paths, values
 from pvedrbdstor.setup.plan import Plan
-from pvedrbdstor.setup.steps import digest
+from pvedrbdstor.setup.steps import FORMAT, digest, printable
 
 _MODE = 0o600
 _T = TypeVar("_T")
@@ -56,8 +57,35 @@ def write(storage: str, journal: Journal) -> None:
 
 
 def read_plan(storage: str) -> Plan | None:
-    """None where there is none. Raises SetupFileBroken, also for one of another version, and OSError."""
-    return _read(paths.plan(storage), Plan)
+    """None where there is none. Raises SetupRefused for one of another version, SetupFileBroken, and OSError."""
+    path = paths.plan(storage)
+    data = _data(path)
+    if (
+        isinstance(data, dict)
+        and "version" in data
+        and (data.get("format"), data.get("version")) != (FORMAT, __version__)
+    ):
+        raise _of_another(storage, str(data.get("version"))[:20])
+    return _read(path, Plan)
+
+
+def _of_another(storage: str, version: str) -> SetupRefused:
+    """What its steps mean, this version does not know."""
+    journal = read(storage)
+    if journal is None or not journal.begun:
+        remedy = f"Nothing was done of it: plan again with 'pvedrbdstor setup plan {storage}'"
+    elif journal.finished:
+        remedy = f"It has come to its end: look at 'pvedrbdstor mirror status {storage}'"
+    else:
+        remedy = (
+            f"It was begun: install pvedrbdstor {printable(version)} on both nodes and go on, or take back by hand what its steps in "
+            f"{paths.plan(storage)} have made, then plan again with '--anew'"
+        )
+    return SetupRefused(
+        storage=storage,
+        cause=f"its plan is of pvedrbdstor {printable(version)}, and this is another version",
+        remedy=remedy,
+    )
 
 
 def read(storage: str) -> Journal | None:
@@ -92,12 +120,21 @@ def _write(path: str, text: str) -> None:
 
 
 def _read(path: str, kind: type[_T]) -> _T | None:
+    data = _data(path)
+    try:
+        return None if data is None else values.decode(kind, data)
+    except values.Malformed as error:
+        raise SetupFileBroken(path=path, detail=str(error).rstrip(".")) from error
+
+
+def _data(path: str) -> object:
+    """None where there is no file."""
     try:
         with open(path, encoding="utf-8") as file:
-            return values.decode(kind, json.load(file))
+            return json.load(file) or {}
     except FileNotFoundError:
         return None
-    except ValueError as error:  # Malformed, and what is no JSON
+    except ValueError as error:
         raise SetupFileBroken(path=path, detail=str(error).rstrip(".")) from error
 
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from pvedrbdstor import command, nodes
 from pvedrbdstor.errors import CommandFailed, Error, SetupRefused
-from pvedrbdstor.setup import facts, hands, look, values
+from pvedrbdstor.setup import exact, facts, hands, look, values
 from pvedrbdstor.setup import journal as journals
 from pvedrbdstor.setup.facts import Facts
 from pvedrbdstor.setup.hands import Outcome
 from pvedrbdstor.setup.journal import Journal
-from pvedrbdstor.setup.steps import Step
+from pvedrbdstor.setup.steps import NotNow, Step
 
+FACTS_MAX = 64 << 20
+"""Bytes of a node's facts: each file in them may have half a MiB, and there may be many resources."""
 _LOOK_SECONDS = 60.0
 _ALIVE_SECONDS = 30
 _REQUEST_MAX = 8 << 20  # bytes of its JSON
@@ -34,14 +36,40 @@ class Both:
         if node == self.own:
             return look.look()
         try:
-            said = command.run(
-                nodes.line(node, ["setup", "facts", "--json"], alive=_ALIVE_SECONDS), timeout=_LOOK_SECONDS
-            ).stdout
+            said = self._ask(node, ["setup", "facts", "--json"])
             return facts.parse(said)
+        except SetupRefused:
+            raise
         except Error as error:
             raise self._unreachable(node, nodes.why_not(error)) from error
         except values.Malformed as error:
             raise self._unreachable(node, str(error)) from error
+
+    def record(self, node: str, device: str) -> str:
+        """As exact.record() on that node. Raises SetupRefused where it cannot be told."""
+        try:
+            if node == self.own:
+                return exact.record(device)
+            return self._ask(node, ["setup", "signatures", device]).strip()
+        except NotNow as refusal:
+            raise SetupRefused(
+                storage=self.storage, cause=str(refusal).rstrip("."), remedy=f"Look at {device} on {node}"
+            ) from refusal
+        except Error as error:
+            if node == self.own or isinstance(error, SetupRefused):
+                raise
+            raise self._unreachable(node, nodes.why_not(error)) from error
+
+    def _ask(self, node: str, words: list[str]) -> str:
+        line = nodes.line(node, words, alive=_ALIVE_SECONDS)
+        said = command.run(line, timeout=_LOOK_SECONDS, limit=FACTS_MAX).stdout
+        if len(said.encode("utf-8", "replace")) >= FACTS_MAX:
+            raise SetupRefused(
+                storage=self.storage,
+                cause=f"{node} has more to tell than {FACTS_MAX >> 20} MiB",
+                remedy="Look there at 'pvedrbdstor setup facts --json': which file in it is that long?",
+            )
+        return said
 
     def carry_out(self, step: Step, again: bool) -> Outcome:
         """Raises CommandFailed, CommandTimeout where the other node cannot be reached, or ends meanwhile."""

@@ -46,7 +46,10 @@ ONCE = frozenset(
 
 
 TOUCHING = frozenset({Kind.WIPE, Kind.PHYSICAL_VOLUME, Kind.VOLUME_GROUP, Kind.METADATA})
-"""Those that name the device of the plan: once they have ended it may have another name."""
+"""Those that touch the lower disk. METADATA lie on the logical volume where there is one."""
+
+DESTROYING = frozenset({Kind.WIPE, Kind.PHYSICAL_VOLUME, Kind.METADATA, Kind.FIRST_COPY, Kind.FILE_SYSTEM})
+"""Those that overwrite what a device holds: nobody takes one without being asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +103,8 @@ class NotNow(Exception):
 def digest(text: str) -> str:
     """Of a file's content, in which bytes that are no UTF-8 stand as surrogates."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def printable(text: str) -> str:
+    """One line in which a device's label cannot move a terminal's cursor: what is not printable stands as its number."""
+    return "".join(each if each.isprintable() else f"<{ord(each):02x}>" for each in text)

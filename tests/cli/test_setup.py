@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from pvedrbdstor.cli import setup_text
 from pvedrbdstor.cli.app import app
 from pvedrbdstor.setup import journal as journals
 from pvedrbdstor.setup import paths, remote
 from pvedrbdstor.setup.facts import Facts
 from pvedrbdstor.setup.hands import Outcome
 from pvedrbdstor.setup.steps import Step
+from tests.loopback import Loopback
 from tests.setup import world
 
 DISKS = ("--disk", "pve1:/dev/sdb", "--disk", "pve2:/dev/sdb", "--network", "10.10.10.0/24")
@@ -48,6 +50,7 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     found = Nodes()
     monkeypatch.setattr(paths, "FOLDER", str(tmp_path / "setup"))
     monkeypatch.setattr(remote.Both, "look", lambda _, node: found.look(node))
+    monkeypatch.setattr(remote.Both, "record", lambda _, node, device: f"what is on {node}")
     monkeypatch.setattr(remote.Both, "carry_out", lambda _, step, again: found.carry_out(step, again))
     monkeypatch.setattr("os.uname", lambda: type("Uname", (), {"nodename": "pve1", "release": "6.8"})())
     yield found
@@ -127,12 +130,77 @@ class TestPlan:
         nodes.fail = "pve1.up"
         run("apply", "ha", "--yes")
         assert "was begun" in raised(run("plan", "ha", *DISKS))
-        assert run("plan", "ha", *DISKS, "--anew").exit_code == 0
+        anew = run("plan", "ha", *DISKS, "--anew")
+        assert anew.exit_code == 0
         assert journals.read("ha") is None
-        assert len(list(Path(paths.FOLDER).glob("ha.journal.json.*"))) == 1
+        (kept,) = Path(paths.FOLDER).glob("ha.journal.json.*")
+        assert f"is in {kept} now" in anew.output
+
+    def test_an_earlier_one_stays_until_there_is_a_new_one(self, nodes: Nodes) -> None:
+        run("plan", "ha", *DISKS)
+        nodes.fail = "pve1.up"
+        run("apply", "ha", "--yes")
+        before = journals.read_plan("ha"), journals.read("ha")
+        nodes.found["pve2"] = world.facts(2, disks=(world.disk(2, signatures=("ext4",)),))
+        assert run("plan", "ha", *DISKS, "--anew").exit_code == 1
+        assert (journals.read_plan("ha"), journals.read("ha")) == before
+
+    def test_none_is_made_while_an_apply_works_on_the_earlier_one(self, nodes: Nodes) -> None:
+        run("plan", "ha", *DISKS)
+        before = journals.read_plan("ha")
+        with setup_text.only_one("ha"):
+            assert "works on it" in raised(run("plan", "ha", *DISKS, "--anew"))
+        assert journals.read_plan("ha") == before
+
+    def test_what_is_wiped_is_kept_exactly_and_when_that_was(self, nodes: Nodes) -> None:
+        nodes.found["pve2"] = world.facts(2, disks=(world.disk(2, signatures=("ext4",)),))
+        document = json.loads(run("plan", "ha", *DISKS, "--wipe", "pve2:/dev/sdb", "--json").output)
+        (step,) = [step for step in document["steps"] if step["kind"] == "wipe"]
+        assert step["about"]["exact"] == "what is on pve2" and int(step["about"]["planned"]) > 0
+
+    def test_a_label_cannot_move_the_terminal_s_cursor(self, nodes: Nodes) -> None:
+        disk = world.disk(2, signatures=("ext4 '\x1b[2J'",), model="\x1b]0;x\x07")
+        nodes.found["pve2"] = world.facts(2, disks=(disk,))
+        for words in ((), ("--wipe", "pve2:/dev/sdb")):
+            output = run("plan", "ha", *DISKS, *words).output
+            assert "<1b>[2J" in output and "\x1b" not in output
+        assert "\x1b" not in setup_text.facts(nodes.found["pve2"])
+        assert "\x1b" not in run("apply", "ha", "--yes").output
 
 
 class TestApply:
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> str:
+        """What a terminal would be asked; nobody agrees."""
+        monkeypatch.setattr("pvedrbdstor.cli.setup.asks", lambda: True)
+        monkeypatch.setattr("pvedrbdstor.cli.options.asks", lambda: True)
+        return CliRunner().invoke(app, ["setup", "apply", "ha"], input="n\n").output
+
+    def test_it_asks_for_the_devices_that_are_still_to_be_overwritten(
+        self, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run("plan", "ha", *DISKS)
+        asked = self.asked(monkeypatch)
+        assert "Everything on /dev/sdb on pve1 and /dev/sdb on pve2 will be lost" in asked
+        made = journals.read_plan("ha")
+        assert made is not None and all(str(device.identity) in asked for device in made.devices)
+        assert nodes.taken == []
+        nodes.fail = "pve2.pv"
+        run("apply", "ha", "--yes")
+        assert "Everything on /dev/sdb on pve1 and /dev/sdb on pve2" in self.asked(monkeypatch)  # metadata are to come
+        nodes.fail = "pve1.file-system"
+        run("apply", "ha", "--yes")
+        assert "Everything on /dev/drbd0 on pve1 will be lost" in self.asked(monkeypatch)
+        nodes.fail = ""
+        run("apply", "ha", "--yes")
+        assert "will be lost" not in self.asked(monkeypatch)
+
+    def test_without_a_terminal_nothing_is_destroyed_unless_it_was_said(self, nodes: Nodes) -> None:
+        run("plan", "ha", *DISKS)
+        assert "Say '--yes'" in raised(run("apply", "ha"))
+        assert nodes.taken == []
+        assert run("apply", "ha", "--yes").exit_code == 0
+        assert run("apply", "ha").exit_code == 0, "nothing is left to be destroyed"
+
     def test_it_tells_each_step_and_what_came_of_it(self, nodes: Nodes) -> None:
         run("plan", "ha", *DISKS)
         result = run("apply", "ha", "--yes")
@@ -180,6 +248,27 @@ class TestApply:
         assert document["finished"] is True and "pve2.status" in document["done"]
 
 
+class TestUndo:
+    def test_it_shows_what_takes_back_what_was_done_and_runs_nothing(self, nodes: Nodes) -> None:
+        run("plan", "ha", *DISKS, "--resource", "r7")
+        assert "nothing to take back" in run("undo", "ha").output
+        nodes.fail = "pve1.file-system"
+        run("apply", "ha", "--yes")
+        nodes.taken.clear()
+        output = run("undo", "ha").output
+        assert "$ drbdadm wipe-md r7" in output and "Nothing of it was run" in output and "pvesm remove" not in output
+        document = json.loads(run("undo", "ha", "--json").output)
+        assert {"pve1", "pve2"} == {act["node"] for act in document["undo"]}
+        assert nodes.taken == [] and "in Proxmox" not in output
+        nodes.fail = ""
+        run("apply", "ha", "--yes")
+        output = run("undo", "ha").output
+        assert "all that guests have on it would be lost" in output and "$ pvesm remove ha" in output
+
+    def test_without_a_plan_there_is_nothing_to_say(self, nodes: Nodes) -> None:
+        assert "there is no plan" in raised(run("undo", "ha"))
+
+
 def test_a_step_of_another_version_is_refused() -> None:
     assert "no step of this version" in raised(run("step", "eJw="))
 
@@ -190,3 +279,11 @@ def test_facts_of_this_node_read_back() -> None:
     result = run("facts", "--json")
     assert facts.parse(result.output).disks is not None
     assert "kernel" in run("facts").output
+
+
+def test_what_is_on_a_device_is_told_to_the_other_node_and_none_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "none").write_text("")
+    assert run("signatures", str(tmp_path / "none")).exit_code != 0
+    with Loopback(4) as loop:
+        found = json.loads(run("signatures", loop.device).output)
+    assert found[""]["signatures"] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,68 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvedrbdstor import faultpoints
-from pvedrbdstor.errors import CommandTimeout, SetupFileBroken, SetupRefused, SetupStepFailed
+from pvedrbdstor.errors import SetupFileBroken, SetupRefused, SetupStepFailed
 from pvedrbdstor.setup import facts as facts_of
 from pvedrbdstor.setup import journal as journals
-from pvedrbdstor.setup import paths, values
-from pvedrbdstor.setup.apply import apply
-from pvedrbdstor.setup.facts import Facts
-from pvedrbdstor.setup.hands import Outcome
-from pvedrbdstor.setup.journal import Journal
-from pvedrbdstor.setup.plan import Plan
+from pvedrbdstor.setup import paths, undo, values
 from pvedrbdstor.setup.remote import request, step_of
-from pvedrbdstor.setup.steps import ONCE, Step
+from pvedrbdstor.setup.steps import ONCE, printable
 from tests.setup import world
-
-
-class Killed(BaseException):
-    """In place of SIGKILL: nothing handles it."""
-
-
-@dataclass
-class Nodes:
-    """Both nodes as a list of what was done, and the journal as it is on the disk."""
-
-    found: dict[str, Facts] = field(default_factory=world.nodes)
-    taken: list[tuple[str, bool]] = field(default_factory=list)
-    saved: Journal | None = None
-    fail: str | None = None
-    untouched: bool = False
-    gone: bool = False
-
-    def look(self, node: str) -> Facts:
-        return self.found[node]
-
-    def carry_out(self, step: Step, again: bool) -> Outcome:
-        if self.gone:
-            raise CommandTimeout(command="ssh", seconds=1)
-        self.taken.append((step.id, again))
-        return Outcome(failure="it is so.", untouched=self.untouched) if step.id == self.fail else Outcome()
-
-    def save(self, storage: str, journal: Journal) -> None:
-        self.saved = journal
+from tests.setup.applying import Nodes, run
 
 
 @pytest.fixture(autouse=True)
 def no_hook() -> Iterator[None]:
     yield
     faultpoints.hook = None
-
-
-def run(plan: Plan, nodes: Nodes, at: str | None = None) -> None:
-    """Apply; killed at a fault point."""
-
-    def kill(point: str) -> None:
-        if point == at:
-            raise Killed
-
-    faultpoints.hook = kill
-    try:
-        apply(plan, nodes.saved or journals.of(plan), nodes)
-    except Killed:
-        pass
-    finally:
-        faultpoints.hook = None
 
 
 def test_all_steps_are_taken_in_their_order() -> None:
@@ -183,6 +135,45 @@ def test_nodes_that_have_changed_otherwise_are_refused_naming_what_would_differ(
     assert nodes.taken == []
 
 
+def test_what_is_there_after_a_failure_is_what_was_begun_and_no_more() -> None:
+    plan = world.planned()
+    for untouched, words in ((True, "no disk was touched"), (False, "written to, or may have been: /dev/sdb on pve1.")):
+        with pytest.raises(SetupStepFailed) as caught:
+            run(plan, Nodes(fail="pve1.pv", untouched=untouched))
+        assert words in caught.value.message and "no guest" not in caught.value.message
+    with pytest.raises(SetupStepFailed, match="may be in storage"):
+        run(plan, Nodes(fail="pve1.entry"))
+
+
+def test_what_a_device_s_label_says_cannot_move_the_terminal_s_cursor() -> None:
+    assert printable("ext4 'a\x1b[2J\nb'") == "ext4 'a<1b>[2J<0a>b'"
+
+
+class TestUndo:
+    def test_what_was_not_begun_is_not_taken_back(self) -> None:
+        plan = world.planned()
+        assert undo.acts(plan, journals.of(plan)) == []
+
+    def test_it_names_the_plan_s_own_resource_from_above_downwards_and_removes_nothing_shared(self) -> None:
+        plan, nodes = world.planned(resource="r7"), Nodes()
+        run(plan, nodes)
+        assert nodes.saved is not None
+        acts = undo.acts(plan, nodes.saved)
+        words = [act.words for act in acts if act.node == "pve1" and act.words]
+        assert words == [
+            ("pvedrbdstor", "mirror", "down", "ha"),
+            ("pvesm", "remove", "ha"),
+            ("drbdadm", "down", "r7"),
+            ("drbdadm", "wipe-md", "r7"),
+            ("lvremove", "mirror/r7"),
+            ("vgremove", "mirror"),
+            ("pvremove", "/dev/sdb"),
+            ("rm", "/etc/udev/rules.d/99-pvedrbdstor-r7.rules"),
+            ("rm", "/etc/drbd.d/r7.res"),
+        ]
+        assert any("leave /etc/ocfs2/cluster.conf where another" in act.why for act in acts)
+
+
 class TestOnDisk:
     @pytest.fixture(autouse=True)
     def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -207,6 +198,24 @@ class TestOnDisk:
         path.write_text(json.dumps(data))
         with pytest.raises(SetupFileBroken, match="steps"):
             journals.read_plan("ha")
+
+    @pytest.mark.parametrize(("key", "value"), [("version", "0.0.1"), ("format", 0)])
+    @pytest.mark.parametrize(
+        ("state", "remedy"),
+        [("", "plan again with"), ("begun", "take back by hand"), ("finished", "mirror status")],
+    )
+    def test_a_plan_of_another_version_is_refused_with_what_to_do(
+        self, key: str, value: object, state: str, remedy: str
+    ) -> None:
+        plan = world.planned()
+        path = Path(journals.write_plan(plan))
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+        journal = journals.of(plan).begin("a")
+        if state:
+            journals.write("ha", journal if state == "begun" else journals.finish(journal.end("a")))
+        with pytest.raises(SetupRefused, match="is of pvedrbdstor") as caught:
+            journals.read_plan("ha")
+        assert remedy in caught.value.message
 
     def test_none_is_none(self) -> None:
         assert journals.read_plan("ha") is None and journals.read("ha") is None

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pvedrbdstor.pve import guests
-from pvedrbdstor.setup import disks, files, hands, paths, states, users
+from pvedrbdstor.setup import disks, exact, hands, paths, states, users
 from pvedrbdstor.setup.hands import Outcome, carry_out
-from pvedrbdstor.setup.steps import File, Kind, Step, digest
+from pvedrbdstor.setup.steps import Kind, NotNow, Step
 from tests.loopback import Loopback
 
 MIB = 8
@@ -37,6 +37,10 @@ def loop() -> Iterator[Loopback]:
 def device(loop: Loopback) -> str:
     subprocess.run(["wipefs", "--all", "--quiet", loop.device], check=True)
     return loop.device
+
+
+def make_ext4(device: str) -> None:
+    subprocess.run(["mkfs.ext4", "-q", "-F", device], check=True)
 
 
 def metadata(device: str, marker: Path, **about: str) -> Step:
@@ -83,15 +87,65 @@ class TestDevices:
         assert carry_out(metadata(device, tmp_path / "ran"), False).failure is not None
         assert carry_out(metadata(device, tmp_path / "ran"), True).failure is None
 
+    def wipe(self, device: str, **about: str) -> Step:
+        told = {"device": device, "size": str(MIB << 20), "signatures": "ext4", **about}
+        return Step("a.wipe", "a", Kind.WIPE, "t", "w", (("wipefs", "--all", "--quiet", device),), about=told)
+
     def test_only_what_was_shown_is_wiped(self, device: str) -> None:
-        subprocess.run(["mkfs.ext4", "-q", "-F", device], check=True)
-        wipe = (("wipefs", "--all", device),)
-        about = {"device": device, "size": str(MIB << 20)}
-        other = Step("a.wipe", "a", Kind.WIPE, "t", "w", wipe, about={**about, "signatures": "xfs"})
-        failure = carry_out(other, False).failure
-        assert failure is not None and "ext4" in failure and disks.signatures(device)
-        shown = Step("a.wipe", "a", Kind.WIPE, "t", "w", wipe, about={**about, "signatures": "gpt\next4"})
+        make_ext4(device)
+        shown = self.wipe(device, exact=exact.record(device))
         assert carry_out(shown, False).failure is None and not disks.signatures(device)
+
+    def test_without_an_exact_record_nothing_is_wiped(self, device: str) -> None:
+        make_ext4(device)
+        outcome = carry_out(self.wipe(device), False)
+        assert outcome.failure is not None and outcome.untouched and disks.signatures(device) == ("ext4",)
+
+    @pytest.mark.parametrize("again", [False, True])
+    def test_a_file_system_of_the_same_kind_made_since_the_plan_stays(self, device: str, again: bool) -> None:
+        make_ext4(device)
+        shown = self.wipe(device, exact=exact.record(device))
+        make_ext4(device)
+        outcome = carry_out(shown, again)
+        assert outcome.failure is not None and outcome.untouched and disks.signatures(device) == ("ext4",)
+
+    @pytest.mark.parametrize("again", [False, True])
+    def test_one_that_was_used_since_the_plan_stays(self, device: str, tmp_path: Path, again: bool) -> None:
+        make_ext4(device)
+        shown = self.wipe(device, exact=exact.record(device))
+        mount = tmp_path / "mnt"
+        mount.mkdir()
+        subprocess.run(["mount", device, str(mount)], check=True)
+        (mount / "file").write_text("theirs")
+        subprocess.run(["umount", str(mount)], check=True)
+        outcome = carry_out(shown, again)
+        assert outcome.failure is not None and outcome.untouched and disks.signatures(device) == ("ext4",)
+
+    def test_a_wipe_that_was_interrupted_goes_on_with_what_is_left(self, device: str) -> None:
+        words = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", device]
+        subprocess.run(words, input=b"label: gpt\n", check=True, capture_output=True)
+        shown = self.wipe(device, exact=exact.record(device))
+        first = json.loads(shown.about["exact"])[""]["signatures"][0][0]
+        subprocess.run(["wipefs", "--quiet", "--offset", first, device], check=True)
+        assert disks.signatures(device)
+        assert carry_out(shown, False).failure is not None
+        assert carry_out(shown, True).failure is None and not disks.signatures(device)
+
+    def test_another_device_under_the_name_is_left_alone(
+        self, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        step = metadata(device, tmp_path / "ran", identity="0x5000000000000001")
+        monkeypatch.setattr(exact, "identity", lambda path: "0x5000000000000002")
+        failure = carry_out(step, True).failure
+        assert failure is not None and "another device" in failure and not (tmp_path / "ran").exists()
+        monkeypatch.setattr(exact, "identity", lambda path: "0x5000000000000001")
+        assert carry_out(step, False).failure is None
+
+    def test_what_names_a_device_is_what_facts_say_of_it(self, device: str, tmp_path: Path) -> None:
+        (found,) = [disk for disk in disks.look() if disk.path == device]
+        assert exact.identity(device) == found.identity
+        with pytest.raises(NotNow, match="no block device"):
+            exact.identity(str(tmp_path / "none"))
 
     def test_facts_say_what_is_on_it_and_who_has_it(self, device: str, tmp_path: Path) -> None:
         subprocess.run(["mkfs.ext4", "-q", "-F", "-L", "mine", device], check=True)
@@ -114,40 +168,6 @@ class TestDevices:
         had = users.look(users.of_guests(""))
         found = next(disk for disk in disks.look(had) if disk.path == device)
         assert found.users == ("VM 100 names it in its configuration",)
-
-
-class TestFiles:
-    def step(self, *files: File) -> Step:
-        return Step("a.file", "a", Kind.FILE, "t", "w", files=files)
-
-    def test_a_new_one_is_written_whole_with_its_folder(self, tmp_path: Path) -> None:
-        path = tmp_path / "new" / "file"
-        assert carry_out(self.step(File(str(path), "text\n", 0o600)), False) == Outcome()
-        assert path.read_text() == "text\n" and path.stat().st_mode & 0o777 == 0o600
-        assert os.listdir(path.parent) == ["file"]
-
-    def test_what_is_so_already_is_done(self, tmp_path: Path) -> None:
-        path = tmp_path / "file"
-        path.write_text("text\n")
-        assert carry_out(self.step(File(str(path), "text\n")), False) == Outcome(already=True)
-
-    def test_one_that_was_seen_is_replaced_and_one_that_was_not_stays(self, tmp_path: Path) -> None:
-        seen, unseen = tmp_path / "seen", tmp_path / "unseen"
-        seen.write_text("old\n")
-        unseen.write_text("theirs\n")
-        assert carry_out(self.step(File(str(seen), "new\n", before=digest("old\n"))), False).failure is None
-        for before in (None, digest("old\n")):
-            failure = carry_out(self.step(File(str(unseen), "new\n", before=before)), False).failure
-            assert failure is not None and "left alone" in failure
-        assert seen.read_text() == "new\n" and unseen.read_text() == "theirs\n"
-
-    def test_bytes_that_are_no_text_stay_what_they_are(self, tmp_path: Path) -> None:
-        path = tmp_path / "file"
-        path.write_bytes(b"caf\xe9\r\n")
-        before = files.content(str(path))
-        assert before is not None
-        assert carry_out(self.step(File(str(path), before + "more\n", before=digest(before))), False).failure is None
-        assert path.read_bytes() == b"caf\xe9\r\nmore\n"
 
 
 class TestPrograms:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from pvedrbdstor import nodes
 from pvedrbdstor.errors import CommandFailed, SetupRefused
-from pvedrbdstor.setup import facts, values
+from pvedrbdstor.setup import facts, remote, values
 from pvedrbdstor.setup.hands import Outcome
 from pvedrbdstor.setup.remote import Both
 from tests.setup import world
@@ -60,3 +61,28 @@ def test_a_step_of_which_nothing_is_known_is_a_failure(
     answering(monkeypatch, *program)
     with pytest.raises(CommandFailed):
         BOTH.carry_out(STEP, False)
+
+
+def test_what_is_on_a_device_there_is_what_its_own_program_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, "echo", '{"":1}')
+    assert BOTH.record("pve2", "/dev/sdb") == '{"":1}'
+    assert asked == [["pve2", "setup", "signatures", "/dev/sdb"]]
+    answering(monkeypatch, "false")
+    with pytest.raises(SetupRefused, match="pve2 could not be asked"):
+        BOTH.record("pve2", "/dev/sdb")
+
+
+def test_facts_of_more_than_a_mebibyte_are_read_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = world.with_files(world.facts(2), lvm="# long\n" * 300_000)
+    path = tmp_path / "facts"
+    path.write_text(json.dumps(facts.as_json(found)))
+    answering(monkeypatch, "cat", str(path))
+    assert path.stat().st_size > 2 << 20 and BOTH.look("pve2") == found
+
+
+def test_facts_that_are_cut_off_are_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "FACTS_MAX", 1 << 16)
+    answering(monkeypatch, "head", "-c", "100000", "/dev/zero")
+    with pytest.raises(SetupRefused, match="more to tell than") as caught:
+        BOTH.look("pve2")
+    assert "version" not in caught.value.message
