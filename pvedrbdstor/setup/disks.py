@@ -13,7 +13,8 @@ import pyudev
 from pvedrbdstor import command
 from pvedrbdstor.errors import Error
 from pvedrbdstor.setup import users as users_of
-from pvedrbdstor.setup.facts import Disk, Identity, is_device_name, printable
+from pvedrbdstor.setup.facts import Disk, Identity, is_device_name
+from pvedrbdstor.setup.steps import printable
 from pvedrbdstor.setup.users import Users, listed, read
 
 _SECTOR = 512  # of sysfs' sizes, whatever the disk's own

@@ -39,7 +39,7 @@ def identity(path: str) -> str | None:
     """What names the device for good, now, as in facts. Raises NotNow where there is no such device."""
     try:
         return disks.identity(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise NotNow(f"{path} is no block device here. Nothing was done to it.") from error
 
 

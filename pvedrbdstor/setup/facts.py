@@ -11,6 +11,7 @@ from typing import Any
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.fencing.arbiter import Votes
 from pvedrbdstor.setup import values
+from pvedrbdstor.setup.steps import printable
 
 FORMAT = 2
 """Of the JSON that `pvedrbdstor setup facts --json` prints: nodes of two versions of the package never plan together."""
@@ -30,11 +31,6 @@ def is_host_name(text: str) -> bool:
 def is_device_name(text: str) -> bool:
     """A path that can stand in files and on command lines as it is."""
     return _DEVICE_NAME.fullmatch(text) is not None and ".." not in text.split("/")
-
-
-def printable(text: str) -> str:
-    """What a terminal could act upon is written out, as \\x1b."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def is_no_wwn(text: str) -> bool:

@@ -16,7 +16,7 @@ from pvedrbdstor.fencing import status as guard_status
 from pvedrbdstor.ocfs2 import o2cb
 from pvedrbdstor.pve import guests
 from pvedrbdstor.setup import disks, users
-from pvedrbdstor.setup.facts import FORMAT, Facts, Interface, printable
+from pvedrbdstor.setup.facts import FORMAT, Facts, Interface
 from pvedrbdstor.setup.paths import (
     DRBD_CONF,
     FIREWALL,
@@ -28,6 +28,7 @@ from pvedrbdstor.setup.paths import (
     STORAGE_CFG,
     UDEV_RULES,
 )
+from pvedrbdstor.setup.steps import printable
 from pvedrbdstor.setup.taken import unwritten
 from pvedrbdstor.setup.users import Named
 

@@ -153,9 +153,18 @@ def _of_pending(
     yield from checks._of_cluster(nodes, answers)
     yield from checks._of_names(nodes, answers)
     for node in pending:
-        yield from checks._of_disk(node, nodes[node], answers)
+        yield from checks._of_disk(node, _but_for_own(plan, nodes[node]), answers)
     for node in _whole(plan, journal, TOUCHING):
         yield from _of_signatures(plan, node, nodes[node], answers.disks[node])
+
+
+def _but_for_own(plan: Plan, facts: Facts) -> Facts:
+    """The resource that the plan has written names its disk."""
+    name, _ = resource(plan)
+    return replace(
+        facts,
+        disks=tuple(replace(disk, drbd=tuple(each for each in disk.drbd if each != name)) for disk in facts.disks),
+    )
 
 
 def _of_signatures(plan: Plan, node: str, facts: Facts, path: str) -> Iterator[Refusal]:
@@ -181,6 +190,12 @@ def _of_resource(plan: Plan, node: str, facts: Facts) -> Iterator[Refusal]:
         names = {block.words[1] for block in blocks.parse(text).named("resource") if len(block.words) >= 2}
         if name in names or re.search(rf"(?:/dev/drbd|\bminor\s+){minor}\b", text):
             yield Refusal(f"{path} on {node} has resource {name} or /dev/drbd{minor} by now", "Look whose it is")
+    for each in facts.resources:
+        if each.name == name or minor in each.minors:
+            yield Refusal(
+                f"{node} has a DRBD resource {each.name}, with resource {name}'s name or device, that is in none of its files as it is",
+                f"Look whose it is: 'drbdadm dump', 'drbdsetup show' on {node}",
+            )
 
 
 def _check_wiped(plan: Plan, journal: Journal, node: str, found: Mapping[str, str], looks: Looks) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pvedrbdstor.errors import SetupRefused
 from pvedrbdstor.setup import exact
+from pvedrbdstor.setup.facts import Facts, Resource
 from pvedrbdstor.setup.plan import Plan
 from tests.setup import world
 from tests.setup.applying import HOUR, NOW, RECORD, Nodes, run
@@ -60,6 +61,39 @@ def test_what_the_plan_itself_has_written_is_not_in_its_way_later() -> None:
     nodes.found = {node: world.with_files(found, r0=step.files[0].content) for node, found in nodes.found.items()}
     run(plan, nodes)
     assert nodes.saved is not None and nodes.saved.finished
+
+
+def test_its_own_resource_is_not_in_its_way_on_its_disk_and_another_s_is() -> None:
+    plan, nodes = world.planned(lvm=False), Nodes()
+    run(plan, nodes, "setup.begun.pve1.metadata")
+    (step,) = [step for step in plan.steps if step.id == "pve2.resource"]
+
+    def having(resource: str) -> dict[str, Facts]:
+        text = step.files[0].content
+        return {
+            node: replace(
+                found,
+                disks=(world.disk(int(node[-1]), drbd=(resource,)),),
+                files={**found.files, "/etc/drbd.d/r0.res": text, "/etc/drbd.d/mail.res": "resource mail { }"},
+            )
+            for node, found in world.nodes().items()
+        }
+
+    nodes.found = having("mail")
+    with pytest.raises(SetupRefused, match="'mail' has it"):
+        run(plan, nodes)
+    nodes.found = having("r0")
+    run(plan, nodes)
+    assert nodes.saved is not None and nodes.saved.finished
+
+
+@pytest.mark.parametrize("resource", [Resource("r0", (5,), ()), Resource("other", (0,), ())])
+def test_a_resource_that_the_kernel_alone_has_is_in_the_way(resource: Resource) -> None:
+    plan, nodes = world.planned(), Nodes()
+    run(plan, nodes, "setup.begun.pve1.pv")
+    nodes.found["pve2"] = world.facts(2, resources=(resource,))
+    with pytest.raises(SetupRefused, match="in none of its files"):
+        run(plan, nodes)
 
 
 def test_a_disk_that_was_only_wiped_may_be_somebody_s_by_now() -> None:

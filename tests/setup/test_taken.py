@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pvedrbdstor.ocfs2 import o2cb
 from pvedrbdstor.setup import facts as facts_of
 from pvedrbdstor.setup import taken, templates
-from pvedrbdstor.setup.facts import Facts, Resource, is_device_name, printable
+from pvedrbdstor.setup.facts import Facts, Resource, is_device_name
 from pvedrbdstor.setup.plan import lasting_name
-from pvedrbdstor.setup.steps import Kind, Refusal
+from pvedrbdstor.setup.steps import Kind, Refusal, printable
 from pvedrbdstor.setup.templates import Host
 from pvedrbdstor.setup.values import Malformed
 from tests.setup import world
