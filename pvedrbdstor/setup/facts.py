@@ -38,6 +38,10 @@ def is_no_wwn(text: str) -> bool:
     return _NO_WWN.fullmatch(text) is not None
 
 
+_NO_SERIAL = re.compile(r"[\W0_]*|\(?null\)?|none|n/?a|unknown|default.*|to be filled.*", re.IGNORECASE)
+"""What drivers and firmware say who know none: many disks share it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What stays the same when the machine boots. mapped: the device mapper's UUID. wwn: a world wide name, of the whole disk.
@@ -51,7 +55,8 @@ class Identity:
     def words(self) -> str | None:
         """In one line, such as `wwn=0x5000c500 serial=MODEL_123 part=1`; None where there is nothing but the part."""
         wwn = None if self.wwn is None or is_no_wwn(self.wwn) else self.wwn
-        known = {"mapped": self.mapped, "wwn": wwn, "serial": self.serial}
+        serial = None if self.serial is None or _NO_SERIAL.fullmatch(self.serial) else self.serial
+        known = {"mapped": self.mapped, "wwn": wwn, "serial": serial}
         found = {key: printable("_".join(value.split())) for key, value in known.items() if value and value.strip()}
         if found and self.part:
             found["part"] = self.part

@@ -200,6 +200,8 @@ class TestIdentity:
         for zero in ("0x0000000000000000", "eui.0000000000000000", "naa.0000000000000000"):
             assert Identity(wwn=zero, serial="S").words() == "serial=S"
             assert Identity(wwn=zero, part="1").words() is None
+        for none in ("(null)", "0000000000", "None", "N/A", "Unknown", "To be filled by O.E.M.", " "):
+            assert Identity(serial=none, part="1").words() is None
 
     def test_the_world_wide_name_counts_before_the_serial(self) -> None:
         one = Identity(wwn="0x1", serial="S")
