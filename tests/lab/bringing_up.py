@@ -112,7 +112,7 @@ def fenced(nodes: Sequence[Node]) -> Iterator[None]:
         node.run(f"""set -e
 cp {RES_FILE} /run/unfenced.res
 sed -i -e 's/disk {{ on-io-error/disk {{ fencing resource-and-stonith; on-io-error/' \\
-    -e '1a handlers {{ fence-peer /run/fence-peer; }}' {RES_FILE}
+    -e 's|handlers {{|& fence-peer /run/fence-peer;|' {RES_FILE}
 printf '#!/bin/sh\\necho called >>/run/fenced\\nexit 1\\n' >/run/fence-peer
 chmod +x /run/fence-peer
 rm -f /run/fenced""")

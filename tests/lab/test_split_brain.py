@@ -331,7 +331,8 @@ def _boot_fenced(node: Node, cluster: Cluster) -> None:
     storage.write_program(node)
     splitting.prepare(node)
     text = node.run(f"cat {RES}")
-    fenced = 'handlers { fence-peer "exit 1"; }\n  disk { fencing resource-and-stonith; on-io-error'
-    assert "disk { on-io-error" in text
-    (node.share / "fenced.res").write_text(text.replace("disk { on-io-error", fenced))
+    for plain, fenced in (("disk {", " fencing resource-and-stonith;"), ("handlers {", ' fence-peer "exit 1";')):
+        assert text.count(plain) == 1
+        text = text.replace(plain, plain + fenced)
+    (node.share / "fenced.res").write_text(text)
     node.run(f"cp {GUEST_SHARE}/fenced.res {RES} && drbdadm dump {RESOURCE} | grep -q resource-and-stonith")
