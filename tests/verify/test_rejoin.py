@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -63,6 +64,16 @@ def test_notes_are_of_a_volume_and_nothing_else_is_left(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"r0.0.json", "r0.1.json"}
 
 
+def test_a_note_is_written_by_one_at_a_time() -> None:
+    with rejoin.locked("r0", 0):
+        with pytest.raises(TimeoutError, match="another process"), rejoin.locked("r0", 0, seconds=0):
+            pass
+        with rejoin.locked("r0", 1, seconds=0):
+            pass
+    with rejoin.locked("r0", 0, seconds=0):
+        pass
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -70,6 +81,7 @@ def test_notes_are_of_a_volume_and_nothing_else_is_left(folder: Path) -> None:
         lambda data: data.update(side="both"),
         lambda data: data.update(base="x"),
         lambda data: data.update(current="g" * 16),
+        lambda data: data.update(counted="1"),
         lambda data: data.update(size=-1),
         lambda data: data.update(noted="now"),
         lambda data: data.update(node="a\nb"),
@@ -128,27 +140,71 @@ def test_what_was_not_compared_when_they_parted_again_is_added() -> None:
     assert rejoin.together(kept(), now, (third, NEW, OLD, 0)).ranges == ((0, 2 * BLOCK),)
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
-        None,
-        kept(checked=NOW - 1),
-        kept(first=NOW - 8 * 86400),
-        kept(size=2 * GIB),
-        kept(base="0" * 11 + "2", current="0" * 15 + "4"),
-    ],
-)
-def test_what_is_compared_or_old_or_of_other_data_is_not_added(before: Kept | None) -> None:
+@pytest.mark.parametrize("before", [None, kept(checked=NOW - 1)])
+def test_what_is_compared_is_not_added(before: Kept | None) -> None:
     now = kept(SOURCE, ((BLOCK, BLOCK),))
     assert rejoin.together(before, now, (NEW, OLD, 0, 0)) == now
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        kept(first=NOW - 8 * 86400),
+        kept(size=2 * GIB),
+        kept(base="0" * 11 + "2", current="0" * 15 + "4"),
+        kept(SOURCE, (), size=0, short="no bitmap"),
+    ],
+)
+def test_what_was_never_compared_and_cannot_be_added_is_told(before: Kept) -> None:
+    """An attempt may have copied blocks whose bits are gone."""
+    now = kept(SOURCE, ((BLOCK, BLOCK),))
+    found = rejoin.together(before, now, (NEW, OLD, 0, 0))
+    assert found.ranges == now.ranges and "never compared" in str(found.note.short)
+    told = rejoined.bring_together(CONFIG, ("a", found, None), ("b", kept(TARGET), None), AFTER).short
+    assert len(told) == 1 and "never compared" in told[0]
+
+
+def test_a_failed_attempt_leaves_the_list_of_the_one_before_and_says_so() -> None:
+    failed = kept(SOURCE, (), size=0, short="no bitmap", noted=NOW + 9)
+    found = rejoin.together(kept(), failed, ())
+    assert found.ranges == kept().ranges and found.note.noted == NOW + 9 and found.note.short == "no bitmap"
+
+
+@pytest.mark.parametrize(("count", "whole"), [(0, True), (1, True), (2, False)])
+def test_resyncs_between_two_notes_are_counted(count: int, whole: bool) -> None:
+    before = kept(counted=f"{OLD:016X}")
+    now = kept(SOURCE, ((BLOCK, BLOCK),), counted=f"{OLD + (count << 48):016X}")
+    assert (rejoin.together(before, now, (NEW, OLD)).note.short is None) is whole
+
+
+@pytest.mark.parametrize(("since", "whole"), [(0, True), (1, True), (2, False), (0xFFFF, False)])
+def test_resyncs_since_the_note_are_counted(since: int, whole: bool) -> None:
+    """Where the handler was not there any more, DRBD's count is."""
+    history = ((OLD + (since << 48)) & ((1 << 64) - 1), 0)
+    mine = ("a", kept(counted=f"{OLD:016X}"), None)
+    found = rejoined.bring_together(CONFIG, mine, ("b", kept(TARGET), None), history)
+    assert (found.short == ()) is whole
+
+
 def test_only_the_note_that_was_compared_is_marked(folder: Path) -> None:
     rejoin.write("r0", 0, kept())
-    rejoin.compared("r0", 0, NOW - 1, NOW + 5)
+    rejoin.compared("r0", 0, NOW - 1, NOW + 5, "b", "clean")
     assert rejoin.read("r0", 0) == kept(), "another rejoin came in between"
-    rejoin.compared("r0", 0, NOW, NOW + 5)
-    assert rejoin.read("r0", 0) == kept(checked=NOW + 5)
+    rejoin.compared("r0", 0, NOW, None, "b", "diverged")
+    assert rejoin.read("r0", 0) == kept(leader="b", verdict="diverged"), "stopped, when it had found a difference"
+    rejoin.compared("r0", 0, NOW, NOW + 5, "b", "clean")
+    assert rejoin.read("r0", 0) == kept(checked=NOW + 5, leader="b", verdict="clean")
+
+
+def test_a_note_beside_an_attempt_that_was_not_noted_is_not_whole(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "r0.0.json.begun").write_text("\n")
+    with pytest.raises(rejoin.Unknown, match="was not written"):
+        rejoin.read("r0", 0)
+    rejoin.write("r0", 0, kept())
+    assert rejoin.read("r0", 0) == kept(short=rejoin.LOST)
+    rejoin.noted("r0", 0)
+    assert rejoin.read("r0", 0) == kept()
 
 
 @given(ranges, st.integers(1, 8))
@@ -164,6 +220,7 @@ def test_a_list_that_is_too_long_is_coarser_and_misses_nothing(found: tuple[Rang
 
 # --- what the handler does -------------------------------------------------------------------------------------------
 
+DEADLINE = float("inf")
 SUPER = Superblock((NEW, OLD, 0, 0), GIB, (0, 32768), (0, 32768), True)
 
 
@@ -173,6 +230,7 @@ def handler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRBD_VOLUME", "0")
     monkeypatch.setenv("DRBD_MINOR", "0")
     monkeypatch.setattr(note.signal, "alarm", lambda seconds: None)
+    monkeypatch.setattr(note.signal, "signal", lambda *words: None)
     monkeypatch.setattr(note, "_later", lambda *words: None)
     monkeypatch.setattr(note, "_meta_disk", lambda *words: None)
     monkeypatch.setattr(note, "_parted", lambda *words: NOW - 60)
@@ -217,26 +275,122 @@ def test_what_is_written_until_the_resync_begins_is_added(monkeypatch: pytest.Mo
     monkeypatch.setattr(note, "_connection", lambda minor: states.pop(0) if len(states) > 1 else states[0])
     monkeypatch.setattr(note.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(written, "read_log", lambda disk: ((8 * BLOCK, BLOCK),) if states == ["SyncSource"] else ())
-    first = note.note("r0", 0, 0, SOURCE)
+    first = note.note("r0", 0, 0, SOURCE, DEADLINE)
+    assert first.note.missing == rejoin.LATE, "it begins as one that is not whole"
     note.add_late("r0", 0, 0, first.note.noted - 1)
     assert rejoin.read("r0", 0) == first, "of another rejoin"
     note.add_late("r0", 0, 0, first.note.noted)
     found = rejoin.read("r0", 0)
-    assert found is not None and found.ranges == ((0, BLOCK), (8 * BLOCK, BLOCK)) and found.note.short is None
+    assert found is not None and found.ranges == ((0, BLOCK), (8 * BLOCK, BLOCK)) and found.note.missing is None
 
-    def fail(disk: object) -> tuple[Range, ...]:
-        raise OSError(5, "I/O error")
 
-    monkeypatch.setattr(written, "read_log", fail)
-    note.add_late("r0", 0, 0, first.note.noted)
+def fails(*_: object) -> None:
+    raise OSError(5, "I/O error")
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("spoilt", ["_connection", "_meta_disk", "read_log", "locked"])
+def test_where_the_last_writes_cannot_be_added_the_note_stays_not_whole(
+    monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    """And what was noted is compared all the same."""
+    first = note.note("r0", 0, 0, SOURCE, DEADLINE)
+    started: list[str] = []
+    monkeypatch.setattr(note, "_connection", lambda minor: "SyncSource")
+    monkeypatch.setattr(written, "read_log", lambda disk: ())
+    monkeypatch.setattr(note, "_compare", lambda resource, volume: started.append(resource))
+    monkeypatch.setattr(note.syslog, "syslog", lambda *words: None)
+    where = {"read_log": written, "locked": rejoin}.get(spoilt, note)
+    monkeypatch.setattr(where, spoilt, fails if spoilt != "locked" else lambda *_, **__: fails())
+    note.finish("r0", 0, 0, SOURCE, first.note)
     found = rejoin.read("r0", 0)
-    assert found is not None and "very beginning" in str(found.note.short), "it is not called whole"
+    assert found is not None and found.note.missing == rejoin.LATE and started == ["r0"]
+
+
+@pytest.mark.parametrize("text", [None, "version: 8.4.11\n", "version: 8.4.11\n 0: cs:Unconfigured\n"])
+def test_without_drbds_state_nobody_knows_that_the_resync_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    monkeypatch.setattr(note, "_PROC_DRBD", str(tmp_path / "drbd"))
+    if text is not None:
+        (tmp_path / "drbd").write_text(text)
+    with pytest.raises((OSError, written.Unknown)):
+        note.add_late("r0", 0, 0, NOW)
+
+
+def test_the_configuration_of_the_storages_may_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/etc/pve is there some time after the nodes have met."""
+    answers: list[list[str] | OSError] = [FileNotFoundError(2, "not there"), FileNotFoundError(2, "not there"), ["ha"]]
+    lines: list[list[str]] = []
+
+    def storages_of(*_: object) -> list[str]:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(note, "storages_of", storages_of)
+    monkeypatch.setattr(note.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(command, "run", lambda line, **_: lines.append(line))
+    note._compare("r0", 0)
+    assert lines == [["systemctl", "start", "--no-block", "pvedrbdstor-rejoin@ha.service"]]
+
+
+@pytest.mark.usefixtures("handler")
+@pytest.mark.parametrize("before", ["torn", "never noted", "failed"])
+def test_an_earlier_attempt_that_is_not_known_is_told(folder: Path, before: str) -> None:
+    folder.mkdir()
+    if before == "torn":
+        (folder / "r0.0.json").write_text("{")
+    elif before == "failed":
+        rejoin.write("r0", 0, kept(SOURCE, (), size=0, short="no bitmap"))
+    else:
+        rejoin.write("r0", 0, kept(checked=NOW))
+    (folder / "r0.0.json.begun").write_text("\n\n" if before == "never noted" else "\n")
+    assert note.main([SOURCE]) == 0
+    found = rejoin.read("r0", 0)
+    assert found is not None and found.note.short is not None and found.ranges == ((0, BLOCK),)
+    assert not (folder / "r0.0.json.begun").exists(), "this attempt is noted"
+
+
+@pytest.mark.usefixtures("handler")
+def test_an_attempt_that_leaves_no_note_makes_the_older_one_not_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejoin.write("r0", 0, kept())
+    (folder / "r0.0.json.begun").write_text("\n")
+    monkeypatch.setattr(rejoin, "write", fails)
+    assert note.main([SOURCE]) == 0
+    assert rejoin.read("r0", 0) == kept(short=rejoin.LOST)
+
+
+def test_the_handlers_first_act_is_to_say_that_it_began(tmp_path: Path) -> None:
+    """Also where nothing after it works: here there is no Python package that it could load."""
+    script = tmp_path / "before-resync-source"
+    text = (Path(__file__).parents[2] / "handler" / "before-resync").read_text()
+    spoilt = text.replace("/var/lib/pvedrbdstor", str(tmp_path)).replace("/usr/bin/python3", "/bin/false")
+    script.write_text(spoilt)
+    for count in (1, 2):
+        environment = {"PATH": command.PATH, "DRBD_RESOURCE": "r0"}
+        assert subprocess.run(["/bin/sh", str(script)], env=environment, check=False).returncode == 0
+        assert (tmp_path / "verify/rejoin/r0.0.json.begun").read_text() == "\n" * count
+
+
+@pytest.mark.usefixtures("handler")
+def test_what_hangs_is_given_up_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*_: object) -> None:
+        note._too_long(0, None)
+
+    monkeypatch.setattr(written, "read", hang)
+    assert note.main([SOURCE]) == 0
+    found = rejoin.read("r0", 0)
+    assert found is not None and found.note.size == 0 and "too long" in str(found.note.short)
 
 
 @pytest.mark.usefixtures("handler")
 def test_a_bitmap_that_was_not_read_whole_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(written, "read", lambda *words: (SUPER, written.Written((), BLOCK, GIB // 2)))
-    assert "took more than" in str(note.note("r0", 0, 0, SOURCE).note.short)
+    assert "took more than" in str(note.note("r0", 0, 0, SOURCE, DEADLINE).note.short)
 
 
 def test_each_path_of_the_volume_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,16 +473,21 @@ def test_the_other_node_is_answered_with_what_it_can_read(monkeypatch: pytest.Mo
         return command.Result(0, rejoined.answer(CONFIG, line[-1].split()[-1]), "")
 
     monkeypatch.setattr(command, "run", run)
-    rejoined.compared(CONFIG, "b", rejoined.Listed((), None, NOW, (), None, NOW))
+    rejoined.compared(CONFIG, "b", rejoined.Listed((), None, NOW, (), None, NOW), "b", "clean", whole=True)
     found = rejoin.read("r0", 0)
     assert found is not None and found.note.checked is not None and len(asked) == 1
+    assert (found.note.leader, found.note.verdict) == ("b", "clean")
     with pytest.raises(ValueError):
         rejoined.answer(CONFIG, "anything")
+    with pytest.raises(ValueError):
+        rejoined.answer(CONFIG, "compared=1.0=b=splendid")
 
 
 # --- what is said of it ----------------------------------------------------------------------------------------------
 
 ENDED = Check("rejoin", "a", "clean", NOW + 1, NOW + 5, GIB, GIB)
+OLDER = replace(ENDED, ended=NOW - 1)
+FOUND = replace(ENDED, verdict="diverged", diverged=BLOCK)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +506,25 @@ ENDED = Check("rejoin", "a", "clean", NOW + 1, NOW + 5, GIB, GIB)
             Stage.COMPARED,
             "last rejoin: clean, rejoin, moments ago (1 GiB)",
         ),
-        (kept(TARGET, checked=NOW), Identifiers(NEW, 0, AFTER), None, Stage.COMPARED, "compared by the other node"),
+        (
+            kept(TARGET, checked=NOW, leader="a", verdict="diverged"),
+            Identifiers(NEW, 0, AFTER),
+            Record(OLDER, OLDER),
+            Stage.COMPARED,
+            "last rejoin: diverged, compared by the other node",
+        ),
+        (
+            kept(checked=NOW + 9, leader="b", verdict="unsettled"),
+            Identifiers(NEW, 0, AFTER),
+            Record(ENDED, ENDED),
+            Stage.COMPARED,
+            "last rejoin: unsettled, compared by the other node",
+        ),
+        (kept(), Identifiers(NEW, OLD, ()), Record(OLDER, OLDER), Stage.APART, "the nodes are apart"),
+        (kept(), Identifiers(NEW, 0, AFTER), Record(OLDER, OLDER), Stage.PENDING, "last rejoin: not compared yet"),
+        (kept(), Identifiers(NEW, 0, AFTER), Record(FOUND, FOUND), Stage.PENDING, "last rejoin: diverged"),
+        (kept(verdict="diverged"), Identifiers(NEW, 0, AFTER), None, Stage.PENDING, "diverged, and not compared to"),
+        (kept(late="late"), Identifiers(NEW, 0, AFTER), None, Stage.PENDING, "and late"),
     ],
 )
 def test_what_is_known_of_a_rejoin(
