@@ -116,11 +116,11 @@ def status_of(config: StorageConfig) -> tuple[dict[str, object] | None, str]:
         kept = rejoin.read(config.resource, config.volume)
         if kept is None:
             return None, ""
-        found = rejoin_status.status(kept, _identifiers(config), last.read(config.id, rejoin=True))
+        found = rejoin_status.status(kept, _identifiers(config), last.read(config.id, rejoin=True), config.id)
     except (rejoin.Unknown, last.Unknown) as error:
         return {"unknown": str(error)}, f"last rejoin: not known, as {error}"
     assert found is not None
-    return found.as_json(), found.line(format_size).replace("@STORAGE", f"@{config.id}")
+    return found.as_json(), found.line(format_size)
 
 
 def _identifiers(config: StorageConfig) -> generation_ids.Identifiers | None:

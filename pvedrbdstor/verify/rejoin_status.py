@@ -29,6 +29,7 @@ class Status:
     stage: Stage
     kept: Kept
     record: Record | None = None
+    storage: str = "STORAGE"
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -61,7 +62,8 @@ class Status:
         """What was found to differ before it was stopped is told."""
         note = self.kept.note
         told = f", and {note.missing}" if note.missing is not None else ""
-        by_hand = f"{met}, {size_of(self.kept.bytes)} noted{told}; 'systemctl start pvedrbdstor-rejoin@STORAGE' on the node that was the source begins it anew"
+        noted = f"{met}, {size_of(self.kept.bytes)} noted{told}"
+        by_hand = f"{noted}; where that does not run, 'systemctl start pvedrbdstor-rejoin@{self.storage}' starts it"
         if known is not None and self.record is not None and self.record.last.verdict == "diverged":
             return f"{known}, and not compared to its end; {by_hand}"
         if note.verdict is not None:
@@ -74,13 +76,15 @@ def fresh(kept: Kept | None, record: Record | None) -> Record | None:
     return record if record is None or kept is None or record.last.ended >= kept.note.noted else None
 
 
-def status(kept: Kept | None, known: Identifiers | None, record: Record | None) -> Status | None:
-    """known: DRBD's identifiers now. None where nothing was ever noted on this node, as without the handlers."""
+def status(
+    kept: Kept | None, known: Identifiers | None, record: Record | None, storage: str = "STORAGE"
+) -> Status | None:
+    """storage: for what is said of it. known: DRBD's identifiers now. None where nothing was ever noted on this node, as without the handlers."""
     if kept is None:
         return None
     record = fresh(kept, record)
     if known is None or metadata_08.base(known.bitmap):
-        return Status(Stage.APART, kept, record)
+        return Status(Stage.APART, kept, record, storage)
     if not kept.note.size or not rejoin.is_of(kept.note, known.history):
-        return Status(Stage.NOT_NOTED, kept, record)
-    return Status(Stage.PENDING if kept.note.checked is None else Stage.COMPARED, kept, record)
+        return Status(Stage.NOT_NOTED, kept, record, storage)
+    return Status(Stage.PENDING if kept.note.checked is None else Stage.COMPARED, kept, record, storage)

@@ -190,6 +190,7 @@ def test_status_says_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     rejoin.write("r0", 0, NOTED)
     document, line = verify_rejoin.status_of(CONFIG)
     assert document is not None and document["stage"] == "pending" and "not compared yet" in line
+    assert "'systemctl start pvedrbdstor-rejoin@ha'" in line, "an interrupted run does not start by itself"
     Path(rejoin.path("r0", 0)).write_text("{")
     document, line = verify_rejoin.status_of(CONFIG)
     assert document is not None and "unknown" in document and "not known" in line
