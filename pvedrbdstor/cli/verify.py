@@ -158,6 +158,7 @@ def verify(
     if fraction is not None and mode not in (None, "sample"):
         raise click.UsageError("--fraction is of a sample")
     began = time.time()
+    found: Storage | None = None
     try:
         from pvedrbdstor.verify import job
         from pvedrbdstor.verify.pace import Pace
@@ -170,15 +171,16 @@ def verify(
             Pace(rate * (1 << 20) if rate is not None else None, latency or None),
             resumed,
         )
-        found = session.storage(storage)
+        found = one = session.storage(storage)
 
         def compare() -> tuple[int, bool]:
-            return _compare(session, found, asked)
+            return _compare(session, one, asked)
 
         status = verify_rejoin.when_ready(found.config, compare, _say) if wait else compare()[0]
     except (Error, OSError) as error:
         failure = error if isinstance(error, Error) else _failed(error)
-        if not resumed and not isinstance(error, BadConfig):  # resumed, the mode is not known here
+        told = mode != "rejoin" or found is None or verify_rejoin.keeps_failure(found.config, error)
+        if told and not resumed and not isinstance(error, BadConfig):  # resumed, the mode is not known here
             _keep(storage, last.failed(mode or "sample", session.node, began, time.time(), _cause(failure)))
         _fail(failure, session)
     raise click.exceptions.Exit(status)

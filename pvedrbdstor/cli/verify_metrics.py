@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from pvedrbdstor.cli import output
+from pvedrbdstor.cli import output, verify_rejoin
 from pvedrbdstor.cli.session import Session
+from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import BadConfig, SystemCallFailed
 from pvedrbdstor.pve import storage_cfg
 
@@ -65,17 +66,17 @@ def _text(session: Session) -> str:
     from pvedrbdstor.verify import last, metrics
 
     records, rejoins = {}, {}
-    for storage in _storages(session):
+    for config in _storages(session):
         try:
-            records[storage] = last.read(storage)
-            if (rejoin := last.read(storage, rejoin=True)) is not None:
-                rejoins[storage] = rejoin
+            records[config.id] = last.read(config.id)
+            if last.read(config.id, rejoin=True) is not None:
+                rejoins[config.id] = verify_rejoin.last_of(config)
         except last.Unknown as error:  # no value is better than a wrong one
             output.say(f"left out: {error}")
     return metrics.text(records, rejoins)
 
 
-def _storages(session: Session) -> list[str]:
+def _storages(session: Session) -> list[StorageConfig]:
     """Those that this node may use. Raises BadConfig."""
     try:
         with open(session.config_path, encoding="utf-8", errors="replace") as file:
@@ -87,8 +88,9 @@ def _storages(session: Session) -> list[str]:
     found = []
     for storage in storage_cfg.storage_ids(text):
         try:
-            storage_cfg.find_storage(text, storage).check_usable_on(session.node)
+            one = storage_cfg.find_storage(text, storage)
+            one.check_usable_on(session.node)
         except BadConfig:
             continue
-        found.append(storage)
+        found.append(one.config)
     return found

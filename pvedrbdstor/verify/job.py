@@ -75,8 +75,8 @@ def run(config: StorageConfig, asked: Asked, watcher: Watcher) -> tuple[Outcome,
             outcome, interrupted = job.run(asked.pace)
         if listed is not None:
             outcome = replace(outcome, parted=listed.parted, met=listed.met, to_compare=job.to_compare)
-            if outcome.stopped is None:
-                rejoined.compared(config, other, listed)
+            if outcome.stopped is None or outcome.diverged:
+                rejoined.compared(config, other, listed, here.node, outcome.verdict, whole=outcome.stopped is None)
         return replace(outcome, verify_alg=here.hello.verify_alg is not None, minor=here.minor), interrupted
 
 

@@ -41,8 +41,8 @@ _GAUGES: tuple[tuple[str, str, Callable[[Record], float | None]], ...] = (
 )
 
 
-def text(records: Mapping[str, Record | None], rejoins: Mapping[str, Record] | None = None) -> str:
-    """By storage; None: never checked. rejoins: of the comparisons after rejoins, of storages that have any. In the text format 0.0.4. A storage
+def text(records: Mapping[str, Record | None], rejoins: Mapping[str, Record | None] | None = None) -> str:
+    """By storage; None: never checked. rejoins: of the comparisons after rejoins, of storages that have any; None: older than the last rejoin. In the text format 0.0.4. A storage
     without a value for a gauge has no line of it."""
     lines = [
         *_verdicts("last_verdict", "Which verdict the last check came to: 1 for that one, 0 for the others.", records)
@@ -53,6 +53,7 @@ def text(records: Mapping[str, Record | None], rejoins: Mapping[str, Record] | N
         lines += [
             _sample("rejoin_end_timestamp_seconds", {"storage": storage}, record.last.ended)
             for storage, record in rejoins.items()
+            if record is not None
         ]
     for name, told, value_of in _GAUGES:
         lines += _head(name, told)
@@ -63,7 +64,7 @@ def text(records: Mapping[str, Record | None], rejoins: Mapping[str, Record] | N
     return "\n".join(lines) + "\n"
 
 
-def _verdicts(name: str, told: str, records: Mapping[str, Record | None] | Mapping[str, Record]) -> Iterator[str]:
+def _verdicts(name: str, told: str, records: Mapping[str, Record | None]) -> Iterator[str]:
     yield from _head(name, told)
     for storage, record in records.items():
         verdict = NEVER if record is None else record.last.verdict

@@ -11,26 +11,29 @@ import os
 import signal
 import socket
 import sys
+import syslog
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import metadata_08, proc_drbd
-from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import BadConfig, CommandFailed, CommandTimeout
 from pvedrbdstor.fencing.split import kernel_log
 from pvedrbdstor.pve import storage_cfg
 from pvedrbdstor.verify import rejoin, written
 from pvedrbdstor.verify.rejoin import SOURCE, TARGET, Kept, Note
 
-READ_SECONDS = 3.0
-"""For reading the metadata. A resync's target holds up the other node's writes as long as this takes."""
-_ALL_SECONDS = 6
+NOTE_SECONDS = 4.5
+"""For all of it, from the start. A resync's target holds up the other node's writes as long as this takes."""
+_ALARM_SECONDS = 6
+"""After which whatever still waits is given up, and that is noted."""
 _TOOL_SECONDS = 2.0
-_LATER_SECONDS = 60
+_LATER_SECONDS = 600
 _LATE_SECONDS = 20.0
+_STORAGE_CFG_SECONDS = 300.0
+_STORAGE_CFG_LOOK = 5.0
 _BEFORE = "WFBitMapS"
 _PROC_DRBD = "/proc/drbd"
 _STORAGE_CFG = "/etc/pve/storage.cfg"
@@ -38,40 +41,53 @@ _UNIT = "pvedrbdstor-rejoin@{}.service"
 _NOBODY = "0" * 12
 
 
+class _TooLong(Exception):
+    """The alarm; what runs for us is ended with its process group on the way (command.run())."""
+
+
+def _too_long(_number: int, _frame: object) -> None:
+    raise _TooLong("it took too long")
+
+
 def main(argv: Sequence[str]) -> int:
     """argv: the side of the resync. The exit status is always 0."""
     try:
-        signal.alarm(_ALL_SECONDS)  # its default ends the process, which the handler's last word turns into 0
+        deadline = time.monotonic() + NOTE_SECONDS
+        signal.signal(signal.SIGALRM, _too_long)
+        signal.alarm(_ALARM_SECONDS)
         resource, volume = os.environ["DRBD_RESOURCE"], int(os.environ.get("DRBD_VOLUME", "0"))
         side = SOURCE if argv[0] == SOURCE else TARGET
         minor = int(os.environ["DRBD_MINOR"])
-        kept = note(resource, volume, minor, side)
-        if side == SOURCE:
-            _later(resource, volume, minor, kept)
+        kept = note(resource, volume, minor, side, deadline)
+        signal.alarm(0)
+        _later(resource, volume, minor, side, kept)
     except Exception as error:
         print(f"pvedrbdstor: what was written is not noted: {type(error).__name__}: {error}", file=sys.stderr)
     return 0
 
 
-def note(resource: str, volume: int, minor: int, side: str) -> Kept:
-    """Keep the list, or why there is none. Raises OSError."""
+def note(resource: str, volume: int, minor: int, side: str, deadline: float) -> Kept:
+    """Keep the list, or why there is none. deadline: of the monotonic clock. Raises OSError: then the attempt stays one that was not noted."""
     now = time.time()
     blank = Note(side, socket.gethostname().partition(".")[0], _NOBODY, "0" * 16, now, now, 0)
     uuids: tuple[int, ...] = ()
     try:
-        found, listed = written.read(_meta_disk(resource, volume), time.monotonic() + READ_SECONDS)
+        found, listed = written.read(_meta_disk(resource, volume, deadline), deadline)
         uuids = found.uuids
         kept = kept_of(blank, found, listed, _parted(resource, minor))
     except (CommandFailed, CommandTimeout) as error:
         kept = _failed(blank, error.message)
-    except (written.Unknown, OSError) as error:
+    except (written.Unknown, OSError, _TooLong) as error:
         kept = _failed(blank, str(error))
-    try:
-        before = rejoin.read(resource, volume)
-    except rejoin.Unknown:
-        before = None
-    kept = rejoin.together(before, kept, uuids)
-    rejoin.write(resource, volume, kept)
+    with rejoin.locked(resource, volume):
+        lost = rejoin.LOST if rejoin.attempts(resource, volume) > 1 else None
+        try:
+            before = rejoin.as_written(resource, volume)
+        except rejoin.Unknown:
+            before, lost = None, lost or "what was noted when the nodes met before cannot be read"
+        kept = rejoin.together(before, kept, uuids, lost)
+        rejoin.write(resource, volume, kept)
+        rejoin.noted(resource, volume)
     return kept
 
 
@@ -80,7 +96,7 @@ def kept_of(blank: Note, found: metadata_08.Superblock, listed: written.Written,
     current, bitmap = found.uuids[:2]
     short = None
     if listed.known < found.size:
-        short = f"reading DRBD's bitmap took more than {READ_SECONDS:.0f} s, and only the first {listed.known >> 30} GiB of the device were looked at"
+        short = f"reading DRBD's bitmap took more than {NOTE_SECONDS} s, and only the first {listed.known >> 30} GiB of the device were looked at"
     return Kept(
         Note(
             side=blank.side,
@@ -93,6 +109,8 @@ def kept_of(blank: Note, found: metadata_08.Superblock, listed: written.Written,
             gap=listed.gap,
             parted=parted,
             short=short,
+            late=rejoin.LATE if blank.side == SOURCE else None,
+            counted=f"{bitmap:016X}" if blank.side == SOURCE else None,
         ),
         listed.ranges,
     )
@@ -105,17 +123,18 @@ def _failed(blank: Note, why: str) -> Kept:
     )
 
 
-def _meta_disk(resource: str, volume: int) -> metadata_08.MetaDisk:
-    """By the configuration as it is written. Raises CommandFailed, CommandTimeout, written.Unknown."""
-    device, word = (_word(what, f"{resource}/{volume}") for what in ("sh-md-dev", "sh-md-idx"))
+def _meta_disk(resource: str, volume: int, deadline: float) -> metadata_08.MetaDisk:
+    """By the configuration as it is written. deadline: of the monotonic clock. Raises CommandFailed, CommandTimeout, written.Unknown."""
+    device, word = (_word(what, f"{resource}/{volume}", deadline) for what in ("sh-md-dev", "sh-md-idx"))
     found = metadata_08.meta_disk(device, word)
     if found is None:
         raise written.Unknown(f"drbdadm calls the place of the metadata '{word[:32]}'")
     return found
 
 
-def _word(what: str, name: str) -> str:
-    words = command.run(["drbdadm", what, name], timeout=_TOOL_SECONDS).stdout.split()
+def _word(what: str, name: str, deadline: float) -> str:
+    seconds = min(_TOOL_SECONDS, max(0.1, deadline - time.monotonic()))
+    words = command.run(["drbdadm", what, name], timeout=seconds).stdout.split()
     if not words:
         raise written.Unknown(f"'drbdadm {what} {name}' says nothing")
     return words[0]
@@ -128,38 +147,32 @@ def _parted(resource: str, minor: int) -> float | None:
 
 def add_late(resource: str, volume: int, minor: int, noted: float) -> None:
     """Add what may have been written since then and before the resync began: its source takes writes all the time, and marks them until then
-    (WFBitMapS), so that they are resynced too. They are in the activity log still. Raises rejoin.Unknown, OSError."""
+    (WFBitMapS), so that they are resynced too. They are in the activity log still. Until this has succeeded the note is not whole. Raises
+    rejoin.Unknown, CommandFailed, CommandTimeout, written.Unknown, OSError, also where DRBD's state cannot be read."""
     deadline = time.monotonic() + _LATE_SECONDS
-    while _connection(minor) == _BEFORE and time.monotonic() < deadline:
+    while _connection(minor) == _BEFORE:
+        if time.monotonic() >= deadline:
+            raise written.Unknown(f"the resync has not begun within {_LATE_SECONDS:.0f} s")
         time.sleep(0.02)
-    short: str | None = None
-    ranges: tuple[Range, ...] = ()
-    try:
-        ranges = written.read_log(_meta_disk(resource, volume))
-    except (CommandFailed, CommandTimeout, written.Unknown, OSError) as error:
-        short = f"what was written at the very beginning of the resync could not be read ({type(error).__name__})"
-    if _connection(minor) == _BEFORE:
-        short = (
-            f"the resync has not begun within {_LATE_SECONDS:.0f} s, and what was written in that time was not noted"
-        )
-    kept = rejoin.read(resource, volume)
-    if kept is not None and kept.note.noted == noted and kept.note.size:
-        listed, gap = written.coarser([*kept.ranges, *ranges], kept.note.size)
-        known = replace(kept.note, gap=max(gap, kept.note.gap), short=kept.note.short or short)
-        rejoin.write(resource, volume, Kept(known, listed))
+    ranges = written.read_log(_meta_disk(resource, volume, time.monotonic() + 2 * _TOOL_SECONDS))
+    with rejoin.locked(resource, volume, seconds=10):
+        kept = rejoin.as_written(resource, volume)
+        if kept is not None and kept.note.noted == noted and kept.note.late is not None:
+            listed, gap = written.coarser([*kept.ranges, *ranges], kept.note.size)
+            whole = replace(kept.note, gap=max(gap, kept.note.gap), late=None)
+            rejoin.write(resource, volume, Kept(whole, listed), durable=True)
 
 
-def _connection(minor: int) -> str | None:
-    """By /proc/drbd, for which nothing waits."""
-    try:
-        with open(_PROC_DRBD, encoding="ascii", errors="replace") as file:
-            device = proc_drbd.parse(file.read(1 << 18)).devices.get(minor)
-    except OSError:
-        return None
-    return device.connection if device is not None else None
+def _connection(minor: int) -> str:
+    """By /proc/drbd, for which nothing waits. Raises OSError, written.Unknown where the device is not there."""
+    with open(_PROC_DRBD, encoding="ascii", errors="replace") as file:
+        device = proc_drbd.parse(file.read(1 << 18)).devices.get(minor)
+    if device is None or device.connection is None:
+        raise written.Unknown(f"{_PROC_DRBD} does not have the device {minor}")
+    return device.connection
 
 
-def _later(resource: str, volume: int, minor: int, kept: Kept) -> None:
+def _later(resource: str, volume: int, minor: int, side: str, kept: Kept) -> None:
     """Add the last writes, and have all compared when the resync has ended: by a process that nobody waits for, as it asks Proxmox and systemd."""
     if os.fork():
         return
@@ -171,14 +184,43 @@ def _later(resource: str, volume: int, minor: int, kept: Kept) -> None:
             for fd in (0, 1, 2):
                 os.dup2(nothing.fileno(), fd)
         os.closerange(3, 1024)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_LATER_SECONDS)
-        add_late(resource, volume, minor, kept.note.noted)
-        for storage in storages_of(resource, volume):
-            command.run(
-                ["systemctl", "start", "--no-block", _UNIT.format(storage)], timeout=_LATER_SECONDS, check=False
-            )
+        finish(resource, volume, minor, side, kept.note)
     finally:
         os._exit(0)
+
+
+def finish(resource: str, volume: int, minor: int, side: str, found: Note) -> None:
+    """What nobody waits for; what fails is told in the log, and keeps nothing else from being done."""
+    if side == SOURCE and found.late is not None:
+        _try(f"{rejoin.LATE} ({resource}/{volume})", lambda: add_late(resource, volume, minor, found.noted))
+    _try(f"the note of {resource}/{volume} may be lost in a crash", lambda: rejoin.sync(resource, volume))
+    if side == SOURCE:
+        _try(f"the rejoin of {resource}/{volume} is not compared by itself", lambda: _compare(resource, volume))
+
+
+def _try(what: str, action: Callable[[], None]) -> None:
+    try:
+        action()
+    except Exception as error:
+        syslog.openlog("pvedrbdstor", syslog.LOG_PID, syslog.LOG_DAEMON)
+        syslog.syslog(syslog.LOG_ERR, f"{what}: {type(error).__name__}: {error}")
+
+
+def _compare(resource: str, volume: int) -> None:
+    """Raises OSError, CommandFailed, CommandTimeout."""
+    deadline = time.monotonic() + _STORAGE_CFG_SECONDS
+    while True:
+        try:
+            names = storages_of(resource, volume)
+            break
+        except OSError:  # /etc/pve is not there yet, as early at boot
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_STORAGE_CFG_LOOK)
+    for storage in names:
+        command.run(["systemctl", "start", "--no-block", _UNIT.format(storage)], timeout=60)
 
 
 def storages_of(resource: str, volume: int, path: str = _STORAGE_CFG) -> list[str]:

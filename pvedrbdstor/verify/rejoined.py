@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pvedrbdstor import command, nodes
@@ -13,9 +14,10 @@ from pvedrbdstor.drbd import generation_ids
 from pvedrbdstor.drbd.metadata import Range, merged
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, VerifyRefused
 from pvedrbdstor.verify import rejoin
+from pvedrbdstor.verify.last import VERDICTS
 from pvedrbdstor.verify.rejoin import SOURCE, TARGET, Kept
 
-SHOW, COMPARED = "show", "compared"
+SHOW, COMPARED, FOUND = "show", "compared", "found"
 """Words of `pvedrbdstor verify --rejoined`, which the other node is asked by."""
 _TOOL_SECONDS = 10.0
 _ASK_SECONDS = 30.0
@@ -64,22 +66,22 @@ def bring_together(config: StorageConfig, own: Noted, other: Noted, history: tup
         ranges=merged([part for kept in of_this.values() for part in kept.ranges]),
         parted=source.note.parted,
         met=max(kept.note.noted for kept in of_this.values()),
-        short=tuple(_missing((own, other), of_this)),
+        short=tuple(_missing((own, other), of_this, history[0])),
         own=of_this[own[0]].note.noted if own[0] in of_this else None,
         other=of_this[other[0]].note.noted if other[0] in of_this else None,
     )
 
 
-def compared(config: StorageConfig, there: str, listed: Listed) -> None:
-    """Both nodes' parts of the list have been compared, so that they are not added to the next one. Where that cannot be told, they are."""
-    now = time.time()
-    try:
+def compared(config: StorageConfig, there: str, listed: Listed, leader: str, verdict: str, *, whole: bool) -> None:
+    """Both nodes' parts of the list have been compared, so that they are not added to the next one. Where that cannot be told, they are.
+    whole: it was not stopped; else a difference was found before."""
+    now = time.time() if whole else None
+    with suppress(rejoin.Unknown, OSError):
         if listed.own is not None:
-            rejoin.compared(config.resource, config.volume, listed.own, now)
+            rejoin.compared(config.resource, config.volume, listed.own, now, leader, verdict)
+    with suppress(CommandFailed, CommandTimeout):
         if listed.other is not None:
-            _ask(config, there, f"{COMPARED}={listed.other!r}")
-    except (rejoin.Unknown, OSError, CommandFailed, CommandTimeout):
-        pass
+            _ask(config, there, f"{COMPARED if whole else FOUND}={listed.other!r}={leader}={verdict}")
 
 
 def answer(config: StorageConfig, word: str) -> str:
@@ -87,16 +89,17 @@ def answer(config: StorageConfig, word: str) -> str:
     if word == SHOW:
         kept = rejoin.read(config.resource, config.volume)
         return json.dumps(None if kept is None else rejoin.as_json(kept))
-    name, _, noted = word.partition("=")
-    if name != COMPARED:
+    name, noted, leader, verdict = word.split("=")
+    if name not in (COMPARED, FOUND) or verdict not in VERDICTS or not (leader.isprintable() and len(leader) < 256):
         raise ValueError(word)
-    rejoin.compared(config.resource, config.volume, float(noted), time.time())
+    now = time.time() if name == COMPARED else None
+    rejoin.compared(config.resource, config.volume, float(noted), now, leader, verdict)
     return "null"
 
 
 def _why(notes: tuple[Noted, Noted], source: Kept | None) -> str:
     if source is not None:
-        return f"{source.note.node} could not read DRBD's bitmap ({source.note.short})"
+        return f"{source.note.node} could not read DRBD's bitmap ({source.note.missing})"
     told = []
     for node, kept, why in notes:
         if why is not None:
@@ -112,15 +115,21 @@ def _why(notes: tuple[Noted, Noted], source: Kept | None) -> str:
     return "; ".join(told)
 
 
-def _missing(notes: tuple[Noted, Noted], of_this: dict[str, Kept]) -> Iterator[str]:
+def _missing(notes: tuple[Noted, Noted], of_this: dict[str, Kept], last: int) -> Iterator[str]:
+    """last: the newest identifier of the history, which counts the resyncs."""
     for node, kept, why in notes:
         if node not in of_this:
             reason = why or (
                 "it has noted nothing of this rejoin" if kept is None or kept.note.size else str(kept.note.short)
             )
             yield (f"What {node} alone had written when it was lost is not known, and not compared: {reason}.")
-        elif of_this[node].note.short is not None:
-            yield f"Not all that {node} had written is known: {of_this[node].note.short}."
+            continue
+        note = of_this[node].note
+        began = rejoin.resyncs_since(note.counted, last) if note.side == SOURCE else None
+        if (missing := note.missing) is not None:
+            yield f"Not all that {node} had written is known: {missing}."
+        elif began is not None and began > 1:
+            yield f"Not all that {node} had written is known: {began - 1} of the resyncs since was not noted."
 
 
 def _history(config: StorageConfig) -> tuple[int, ...]:

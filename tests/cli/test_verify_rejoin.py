@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pvedrbdstor import files
 from pvedrbdstor.cli import verify_rejoin
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.generation_ids import Identifiers
@@ -95,8 +96,56 @@ def test_it_does_not_wait_for_what_will_not_come(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(VerifyRefused, match="a resync is running"):
             when_ready(answers(REFUSED))
     rejoin.write("r0", 0, replace(NOTED, note=replace(NOTED.note, checked=1001.0)))
+    assert when_ready(answers(REFUSED)) == 0, "it has been compared already, which is nobody's failure"
+    rejoin.write("r0", 0, replace(NOTED, note=replace(NOTED.note, size=0, short="no bitmap"), ranges=()))
     with pytest.raises(VerifyRefused, match="has not been compared yet"):
         when_ready(answers((0, True)))
+
+
+def meet(noted: float, **words: object) -> None:
+    rejoin.write("r0", 0, replace(NOTED, note=replace(NOTED.note, noted=noted, **words)))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("slept")
+def test_what_was_noted_during_a_comparison_is_compared_too() -> None:
+    """systemd drops a start of what still runs. The worse verdict stands."""
+    left: list[tuple[int, float | None]] = [(1, 2000.0), (0, None)]
+
+    def compare() -> tuple[int, bool]:
+        status, met = left.pop(0)
+        meet(2000.0, checked=None if met else 2001.0)
+        return status, True
+
+    assert when_ready(compare) == 1 and not left
+
+
+@pytest.mark.usefixtures("slept")
+def test_what_another_one_has_compared_meanwhile_is_no_failure() -> None:
+    def compare() -> tuple[int, bool]:
+        meet(1000.0, checked=1001.0)
+        raise REFUSED
+
+    assert when_ready(compare) == 0
+
+
+def test_a_try_that_fails_later_takes_no_verdicts_place(cli: CommandLine, played: Job) -> None:
+    played.outcome = REJOIN
+    rejoin.write("r0", 0, replace(NOTED, note=replace(NOTED.note, checked=1001.0)))
+    assert cli("verify", "ha", "--mode", "rejoin").exit_code == 0
+    known = last.read("ha", rejoin=True)
+    played.outcome = REFUSED
+    assert cli("verify", "ha", "--mode", "rejoin").exit_code == 2
+    assert last.read("ha", rejoin=True) == known
+    meet(2000.0)
+    busy = VerifyRefused(storage="ha", cause="another one runs", remedy="Wait")
+    busy.__cause__ = files.Held("lock", "7")
+    played.outcome = busy
+    assert cli("verify", "ha", "--mode", "rejoin").exit_code == 2
+    assert last.read("ha", rejoin=True) == known, "another comparison runs"
+    played.outcome = REFUSED
+    assert cli("verify", "ha", "--mode", "rejoin").exit_code == 2
+    after = last.read("ha", rejoin=True)
+    assert after is not None and after.last.verdict == last.COULD_NOT
 
 
 def test_a_rejoin_is_compared_in_small_blocks(cli: CommandLine, played: Job) -> None:
@@ -141,9 +190,20 @@ def test_status_says_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     rejoin.write("r0", 0, NOTED)
     document, line = verify_rejoin.status_of(CONFIG)
     assert document is not None and document["stage"] == "pending" and "not compared yet" in line
+    assert "'systemctl start pvedrbdstor-rejoin@ha'" in line, "an interrupted run does not start by itself"
     Path(rejoin.path("r0", 0)).write_text("{")
     document, line = verify_rejoin.status_of(CONFIG)
     assert document is not None and "unknown" in document and "not known" in line
+
+
+def test_prometheus_is_not_told_an_older_rejoins_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = Check("rejoin", "a", "clean", 1.0, 2.0)
+    last.keep("ha", check)
+    assert verify_rejoin.last_of(CONFIG) == Record(check, check)
+    rejoin.write("r0", 0, NOTED)
+    assert verify_rejoin.last_of(CONFIG) is None
+    told = metrics.text({"ha": None}, {"ha": None})
+    assert 'rejoin_verdict{storage="ha",verdict="never"} 1' in told and "rejoin_end_timestamp_seconds{" not in told
 
 
 def test_prometheus_is_told_of_rejoins_where_there_was_one() -> None:

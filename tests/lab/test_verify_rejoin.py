@@ -51,7 +51,7 @@ for side in source target; do install -D -m 0755 {REPOSITORY}/handler/before-res
 echo {REPOSITORY} >/usr/lib/python3/dist-packages/lab.pth
 [ -e /run/systemctl ] || cp -a /usr/bin/systemctl /run/systemctl
 install -m 0755 /run/lab/systemctl /usr/bin/systemctl
-rm -rf {_NOTES} {_RECORDS} {_STARTED}"""
+rm -rf {_NOTES} {_NOTES}.begun {_RECORDS} {_STARTED}"""
     )
 
 

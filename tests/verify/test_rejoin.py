@@ -17,10 +17,8 @@ from pvedrbdstor.cli.sizes import format_size
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.generation_ids import Identifiers
 from pvedrbdstor.drbd.metadata import BLOCK, Range
-from pvedrbdstor.drbd.metadata_08 import Superblock
 from pvedrbdstor.errors import VerifyRefused
-from pvedrbdstor.fencing.split import kernel_log
-from pvedrbdstor.verify import last, note, rejoin, rejoin_status, rejoined, written
+from pvedrbdstor.verify import last, rejoin, rejoin_status, rejoined, written
 from pvedrbdstor.verify.last import Check, Record
 from pvedrbdstor.verify.rejoin import SOURCE, TARGET, Kept, Note
 from pvedrbdstor.verify.rejoin_status import Stage
@@ -63,6 +61,16 @@ def test_notes_are_of_a_volume_and_nothing_else_is_left(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"r0.0.json", "r0.1.json"}
 
 
+def test_a_note_is_written_by_one_at_a_time() -> None:
+    with rejoin.locked("r0", 0):
+        with pytest.raises(TimeoutError, match="another process"), rejoin.locked("r0", 0, seconds=0):
+            pass
+        with rejoin.locked("r0", 1, seconds=0):
+            pass
+    with rejoin.locked("r0", 0, seconds=0):
+        pass
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -70,6 +78,7 @@ def test_notes_are_of_a_volume_and_nothing_else_is_left(folder: Path) -> None:
         lambda data: data.update(side="both"),
         lambda data: data.update(base="x"),
         lambda data: data.update(current="g" * 16),
+        lambda data: data.update(counted="1"),
         lambda data: data.update(size=-1),
         lambda data: data.update(noted="now"),
         lambda data: data.update(node="a\nb"),
@@ -128,27 +137,71 @@ def test_what_was_not_compared_when_they_parted_again_is_added() -> None:
     assert rejoin.together(kept(), now, (third, NEW, OLD, 0)).ranges == ((0, 2 * BLOCK),)
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
-        None,
-        kept(checked=NOW - 1),
-        kept(first=NOW - 8 * 86400),
-        kept(size=2 * GIB),
-        kept(base="0" * 11 + "2", current="0" * 15 + "4"),
-    ],
-)
-def test_what_is_compared_or_old_or_of_other_data_is_not_added(before: Kept | None) -> None:
+@pytest.mark.parametrize("before", [None, kept(checked=NOW - 1)])
+def test_what_is_compared_is_not_added(before: Kept | None) -> None:
     now = kept(SOURCE, ((BLOCK, BLOCK),))
     assert rejoin.together(before, now, (NEW, OLD, 0, 0)) == now
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        kept(first=NOW - 8 * 86400),
+        kept(size=2 * GIB),
+        kept(base="0" * 11 + "2", current="0" * 15 + "4"),
+        kept(SOURCE, (), size=0, short="no bitmap"),
+    ],
+)
+def test_what_was_never_compared_and_cannot_be_added_is_told(before: Kept) -> None:
+    """An attempt may have copied blocks whose bits are gone."""
+    now = kept(SOURCE, ((BLOCK, BLOCK),))
+    found = rejoin.together(before, now, (NEW, OLD, 0, 0))
+    assert found.ranges == now.ranges and "never compared" in str(found.note.short)
+    told = rejoined.bring_together(CONFIG, ("a", found, None), ("b", kept(TARGET), None), AFTER).short
+    assert len(told) == 1 and "never compared" in told[0]
+
+
+def test_a_failed_attempt_leaves_the_list_of_the_one_before_and_says_so() -> None:
+    failed = kept(SOURCE, (), size=0, short="no bitmap", noted=NOW + 9)
+    found = rejoin.together(kept(), failed, ())
+    assert found.ranges == kept().ranges and found.note.noted == NOW + 9 and found.note.short == "no bitmap"
+
+
+@pytest.mark.parametrize(("count", "whole"), [(0, True), (1, True), (2, False)])
+def test_resyncs_between_two_notes_are_counted(count: int, whole: bool) -> None:
+    before = kept(counted=f"{OLD:016X}")
+    now = kept(SOURCE, ((BLOCK, BLOCK),), counted=f"{OLD + (count << 48):016X}")
+    assert (rejoin.together(before, now, (NEW, OLD)).note.short is None) is whole
+
+
+@pytest.mark.parametrize(("since", "whole"), [(0, True), (1, True), (2, False), (0xFFFF, False)])
+def test_resyncs_since_the_note_are_counted(since: int, whole: bool) -> None:
+    """Where the handler was not there any more, DRBD's count is."""
+    history = ((OLD + (since << 48)) & ((1 << 64) - 1), 0)
+    mine = ("a", kept(counted=f"{OLD:016X}"), None)
+    found = rejoined.bring_together(CONFIG, mine, ("b", kept(TARGET), None), history)
+    assert (found.short == ()) is whole
+
+
 def test_only_the_note_that_was_compared_is_marked(folder: Path) -> None:
     rejoin.write("r0", 0, kept())
-    rejoin.compared("r0", 0, NOW - 1, NOW + 5)
+    rejoin.compared("r0", 0, NOW - 1, NOW + 5, "b", "clean")
     assert rejoin.read("r0", 0) == kept(), "another rejoin came in between"
-    rejoin.compared("r0", 0, NOW, NOW + 5)
-    assert rejoin.read("r0", 0) == kept(checked=NOW + 5)
+    rejoin.compared("r0", 0, NOW, None, "b", "diverged")
+    assert rejoin.read("r0", 0) == kept(leader="b", verdict="diverged"), "stopped, when it had found a difference"
+    rejoin.compared("r0", 0, NOW, NOW + 5, "b", "clean")
+    assert rejoin.read("r0", 0) == kept(checked=NOW + 5, leader="b", verdict="clean")
+
+
+def test_a_note_beside_an_attempt_that_was_not_noted_is_not_whole(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "r0.0.json.begun").write_text("\n")
+    with pytest.raises(rejoin.Unknown, match="was not written"):
+        rejoin.read("r0", 0)
+    rejoin.write("r0", 0, kept())
+    assert rejoin.read("r0", 0) == kept(short=rejoin.LOST)
+    rejoin.noted("r0", 0)
+    assert rejoin.read("r0", 0) == kept()
 
 
 @given(ranges, st.integers(1, 8))
@@ -160,112 +213,6 @@ def test_a_list_that_is_too_long_is_coarser_and_misses_nothing(found: tuple[Rang
     )
     assert {coarse[0][0], sum(coarse[-1])} == {found[0][0], sum(found[-1])} if found else not coarse
     assert all(any(at <= start and start + size <= at + length for at, length in coarse) for start, size in found)
-
-
-# --- what the handler does -------------------------------------------------------------------------------------------
-
-SUPER = Superblock((NEW, OLD, 0, 0), GIB, (0, 32768), (0, 32768), True)
-
-
-@pytest.fixture
-def handler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DRBD_RESOURCE", "r0")
-    monkeypatch.setenv("DRBD_VOLUME", "0")
-    monkeypatch.setenv("DRBD_MINOR", "0")
-    monkeypatch.setattr(note.signal, "alarm", lambda seconds: None)
-    monkeypatch.setattr(note, "_later", lambda *words: None)
-    monkeypatch.setattr(note, "_meta_disk", lambda *words: None)
-    monkeypatch.setattr(note, "_parted", lambda *words: NOW - 60)
-    monkeypatch.setattr(written, "read", lambda *words: (SUPER, written.Written(((0, BLOCK),), BLOCK, GIB)))
-
-
-@pytest.mark.usefixtures("handler")
-def test_both_sides_of_a_resync_note_the_same_identifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert note.main([SOURCE]) == 0
-    source = rejoin.read("r0", 0)
-    assert source is not None and source.note.side == SOURCE and source.note.parted == NOW - 60
-    target_data = replace(SUPER, uuids=(OLD + (1 << 48), 0, 0, 0))  # receive_sync_uuid() has set that
-    monkeypatch.setattr(written, "read", lambda *words: (target_data, written.Written((), BLOCK, GIB)))
-    assert note.main([TARGET]) == 0
-    target = rejoin.read("r0", 0)
-    assert target is not None and target.note.side == TARGET and target.note.base == source.note.base
-
-
-@pytest.mark.usefixtures("handler")
-@pytest.mark.parametrize(
-    "error", [written.Unknown("none there"), OSError(5, "I/O error"), RuntimeError("a fault of ours")]
-)
-def test_the_handler_ends_well_whatever_happens(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """DRBD would drop the connection."""
-
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(written, "read", fail)
-    assert note.main([SOURCE]) == 0
-    assert note.main([]) == 0
-    found = rejoin.read("r0", 0)
-    if not isinstance(error, RuntimeError):
-        assert found is not None and found.note.short is not None and not found.ranges and found.note.size == 0
-    monkeypatch.delenv("DRBD_RESOURCE")
-    assert note.main([SOURCE]) == 0
-
-
-@pytest.mark.usefixtures("handler")
-def test_what_is_written_until_the_resync_begins_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    states = ["WFBitMapS", "WFBitMapS", "SyncSource"]
-    monkeypatch.setattr(note, "_connection", lambda minor: states.pop(0) if len(states) > 1 else states[0])
-    monkeypatch.setattr(note.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(written, "read_log", lambda disk: ((8 * BLOCK, BLOCK),) if states == ["SyncSource"] else ())
-    first = note.note("r0", 0, 0, SOURCE)
-    note.add_late("r0", 0, 0, first.note.noted - 1)
-    assert rejoin.read("r0", 0) == first, "of another rejoin"
-    note.add_late("r0", 0, 0, first.note.noted)
-    found = rejoin.read("r0", 0)
-    assert found is not None and found.ranges == ((0, BLOCK), (8 * BLOCK, BLOCK)) and found.note.short is None
-
-    def fail(disk: object) -> tuple[Range, ...]:
-        raise OSError(5, "I/O error")
-
-    monkeypatch.setattr(written, "read_log", fail)
-    note.add_late("r0", 0, 0, first.note.noted)
-    found = rejoin.read("r0", 0)
-    assert found is not None and "very beginning" in str(found.note.short), "it is not called whole"
-
-
-@pytest.mark.usefixtures("handler")
-def test_a_bitmap_that_was_not_read_whole_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(written, "read", lambda *words: (SUPER, written.Written((), BLOCK, GIB // 2)))
-    assert "took more than" in str(note.note("r0", 0, 0, SOURCE).note.short)
-
-
-def test_each_path_of_the_volume_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(note.socket, "gethostname", lambda: "a.example")
-    section = "drbdocfs2: {}\n\tpath /mnt/{}\n\tdrbdocfs2-resource {}\n\tcontent images\n{}\n"
-    file = tmp_path / "storage.cfg"
-    file.write_text(
-        section.format("ha", "ha", "r0", "")
-        + section.format("other", "other", "r1", "")
-        + section.format("away", "away", "r0", "\tnodes b\n")
-    )
-    assert note.storages_of("r0", 0, str(file)) == ["ha"]
-    assert note.storages_of("r0", 1, str(file)) == []
-
-
-def test_when_the_connection_was_lost_last() -> None:
-    log = [
-        (1.0, "drbd r0: conn( WFConnection -> WFReportParams )"),
-        (
-            2.0,
-            "block drbd0: peer( Unknown -> Primary ) conn( WFReportParams -> Connected ) pdsk( DUnknown -> UpToDate )",
-        ),
-        (3.0, "drbd r0: peer( Primary -> Unknown ) conn( Connected -> NetworkFailure ) pdsk( UpToDate -> DUnknown )"),
-        (4.0, "drbd r0: conn( NetworkFailure -> Unconnected )"),
-        (5.0, "block drbd0: conn( WFReportParams -> WFBitMapS ) pdsk( DUnknown -> Consistent )"),
-    ]
-    assert kernel_log.lost(log, "r0", 0) == 3.0
-    assert kernel_log.lost(log[:2], "r0", 0) is None
-    assert kernel_log.lost(log, "r1", 1) is None
 
 
 # --- both nodes' lists -----------------------------------------------------------------------------------------------
@@ -319,16 +266,21 @@ def test_the_other_node_is_answered_with_what_it_can_read(monkeypatch: pytest.Mo
         return command.Result(0, rejoined.answer(CONFIG, line[-1].split()[-1]), "")
 
     monkeypatch.setattr(command, "run", run)
-    rejoined.compared(CONFIG, "b", rejoined.Listed((), None, NOW, (), None, NOW))
+    rejoined.compared(CONFIG, "b", rejoined.Listed((), None, NOW, (), None, NOW), "b", "clean", whole=True)
     found = rejoin.read("r0", 0)
     assert found is not None and found.note.checked is not None and len(asked) == 1
+    assert (found.note.leader, found.note.verdict) == ("b", "clean")
     with pytest.raises(ValueError):
         rejoined.answer(CONFIG, "anything")
+    with pytest.raises(ValueError):
+        rejoined.answer(CONFIG, "compared=1.0=b=splendid")
 
 
 # --- what is said of it ----------------------------------------------------------------------------------------------
 
 ENDED = Check("rejoin", "a", "clean", NOW + 1, NOW + 5, GIB, GIB)
+OLDER = replace(ENDED, ended=NOW - 1)
+FOUND = replace(ENDED, verdict="diverged", diverged=BLOCK)
 
 
 @pytest.mark.parametrize(
@@ -347,7 +299,25 @@ ENDED = Check("rejoin", "a", "clean", NOW + 1, NOW + 5, GIB, GIB)
             Stage.COMPARED,
             "last rejoin: clean, rejoin, moments ago (1 GiB)",
         ),
-        (kept(TARGET, checked=NOW), Identifiers(NEW, 0, AFTER), None, Stage.COMPARED, "compared by the other node"),
+        (
+            kept(TARGET, checked=NOW, leader="a", verdict="diverged"),
+            Identifiers(NEW, 0, AFTER),
+            Record(OLDER, OLDER),
+            Stage.COMPARED,
+            "last rejoin: diverged, compared by the other node",
+        ),
+        (
+            kept(checked=NOW + 9, leader="b", verdict="unsettled"),
+            Identifiers(NEW, 0, AFTER),
+            Record(ENDED, ENDED),
+            Stage.COMPARED,
+            "last rejoin: unsettled, compared by the other node",
+        ),
+        (kept(), Identifiers(NEW, OLD, ()), Record(OLDER, OLDER), Stage.APART, "the nodes are apart"),
+        (kept(), Identifiers(NEW, 0, AFTER), Record(OLDER, OLDER), Stage.PENDING, "last rejoin: not compared yet"),
+        (kept(), Identifiers(NEW, 0, AFTER), Record(FOUND, FOUND), Stage.PENDING, "last rejoin: diverged"),
+        (kept(verdict="diverged"), Identifiers(NEW, 0, AFTER), None, Stage.PENDING, "diverged, and not compared to"),
+        (kept(late="late"), Identifiers(NEW, 0, AFTER), None, Stage.PENDING, "and late"),
     ],
 )
 def test_what_is_known_of_a_rejoin(
