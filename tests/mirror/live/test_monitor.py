@@ -208,8 +208,12 @@ def test_a_new_monitor_knows_the_losses_its_predecessor_saw(world: World) -> Non
     world.stream(2, (world.tools / "now").read_text())
     before = view.read_record("ha", str(world.live))["at"]
     world.start()
-    world.until(lambda _: view.read_record("ha", str(world.live))["at"] > before + 0.5)
-    assert "was not writing when it left" in world.view().verdict.cause
+    world.until(
+        lambda seen: (
+            view.read_record("ha", str(world.live))["at"] > before + 0.5
+            and "was not writing when it left" in seen.verdict.cause
+        )
+    )
 
 
 def test_a_new_monitor_after_a_long_time_does_not_trust_an_old_role(world: World) -> None:
