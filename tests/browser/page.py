@@ -32,6 +32,12 @@ const busy = () => dialog().loadMask && dialog().loadMask.isVisible && dialog().
 """
 
 
+_NOTICED = """const f = field(arguments[0]);
+return f.getRawValue() === arguments[1] && String(f.lastValue ?? '') === String(f.getValue() ?? '')"""
+"""The text in the box, the value made of it, and the change event that follows after a moment."""
+_NOTICED_SECONDS = 3.0
+
+
 class Page:
     """One page in the browser."""
 
@@ -120,22 +126,21 @@ class Page:
     def type(self, name: str, text: str) -> None:
         """Replace what is in a field by keys, and wait until ExtJS has noticed."""
         box: WebElement = self.js("return field(arguments[0]).inputEl.dom", name)
-        wait(lambda: _click(box), f"a click into {name}")
-        box.send_keys(Keys.CONTROL, "a")
-        box.send_keys(Keys.DELETE)
-        self._noticed(name, "")
+        wait(lambda: self._emptied(box, name), f"{name} is empty")
         if text:
             box.send_keys(text)
-            self._noticed(name, text)
+            self.wait_for(_NOTICED, name, text)
 
-    def _noticed(self, name: str, text: str) -> None:
-        # the text in the box, the value made of it, and the change event that follows after a moment
-        self.wait_for(
-            "const f = field(arguments[0]); return f.getRawValue() === arguments[1]"
-            " && String(f.lastValue ?? '') === String(f.getValue() ?? '')",
-            name,
-            text,
-        )
+    def _emptied(self, box: WebElement, name: str) -> bool:
+        """By keys; whoever types again where a busy page has lost one."""
+        if not _click(box):
+            return False
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(Keys.DELETE)
+        deadline = time.monotonic() + _NOTICED_SECONDS
+        while not (noticed := bool(self.js(_NOTICED, name, ""))) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return noticed
 
     def choose(self, name: str, *keys: str) -> None:
         """Make the selection of a combo box exactly this, by clicks on its list."""
