@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import time
@@ -121,8 +120,6 @@ bm {{
 
 @pytest.fixture
 def device() -> Iterator[str]:
-    if shutil.which("drbdmeta") is None:
-        pytest.skip("drbd-utils is not installed")
     with Loopback(64) as loop:
         yield loop.device
 
