@@ -207,7 +207,7 @@ def _check_wiped(plan: Plan, journal: Journal, node: str, found: Mapping[str, st
 
 
 def _check_whole(plan: Plan, nodes: Mapping[str, Facts], looks: Looks) -> None:
-    now = plans.make(nodes, plan.answers, plan.lead)
+    now = plans.make(nodes, plan.answers, plan.lead, plan.measured)
     if not isinstance(now, Plan):
         raise SetupRefused(storage=plan.answers.storage, cause=printable(now[0].cause), remedy=printable(now[0].remedy))
     wiping = exact.wiping(plan)

@@ -16,6 +16,8 @@ from pvedrbdstor.setup.facts import Identity, is_device_name, is_host_name
 from pvedrbdstor.setup.values import Malformed
 
 O2NET_PORT = 7777
+_TEN_GIGABIT = 9000
+"""Mbit/s: what is left of it beside the headers."""
 _UNFENCE = "/usr/lib/pvedrbdstor/unfence-peer"
 _BEFORE_RESYNC = "/usr/lib/pvedrbdstor/before-resync"
 """Without it, should it be missing one day, DRBD would drop the connection: hence `|| true`."""
@@ -43,7 +45,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """The DRBD resource. speed: of the slower side of its link in Mbit/s, None where not known. ping_int, connect_int: seconds;
+    """The DRBD resource. speed: of its link in Mbit/s, None where not known. ping_int, connect_int: seconds;
     ping_timeout: tenths of one."""
 
     resource: str
@@ -216,7 +218,7 @@ def _buffers(speed: int | None) -> list[str]:
     """DRBD's defaults are for a link of 1 Gbit/s at most: 2048 pages of buffers are 8 MiB. The limit of both is 20000 on 8.4."""
     if speed is None or speed <= 1000:
         return []
-    size = 20000 if speed >= 10000 else 8000
+    size = 20000 if speed >= _TEN_GIGABIT else 8000
     return [f"max-buffers {size}; max-epoch-size {size};"]
 
 
