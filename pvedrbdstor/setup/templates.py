@@ -28,9 +28,8 @@ _GLOBAL_FILTER = re.compile(
 _COMMENT = re.compile(r'^((?:[^"#\n]|"[^"\n]*")*)#[^\n]*$', re.M)
 _PLAIN = re.compile(r"[\w.:-]+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_+.-]+")
-_RULES = re.compile(r"^\[RULES\][ \t]*$", re.M | re.I)
-_OPTIONS = re.compile(r"^\[OPTIONS\][ \t]*$(?P<body>(?:\n(?!\[).*)*)", re.M | re.I)
-_ENABLED = re.compile(r"^[ \t]*enable[ \t]*:[ \t]*([0-9]+)", re.M | re.I)
+_RULES = re.compile(r"^[ \t]*\[RULES\][ \t]*$", re.M | re.I)
+_OPTION = re.compile(r"(enable):\s*([0-9]+)|(policy_out):\s*(ACCEPT|DROP|REJECT)", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +170,31 @@ def active_filters(text: str) -> int:
 
 
 def firewall_is_on(text: str) -> bool:
-    """Whether cluster.fw switches Proxmox's firewall on: it is off unless that is written."""
-    options = _OPTIONS.search(text)
-    switch = _ENABLED.search(options["body"]) if options else None
-    return switch is not None and switch[1] != "0"
+    """Whether cluster.fw switches Proxmox's firewall on: it is off unless that is written. More than 1 is the time up to which it is."""
+    return int(_options(text).get("enable", "0")) > 0
 
 
-def firewall_rule(addresses: Sequence[str], port: int, what: str) -> str:
+def firewall_directions(text: str) -> tuple[str, ...]:
+    """Which ways cluster.fw has to be opened: out is open unless it says otherwise."""
+    return ("IN",) if _options(text).get("policy_out", "ACCEPT").upper() == "ACCEPT" else ("IN", "OUT")
+
+
+def _options(text: str) -> dict[str, str]:
+    """As PVE::Firewall reads them: the last of a name counts, and a line that is none does not."""
+    section, found = "", {}
+    for line in (each.strip() for each in text.split("\n")):
+        if line.startswith("["):
+            section = line.lower()
+        elif section == "[options]" and (option := _OPTION.fullmatch(line)):
+            name, value = (word for word in option.groups() if word is not None)
+            found[name.lower()] = value
+    return found
+
+
+def firewall_rule(addresses: Sequence[str], port: int, what: str, direction: str = "IN") -> str:
     """A rule of cluster.fw that lets the two nodes reach each other, and nobody else."""
     both = ",".join(sorted(addresses))
-    return f"IN ACCEPT -source {both} -dest {both} -p tcp -dport {port} -log nolog # pvedrbdstor: {what}"
+    return f"{direction} ACCEPT -source {both} -dest {both} -p tcp -dport {port} -log nolog # pvedrbdstor: {what}"
 
 
 def with_rules(text: str, rules: Sequence[str]) -> str:

@@ -99,6 +99,12 @@ class TestWhatItHas:
         (text,) = written(world.planned(found), "/etc/pve/firewall/cluster.fw")
         assert "IN ACCEPT -source 10.10.10.1,10.10.10.2 -dest 10.10.10.1,10.10.10.2 -p tcp -dport 7789" in text
         assert "-dport 7777" in text and text.index("-dport 7777") < text.index("GROUP mine")
+        shut = {
+            node: world.with_files(each, firewall=f"[OPTIONS]\nenable: 1\npolicy_out: DROP\n{on}")
+            for node, each in found.items()
+        }
+        (text,) = written(world.planned(shut), "/etc/pve/firewall/cluster.fw")
+        assert text.count("IN ACCEPT ") == text.count("OUT ACCEPT ") == 2
         off = {node: world.with_files(each, firewall="[OPTIONS]\nenable: 0\n") for node, each in world.nodes().items()}
         assert not written(world.planned(off), "/etc/pve/firewall/cluster.fw")
 
