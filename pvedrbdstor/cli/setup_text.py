@@ -57,7 +57,7 @@ def disk_table(found: Sequence[Disk]) -> str:
             text_cell(disk.model),
             text_cell(disk.serial),
             ", ".join(disk.signatures) or "nothing",
-            "; ".join(disk.users) or "nobody",
+            "; ".join((*disk.users, *(f"DRBD's configuration of '{each}'" for each in disk.drbd))) or "nobody",
         ]
         for disk in found
     ]

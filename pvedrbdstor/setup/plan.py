@@ -98,6 +98,11 @@ def _refusals_of_choice(choice: build.Choice, steps: Sequence[Step]) -> Iterator
 def _link(nodes: Mapping[str, Facts], answers: Answers) -> Link | Refusal:
     found = links(nodes)
     named = ", ".join(link.network for link in found) or "none"
+    if answers.network is not None and ":" in answers.network:
+        return Refusal(
+            f"{answers.network} is an IPv6 network, and OCFS2's nodes know each other by IPv4 addresses alone",
+            "Give both an IPv4 address on that link, too, such as 10.10.10.1/24 and 10.10.10.2/24, and choose that network",
+        )
     if answers.network is not None:
         chosen = next((link for link in found if link.network == answers.network), None)
         if chosen is None:
@@ -108,7 +113,7 @@ def _link(nodes: Mapping[str, Facts], answers: Answers) -> Link | Refusal:
         return found[0]
     if not found:
         return Refusal(
-            "the nodes are in no IPv4 network together",
+            "the nodes are in no IPv4 network together, and OCFS2's nodes know each other by IPv4 addresses alone",
             "Give both an address on the link between them, then plan again",
         )
     return Refusal(f"the nodes are in several networks together ({named})", "Say which one replicates with '--network'")

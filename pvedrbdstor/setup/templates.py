@@ -60,7 +60,8 @@ class Mirror:
 
 
 def resource_file(mirror: Mirror) -> str:
-    """/etc/drbd.d/RESOURCE.res in the grammar of the kernel's generation: 8.4 has `fencing` in disk { }, 9 in net { }.
+    """/etc/drbd.d/RESOURCE.res in the grammar of the kernel's generation: 8.4 has `fencing` in disk { }, 9 in net { }. Names are
+    quoted: a node may be called `host` or `disk`, which are words of that grammar.
 
     Raises Malformed for names that would be read as something else.
     """
@@ -82,7 +83,7 @@ def resource_file(mirror: Mirror) -> str:
     options = ["auto-promote no;"] if v9 else []
     lines = [
         "# Written by 'pvedrbdstor setup'; the same on both nodes. See /usr/share/doc/pvedrbdstor/docs/fencing.md.",
-        f"resource {mirror.resource} {{",
+        f'resource "{mirror.resource}" {{',
         *_section("options", options),
         *_section("net", net),
         *_section("disk", disk),
@@ -223,7 +224,7 @@ def _section(name: str, lines: Sequence[str]) -> list[str]:
 def _host(mirror: Mirror, host: Host) -> str:
     v9 = f"node-id {host.number}; " if mirror.generation is Generation.V9 else ""
     return (
-        f"    on {host.name} {{ {v9}device /dev/drbd{mirror.minor}; disk {host.disk}; meta-disk internal; "
+        f'    on "{host.name}" {{ {v9}device /dev/drbd{mirror.minor}; disk "{host.disk}"; meta-disk internal; '
         f"address {host.address}:{mirror.port}; }}"
     )
 

@@ -80,7 +80,7 @@ class TestPlan:
         result = run("plan", "ha", *DISKS)
         assert result.exit_code == 0, result.output
         for words in (
-            "resource r0 {",
+            'resource "r0" {',
             "$ mkfs.ocfs2 -F -q -N 2",
             "pve2: bring the storage ha up",
             "why: ",
@@ -199,6 +199,11 @@ class TestPlan:
         document = json.loads(run("plan", "ha", *DISKS, "--wipe", "pve2:/dev/sdb", "--json").output)
         (step,) = [step for step in document["steps"] if step["kind"] == "wipe"]
         assert step["about"]["exact"] == "what is on pve2" and int(step["about"]["planned"]) > 0
+
+    def test_a_disk_that_drbd_s_configuration_names_is_not_shown_as_nobody_s(self) -> None:
+        output = setup_text.facts(world.facts(1, disks=(world.disk(drbd=("r7",)), world.system_disk())))
+        (line,) = [line for line in output.splitlines() if line.startswith("/dev/sdb")]
+        assert line.rstrip().endswith("DRBD's configuration of 'r7'")
 
     def test_a_label_cannot_move_the_terminal_s_cursor(self, nodes: Nodes) -> None:
         disk = world.disk(2, signatures=("ext4 '\x1b[2J'",), model="\x1b]0;x\x07")

@@ -20,7 +20,7 @@ from pvedrbdstor.setup.templates import Host, Mirror
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "install.md").read_text()
 HOSTS = (Host("pve1", "/dev/mirror/r0", "10.10.10.1", 0), Host("pve2", "/dev/mirror/r0", "10.10.10.2", 1))
 MIRROR = Mirror("r0", 0, 7789, HOSTS, Generation.V8_4, True, None, 3, 10, 3)
-_PROGRAMS = {
+PROGRAMS = {
     Generation.V8_4: "/lib/drbd/drbdadm-84",
     Generation.V9: "drbdadm",
 }  # what drbdadm becomes with that module loaded
@@ -40,7 +40,7 @@ def dumped(tmp_path: Path, mirror: Mirror, host: str) -> str:
     """What DRBD's own program of that generation understands, on that host."""
     file = tmp_path / "r0.res"
     file.write_text(templates.resource_file(mirror))
-    script = f'hostname {host}; exec {_PROGRAMS[mirror.generation]} --config-file="$1" dump r0'
+    script = f'hostname {host}; exec {PROGRAMS[mirror.generation]} --config-file="$1" dump r0'
     command = ("unshare", "--uts", "sh", "-euc", script, "sh", str(file))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
