@@ -120,9 +120,10 @@ def _measure(route: Route, token: bytes) -> Measured:
             _echo(sock, _SMALL, until)
             times = [_echo(sock, _SMALL, until) for _ in range(_ECHOES)]
             round_trip = rounded(statistics.median(times) * 1e6)
-            if not _full(sock, route.mtu, until):
-                return Measured({}, round_trip, False)
-        return Measured(_rates(route, token, until), round_trip, True)
+            passes = _full(sock, route.mtu, until)
+        if passes is False:
+            return Measured({}, round_trip, False)
+        return Measured(_rates(route, token, until), round_trip, passes)
     except (OSError, EOFError) as error:
         detail = "it became silent" if isinstance(error, TimeoutError) else str(error) or "it ended early"
         raise _Failed(
@@ -179,14 +180,17 @@ def _echo(sock: socket.socket, size: int, until: Until) -> float:
     return time.monotonic() - began
 
 
-def _full(sock: socket.socket, mtu: int, until: Until) -> bool:
-    """Whether a message that fills one packet comes back. Small ones did: only its length can be what keeps it."""
-    size = stream.segment(sock)
+def _full(sock: socket.socket, mtu: int, until: Until) -> bool | None:
+    """Whether a message that fills one packet comes back. Small ones did: only its length can be what keeps it. None where this node
+    itself sends no packets as long as the MTU, as a route may say."""
+    size, longest = stream.segment(sock), stream.path_mtu(sock)
     try:
         _echo(sock, size, until.within(_FULL_SECONDS))
     except TimeoutError:
         return False
-    return stream.segment(sock) >= size and stream.path_mtu(sock) >= min(mtu, _PACKET_MAX)
+    if stream.segment(sock) < size:  # the kernel has found out, and tries shorter ones
+        return False
+    return True if longest >= min(mtu, _PACKET_MAX) else None
 
 
 def _ask(route: Route) -> str:

@@ -69,8 +69,11 @@ def segment(sock: socket.socket) -> int:
 
 
 def path_mtu(sock: socket.socket) -> int:
-    """Of a connection, as far as the kernel has learned it."""
-    return sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+    """Of a connection, as far as the kernel knows it; 0 where it does not."""
+    try:
+        return sock.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+    except OSError:  # without a route at the moment
+        return 0
 
 
 def send(sock: socket.socket, data: bytes, until: Until) -> None:

@@ -112,12 +112,12 @@ class TestWhenItCannotBeMeasured:
         wire.by_program(monkeypatch)
         with socket.create_server((PEER, PORT)):
             found = measure.measure(ROUTE)
-        assert_not(found, "port 17789 is in use on pve2", "ss -tlnp")
+        assert_not(found, f"port {PORT} is in use on pve2", "ss -tlnp")
 
     def test_an_address_that_is_not_the_node_s_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         wire.by_program(monkeypatch)
         route = measure.Route("pve1", "pve2", OWN, "192.0.2.1", PORT, 1500)
-        assert_not(measure.measure(route), "cannot listen on 192.0.2.1 port 17789 (Cannot assign")
+        assert_not(measure.measure(route), f"cannot listen on 192.0.2.1 port {PORT} (Cannot assign")
 
     @pytest.mark.parametrize(
         "program", [("false",), ("echo", "no"), ("echo", "[]"), ("echo", '{"errno": "x"}'), ("/no",)]
@@ -135,7 +135,7 @@ class TestWhenItCannotBeMeasured:
 
     def test_a_port_that_refuses_is_told_with_the_firewall(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ready(monkeypatch)
-        assert_not(measure.measure(ROUTE), "(Connection refused)", "TCP port 17789 between 127.0.0.1 and 127.0.0.2")
+        assert_not(measure.measure(ROUTE), "(Connection refused)", f"TCP port {PORT} between 127.0.0.1 and 127.0.0.2")
 
     def test_a_port_that_drops_is_told_with_the_firewall(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ready(monkeypatch)
@@ -174,6 +174,13 @@ def test_a_switch_that_drops_long_packets_is_found() -> None:
     assert (found["passes"], found["rates"], found["problem"]) == (False, {}, None)
 
 
+def test_where_a_route_has_a_smaller_mtu_nothing_is_said_of_the_interface_s() -> None:
+    with wire.switched(9000) as net:
+        net.run("ip route change 10.9.0.0/24 dev e1 src 10.9.0.1 mtu 4000")
+        found = net.measure()
+    assert found["passes"] is None and found["rates"]
+
+
 def test_what_is_measured_is_what_the_link_carries() -> None:
     with wire.switched(9000) as net:
         net.run("tc qdisc add dev e1 root tbf rate 200mbit burst 64kb latency 50ms")
@@ -190,7 +197,7 @@ def assert_not(found: Measured, problem: str, remedy: str = "") -> None:
 
 def ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other node says that it listens; who does is up to the test."""
-    wire.by_program(monkeypatch, "sh", "-c", """echo '{"ready": true}'; exec sleep 20""")
+    wire.by_program(monkeypatch, "sh", "-c", """echo '{"ready": true}'; exec cat""")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pvedrbdstor.setup.measure import Route
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "pvedrbdstor")
 OWN, PEER, STRANGER = "127.0.0.1", "127.0.0.2", "127.0.0.3"
-PORT = 17789
+PORT = 20000 + os.getpid() % 12000  # of this run alone, below those that connections get by themselves
 TOKEN = bytes(range(stream.TOKEN_BYTES))
 ROUTE = Route("pve1", "pve2", OWN, PEER, PORT, 65536)
 _CLIENT = """import json, sys
