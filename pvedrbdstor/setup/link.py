@@ -88,8 +88,8 @@ def notes(link: Link, measured: Measured | None, opened: bool) -> Iterator[str]:
         return
     if link.speed is not None and rate < link.speed * _SLOW:
         yield (
-            f"{link.network} gave {_speed(rate)} of the {_speed(link.speed)} that its driver tells, to one TCP connection, as DRBD has: its "
-            "rates go by that. Look for other traffic, at the cable, the switch and the ports ('ethtool -S'); a bond gives one connection "
+            f"{link.network} gave {_speed(rate)} of the {_speed(link.speed)} that its driver tells, to one TCP connection, as DRBD has. "
+            "DRBD's rates go by that. Look for other traffic, at the cable, the switch and the ports ('ethtool -S'); a bond gives one connection "
             "no more than one of its links."
         )
     if max(measured.rates.values()) * _SLOW > rate:
