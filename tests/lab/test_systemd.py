@@ -13,7 +13,7 @@ import pytest
 
 from pvedrbdstor.setup import templates
 from pvedrbdstor.setup.paths import RULES_PREFIX, UDEV_RULES
-from tests.lab import storage
+from tests.lab import assets, lower_lvm, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.backends import choose
 from tests.lab.bringing_up import fenced
@@ -111,6 +111,30 @@ def test_the_rule_of_udev_keeps_everybody_from_the_lower_disk(booted: Cluster) -
     write(node, "/run/systemd/system/run-mine.mount", unit)
     tried = node.sh("systemctl daemon-reload && systemctl start run-mine.mount", 120)
     assert tried.rc != 0 and node.sh(f"mountpoint -q {mine}").rc != 0, "systemd has not even tried"
+
+
+@pytest.mark.soak
+@pytest.mark.alone
+def test_the_rule_of_udev_for_a_logical_volume_is_for_that_one_alone(booted: Cluster) -> None:
+    node = booted.b
+    lower_lvm.prepare(node, 64)
+    rules = assets.prepare_lvm()[0] / "lib/udev/rules.d/56-lvm.rules"
+    rule = templates.udev_rule("r0", f"/dev/{lower_lvm.GROUP}/r0", None, (lower_lvm.GROUP, "r0"))
+    assert rule is not None
+    write(node, f"{UDEV_RULES}/{RULES_PREFIX}lv.rules", rule)
+    node.run(f"cp {rules} {UDEV_RULES}/ && udevadm control --reload")
+    with_udev = "--config 'activation { udev_sync = 1 udev_rules = 1 }'"
+    try:
+        for name in ("r0", "other"):
+            node.run(f"lvcreate -q {with_udev} -L 16M -n {name} {lower_lvm.GROUP}", timeout=120)
+        node.run("udevadm settle", timeout=120)
+        lower, other = (f"/dev/{lower_lvm.GROUP}/{name}" for name in ("r0", "other"))
+        assert seen(node, lower)["DM_LV_NAME"] == "r0", "udev has named it"
+        assert (seen(node, lower)["SYSTEMD_READY"], device_unit(node, lower)) == ("0", "inactive")
+        assert (seen(node, other)["SYSTEMD_READY"], device_unit(node, other)) == ("1", "active")
+    finally:
+        lower_lvm.remove(node)
+        node.sh(f"rm -f {UDEV_RULES}/56-lvm.rules {UDEV_RULES}/{RULES_PREFIX}lv.rules; udevadm control --reload")
 
 
 @pytest.mark.soak
