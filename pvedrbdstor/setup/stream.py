@@ -52,7 +52,7 @@ class Until:
         if self.fd in ready:
             raise Gone
         if not ready:
-            raise TimeoutError
+            raise TimeoutError("nothing came in time")
 
 
 def prepare(sock: socket.socket) -> None:

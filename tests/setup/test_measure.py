@@ -51,7 +51,14 @@ def test_a_stranger_does_not_disturb_it(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     "said",
-    [b"", b"GET / HTTP/1.0\r\n\r\n" + bytes(40), bytes(33), TOKEN, TOKEN + b"?", TOKEN + stream.ECHO + b"\xff" * 8],
+    [
+        b"",
+        b"GET / HTTP/1.0\r\n\r\n" + bytes(40),
+        bytes(32) + stream.ECHO + b"\0\0\0\1x",
+        TOKEN,
+        TOKEN + b"?",
+        TOKEN + stream.ECHO + b"\xff" * 8,
+    ],
     ids=["nothing", "http", "another token", "no role", "unknown role", "too long"],
 )
 def test_one_without_the_token_or_sense_is_sent_away_and_the_next_one_answered(said: bytes) -> None:
