@@ -60,12 +60,13 @@ def run(
     return result
 
 
-def start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start a program that goes on until it is ended with stop(); its standard output is a pipe, the rest is dropped.
+def start(argv: Sequence[str], *, talks: bool = False) -> subprocess.Popen[bytes]:
+    """Start a program that goes on until it is ended with stop(); its standard output is a pipe, the rest is dropped. talks: its
+    standard input is one, too.
 
     Raises CommandFailed where it cannot be started.
     """
-    return _start(argv, subprocess.DEVNULL, None, ())
+    return _start(argv, subprocess.DEVNULL, None, (), subprocess.PIPE if talks else subprocess.DEVNULL)
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
@@ -73,11 +74,13 @@ def stop(child: subprocess.Popen[bytes]) -> None:
     _end(child)
 
 
-def _start(argv: Sequence[str], stderr: int, cwd: str | None, keep_fds: Sequence[int]) -> subprocess.Popen[bytes]:
+def _start(
+    argv: Sequence[str], stderr: int, cwd: str | None, keep_fds: Sequence[int], stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=cwd,
@@ -182,7 +185,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait(1)
     except subprocess.TimeoutExpired:
         pass
-    for pipe in (child.stdout, child.stderr):
+    for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe is not None:
             pipe.close()
 

@@ -69,10 +69,15 @@ def facts(session: Session) -> None:
 @click.option(
     WITHOUT_FENCING, "without_fencing", is_flag=True, help="Both nodes go on writing, and one side's writes are lost."
 )
+@click.option(
+    "--measure/--no-measure",
+    default=True,
+    help="Fill the link for three seconds to see what it carries (the default), or go by what its driver tells.",
+)
 @click.option("--anew", is_flag=True, help="Put an earlier plan that was begun away.")
 @json_option
 @pass_session
-def plan(session: Session, storage: str | None, anew: bool, **options: object) -> None:
+def plan(session: Session, storage: str | None, anew: bool, measure: bool, **options: object) -> None:
     """Look at both nodes and show everything that would be written and run to make STORAGE, on which node, and why.
 
     Nothing is changed; what is shown is kept for `setup apply`. What is missing on the command line is asked for on a terminal. Ends
@@ -107,6 +112,10 @@ def plan(session: Session, storage: str | None, anew: bool, **options: object) -
         without_third_vote=bool(options["without_third_vote"]),
     )
     made = plans.make(nodes, answers, session.node)
+    if measure and isinstance(made, plans.Plan):
+        if not session.as_json:
+            output.say(f"measuring the link {made.link.network}, for some three seconds.")
+        made = plans.make(nodes, answers, session.node, both.measure(made))
     if isinstance(made, tuple):
         _tell_refusals(session, storage, made)
         raise click.exceptions.Exit(1)
@@ -187,6 +196,22 @@ def signatures(device: str) -> None:
         click.echo(exact.record(device))
     except NotNow as refusal:
         raise BadRequest(detail=str(refusal).rstrip(".")) from refusal
+
+
+@setup.command(name="listen", hidden=True)
+def listen() -> None:
+    """Listen on DRBD's port for `setup plan` on the other node, which measures the link. What to do is a line on standard input; it
+    ends when that does."""
+    from pvedrbdstor.errors import BadRequest
+    from pvedrbdstor.setup import listen as listening
+    from pvedrbdstor.setup import values
+
+    try:
+        listening.listen(listening.request(0), 0, lambda: click.echo(json.dumps({"ready": True})))
+    except (values.Malformed, TimeoutError) as error:
+        raise BadRequest(detail=f"nothing to listen for: {error}") from error
+    except OSError as error:
+        click.echo(json.dumps({"errno": error.errno}))
 
 
 @setup.command(short_help="Show what would take a setup back, and do nothing.")

@@ -15,7 +15,7 @@ import click
 from pvedrbdstor.cli.output import Column, table, text_cell
 from pvedrbdstor.cli.sizes import format_size
 from pvedrbdstor.errors import SetupRefused
-from pvedrbdstor.setup import paths
+from pvedrbdstor.setup import link, paths
 from pvedrbdstor.setup.facts import Disk, Facts
 from pvedrbdstor.setup.hands import Outcome
 from pvedrbdstor.setup.journal import Journal
@@ -57,7 +57,7 @@ def disk_table(found: Sequence[Disk]) -> str:
             text_cell(disk.model),
             text_cell(disk.serial),
             ", ".join(disk.signatures) or "nothing",
-            "; ".join(disk.users) or "nobody",
+            "; ".join((*disk.users, *(f"DRBD's configuration of '{each}'" for each in disk.drbd))) or "nobody",
         ]
         for disk in found
     ]
@@ -66,7 +66,7 @@ def disk_table(found: Sequence[Disk]) -> str:
 
 def plan(made: Plan, nodes: Mapping[str, Facts], kept: str) -> str:
     """Everything, in the order in which it would be done."""
-    lines = [f"To make storage {made.answers.storage}, from this node, {made.lead}:", ""]
+    lines = [f"To make storage {made.answers.storage}, from this node, {made.lead}:", _link(made), ""]
     for number, step in enumerate(made.steps, 1):
         lines += _step(number, step, nodes[step.node])
     lines += ["Know before:", *(f"  - {note}" for note in made.notes), ""]
@@ -88,7 +88,12 @@ def summary(found: Plan, journal: Journal) -> str:
         known = f" ({device.identity})" if device.identity else ""  # the name may be another one since a boot
         told = f"{device.path}{known}, {format_size(device.size)}{'' if journal.finished else state}"
         lines.append(f"  {device.node}: {told}")
+    lines.append(f"  {_link(found)}")
     return "\n".join(printable(line) for line in (*lines, *(f"  - {note}" for note in found.notes))) + "\n"
+
+
+def _link(found: Plan) -> str:
+    return f"The link {found.link.network}, port {found.port}: {link.words(found.link, found.measured)}."
 
 
 def question(found: Plan, journal: Journal) -> str | None:

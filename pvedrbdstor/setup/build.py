@@ -186,10 +186,12 @@ def _firewall(choice: Choice) -> Iterator[Step]:
     if text is None or not templates.firewall_is_on(text):
         return
     name = choice.mirror.resource
-    rules = [
-        templates.firewall_rule([host.address for host in choice.mirror.hosts], choice.mirror.port, f"DRBD {name}")
+    own = [host.address for host in choice.mirror.hosts]
+    opened = [
+        (own, choice.mirror.port, f"DRBD {name}"),
+        *((choice.o2net, port, "OCFS2") for port in choice.o2net_ports),
     ]
-    rules += [templates.firewall_rule(choice.o2net, port, "OCFS2") for port in choice.o2net_ports]
+    rules = [templates.firewall_rule(*each, way) for each in opened for way in templates.firewall_directions(text)]
     wanted = templates.with_rules(text, rules)
     if wanted == text:
         return

@@ -23,19 +23,31 @@ SIZE_MIN = 1 << 29
 """Bytes of a lower disk: below, there is no room for two journals and anything else."""
 Nodes = Mapping[str, Facts]
 _CLUSTER = re.compile(r"[A-Za-z0-9]{1,16}")  # o2cb(7)
+_NO_RESOURCE = re.compile(r"all|[0-9]+")
+"""Words that drbdadm and drbdsetup take for something else: each resource there is, a minor."""
+_NO_VOLUME = re.compile(
+    r"snapshot.*|pvmove.*|.*_(?:mlog|mimage|rimage|rmeta|[ct]data|[ct]meta|w?corig|iorig|cvol|cpool|pmspare|vdata|vorigin|imeta).*"
+)
+"""Names of logical volumes that lvm(8) keeps for itself."""
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
+
+
+_THIRD_VOTE = (
+    "Add a third vote on another machine: 'apt install corosync-qnetd' there, 'apt install corosync-qdevice' on both nodes, then "
+    f"'pvecm qdevice setup ADDRESS' on one, with the address of that machine; or accept it with '{WITHOUT_THIRD_VOTE}'"
+)
 
 
 def refusals(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     """Everything that is in the way, in the order in which it is best dealt with."""
     yield from _of_answers(nodes, answers)
     for node, facts in nodes.items():
-        yield from _of_node(node, facts, answers)
-    yield from _of_both(nodes)
-    yield from _of_cluster(nodes, answers)
-    yield from _of_names(nodes, answers)
+        yield from of_node(node, facts, answers)
+    yield from of_both(nodes)
+    yield from of_cluster(nodes, answers)
+    yield from of_names(nodes, answers)
     for node, facts in nodes.items():
-        yield from _of_disk(node, facts, answers)
+        yield from of_disk(node, facts, answers)
     yield from _of_sectors(nodes, answers)
     yield from _of_one_disk(nodes, answers)
     yield from _of_o2cb(nodes, answers)
@@ -51,6 +63,11 @@ def shared_cluster(nodes: Nodes) -> o2cb.Cluster | None:
     return cluster if {facts.host for facts in nodes.values()} <= {node.name for node in cluster.nodes} else None
 
 
+def is_taken_otherwise(resource: str) -> bool:
+    """Whether DRBD's programs take a resource's name for something else."""
+    return _NO_RESOURCE.fullmatch(resource) is not None
+
+
 def _of_answers(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     try:
         StorageConfig.from_wire(
@@ -58,6 +75,12 @@ def _of_answers(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
         )
     except Error as error:
         yield Refusal(error.message.rstrip("."), "Choose another name: letters, digits, and - _ . within it")
+    resource = answers.resource or ""
+    if is_taken_otherwise(resource) or (answers.lvm and _NO_VOLUME.fullmatch(resource)):
+        yield Refusal(
+            f"'{resource}' is a name that DRBD's or LVM's programs take for something else",
+            "Choose another one with '--resource', or leave it out",
+        )
     if len(nodes) != 2 or set(answers.disks) != set(nodes):
         yield Refusal(
             f"a mirror has a disk on each of two nodes, and was given {len(answers.disks)}",
@@ -73,7 +96,7 @@ def _of_answers(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
             )
 
 
-def _of_node(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
+def of_node(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
     if facts.host.partition(".")[0] != node or not is_host_name(facts.host):
         yield Refusal(f"{node} calls itself {facts.host}", "Name nodes as 'pvecm nodes' and 'uname -n' do")
     if facts.missing:
@@ -124,7 +147,7 @@ def _of_files(node: str, facts: Facts) -> Iterator[Refusal]:
         )
 
 
-def _of_both(nodes: Nodes) -> Iterator[Refusal]:
+def of_both(nodes: Nodes) -> Iterator[Refusal]:
     versions = {node: facts.version for node, facts in nodes.items()}
     if len(set(versions.values())) > 1:
         told = ", ".join(f"{version} on {node}" for node, version in versions.items())
@@ -155,7 +178,7 @@ def _of_one_disk(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
         )
 
 
-def _of_cluster(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+def of_cluster(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     found = {
         node: corosync_conf.parse(text)
         for node, facts in nodes.items()
@@ -189,12 +212,11 @@ def _judge(node: str, facts: Facts, conf: corosync_conf.CorosyncConf, answers: A
             continue
         if answers.without_third_vote:  # both freeze then, whatever it is that keeps quorum from judging
             continue
-        accepted = f"or accept it with '{WITHOUT_THIRD_VOTE}'" if problem.code == "no-arbiter" else ""
-        remedy = ", ".join(part for part in (problem.remedy, accepted) if part)
+        remedy = _THIRD_VOTE if problem.code == "no-arbiter" else problem.remedy
         yield Refusal(f"nobody could decide on {node} which node goes on: {problem.cause}", remedy)
 
 
-def _of_names(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
+def of_names(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     used = used_by_drbd(nodes)
     if answers.resource is not None and answers.resource in used.resources:
         yield Refusal(
@@ -211,7 +233,7 @@ def _of_names(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
             break
 
 
-def _of_disk(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
+def of_disk(node: str, facts: Facts, answers: Answers) -> Iterator[Refusal]:
     name = answers.disks.get(node)
     if name is None:
         return

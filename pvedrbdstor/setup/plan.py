@@ -13,9 +13,12 @@ from pvedrbdstor.fencing.arbiter import node_id_of
 from pvedrbdstor.fencing.corosync_conf import CorosyncConf
 from pvedrbdstor.ocfs2 import o2cb
 from pvedrbdstor.setup import build, checks, times
+from pvedrbdstor.setup import link as wire
 from pvedrbdstor.setup.answers import WITHOUT_FENCING, WITHOUT_THIRD_VOTE, Answers
 from pvedrbdstor.setup.facts import Disk, Facts, is_no_wwn
+from pvedrbdstor.setup.link import Measured
 from pvedrbdstor.setup.network import Link, links
+from pvedrbdstor.setup.paths import FIREWALL
 from pvedrbdstor.setup.steps import FORMAT, Device, Refusal, Step
 from pvedrbdstor.setup.templates import Host, Mirror
 
@@ -28,19 +31,26 @@ _KINDS = ("wwn-", "nvme-eui.", "scsi-3", "ata-", "virtio-", "nvme-")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """lead: the node that the plan was made on, whose copy counts first. notes: what to know before, one sentence each."""
+    """lead: the node that the plan was made on, whose copy counts first. port: of DRBD. measured: kept, as it is never the same again;
+    None where that was not wanted. notes: what to know before, one sentence each."""
 
     format: int
     version: str
     lead: str
     answers: Answers
     devices: tuple[Device, ...]
+    link: Link
+    port: int
+    measured: Measured | None
     notes: tuple[str, ...]
     steps: tuple[Step, ...]
 
 
-def make(nodes: Mapping[str, Facts], answers: Answers, lead: str) -> Plan | tuple[Refusal, ...]:
-    """Everything that would be done, or everything that is in the way. lead: this node."""
+def make(
+    nodes: Mapping[str, Facts], answers: Answers, lead: str, measured: Measured | None = None
+) -> Plan | tuple[Refusal, ...]:
+    """Everything that would be done, or everything that is in the way. lead: this node. measured: of the plan's link and port, which a
+    plan without it tells."""
     refused = list(checks.refusals(nodes, answers))
     link = _link(nodes, answers)
     if isinstance(link, Refusal):
@@ -52,9 +62,9 @@ def make(nodes: Mapping[str, Facts], answers: Answers, lead: str) -> Plan | tupl
     if refused or isinstance(link, Refusal):
         return tuple(dict.fromkeys(refused))
     conf = corosync_conf.parse(nodes[lead].files[corosync_conf.PATH])
-    choice = _choose(nodes, answers, lead, conf, link)
+    choice = _choose(nodes, answers, lead, conf, link, wire.speed(link, measured))
     steps = tuple(build.steps(choice))
-    late = tuple(_refusals_of_choice(choice, steps))
+    late = (*_refusals_of_choice(choice, steps), *wire.refusals(link, measured))
     if late:
         return late
     return Plan(
@@ -63,7 +73,10 @@ def make(nodes: Mapping[str, Facts], answers: Answers, lead: str) -> Plan | tupl
         lead=lead,
         answers=answers,
         devices=tuple(choice.devices.values()),
-        notes=tuple(_notes(nodes, answers, choice, link)),
+        link=link,
+        port=choice.mirror.port,
+        measured=measured,
+        notes=(*_notes(answers, choice, link), *wire.notes(link, measured, _opens(steps)), *_last_notes(choice)),
         steps=steps,
     )
 
@@ -85,6 +98,11 @@ def _refusals_of_choice(choice: build.Choice, steps: Sequence[Step]) -> Iterator
 def _link(nodes: Mapping[str, Facts], answers: Answers) -> Link | Refusal:
     found = links(nodes)
     named = ", ".join(link.network for link in found) or "none"
+    if answers.network is not None and ":" in answers.network:
+        return Refusal(
+            f"{answers.network} is an IPv6 network, and OCFS2's nodes know each other by IPv4 addresses alone",
+            "Give both an IPv4 address on that link, too, such as 10.10.10.1/24 and 10.10.10.2/24, and choose that network",
+        )
     if answers.network is not None:
         chosen = next((link for link in found if link.network == answers.network), None)
         if chosen is None:
@@ -95,13 +113,19 @@ def _link(nodes: Mapping[str, Facts], answers: Answers) -> Link | Refusal:
         return found[0]
     if not found:
         return Refusal(
-            "the nodes are in no IPv4 network together",
+            "the nodes are in no IPv4 network together, and OCFS2's nodes know each other by IPv4 addresses alone",
             "Give both an address on the link between them, then plan again",
         )
     return Refusal(f"the nodes are in several networks together ({named})", "Say which one replicates with '--network'")
 
 
-def _choose(nodes: Mapping[str, Facts], answers: Answers, lead: str, conf: CorosyncConf, link: Link) -> build.Choice:
+def _opens(steps: Sequence[Step]) -> bool:
+    return any(file.path == FIREWALL for step in steps for file in step.files)
+
+
+def _choose(
+    nodes: Mapping[str, Facts], answers: Answers, lead: str, conf: CorosyncConf, link: Link, speed: int | None
+) -> build.Choice:
     used = checks.used_by_drbd(nodes)
     resource = answers.resource or next(
         f"r{at}" for at in range(len(used.resources) + 1) if f"r{at}" not in used.resources
@@ -120,7 +144,7 @@ def _choose(nodes: Mapping[str, Facts], answers: Answers, lead: str, conf: Coros
         hosts=hosts,
         generation=nodes[lead].generation or Generation.V8_4,
         fenced=not answers.without_fencing,
-        speed=link.speed,
+        speed=speed,
         ping_int=int(inputs.ping_int or 3),
         ping_timeout=int((inputs.ping_timeout or 1) * 10),
         connect_int=int(inputs.connect_int or 3),
@@ -163,7 +187,7 @@ def lasting_name(names: Iterable[str]) -> str | None:
     return None if best is None else ids[best]
 
 
-def _notes(nodes: Mapping[str, Facts], answers: Answers, choice: build.Choice, link: Link) -> Iterator[str]:
+def _notes(answers: Answers, choice: build.Choice, link: Link) -> Iterator[str]:
     if answers.without_fencing:
         yield f"{WITHOUT_FENCING}: after a cut link both nodes go on writing, each to its own copy, and one side's writes will be lost."
     elif answers.without_third_vote:
@@ -176,8 +200,6 @@ def _notes(nodes: Mapping[str, Facts], answers: Answers, choice: build.Choice, l
         yield f"The disks are not of one size ({', '.join(f'{size >> 20} MiB on {node}' for node, size in sizes.items())}): the smaller counts."
     if not set(choice.o2net) <= set(link.addresses.values()):
         yield f"OCFS2's own traffic stays on {' and '.join(choice.o2net)}, as the o2cb cluster that is there has it."
-    if link.speed is None:
-        yield f"How fast {link.network} is, the driver does not tell: DRBD's rates and buffers stay what they are by default."
     if len(set(link.mtus.values())) > 1:
         yield f"The MTU is not the same on both ends of {link.network} ({', '.join(f'{mtu} on {node}' for node, mtu in link.mtus.items())})."
     if not answers.lvm and any(disk.kind != "lvm" for disk in choice.disks.values()):
@@ -185,6 +207,9 @@ def _notes(nodes: Mapping[str, Facts], answers: Answers, choice: build.Choice, l
     for node, disk in choice.disks.items():
         if disk.identity is None:
             yield f"{disk.path} on {node} has nothing that names it for good: 'setup apply' goes by its name and size alone."
+
+
+def _last_notes(choice: build.Choice) -> Iterator[str]:
     if choice.mirror.generation is Generation.V9:
         yield "DRBD 9: the files are checked by drbdadm, but no setup with its kernel module was ever tried in the lab."
     yield "The first copy of the disk goes on for long after this has ended: start no guest before 'pvedrbdstor mirror status' says healthy."

@@ -147,13 +147,13 @@ def _of_pending(
     answers = replace(plan.answers, disks={**plan.answers.disks, **found}, resource=None)
     answers = replace(answers, wipe={node: answers.disks[node] for node in answers.wipe or ()})
     for node, facts in nodes.items():
-        yield from checks._of_node(node, facts, answers)
+        yield from checks.of_node(node, facts, answers)
         yield from _of_resource(plan, node, facts)
-    yield from checks._of_both(nodes)
-    yield from checks._of_cluster(nodes, answers)
-    yield from checks._of_names(nodes, answers)
+    yield from checks.of_both(nodes)
+    yield from checks.of_cluster(nodes, answers)
+    yield from checks.of_names(nodes, answers)
     for node in pending:
-        yield from checks._of_disk(node, _but_for_own(plan, nodes[node]), answers)
+        yield from checks.of_disk(node, _but_for_own(plan, nodes[node]), answers)
     for node in _whole(plan, journal, TOUCHING):
         yield from _of_signatures(plan, node, nodes[node], answers.disks[node])
 
@@ -207,7 +207,7 @@ def _check_wiped(plan: Plan, journal: Journal, node: str, found: Mapping[str, st
 
 
 def _check_whole(plan: Plan, nodes: Mapping[str, Facts], looks: Looks) -> None:
-    now = plans.make(nodes, plan.answers, plan.lead)
+    now = plans.make(nodes, plan.answers, plan.lead, plan.measured)
     if not isinstance(now, Plan):
         raise SetupRefused(storage=plan.answers.storage, cause=printable(now[0].cause), remedy=printable(now[0].remedy))
     wiping = exact.wiping(plan)

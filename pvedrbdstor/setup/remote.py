@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from pvedrbdstor import command, nodes
 from pvedrbdstor.errors import CommandFailed, Error, SetupRefused
-from pvedrbdstor.setup import exact, facts, hands, look, values
+from pvedrbdstor.setup import exact, facts, hands, look, measure, values
 from pvedrbdstor.setup import journal as journals
 from pvedrbdstor.setup.facts import Facts
 from pvedrbdstor.setup.hands import Outcome
 from pvedrbdstor.setup.journal import Journal
+from pvedrbdstor.setup.link import Measured
+from pvedrbdstor.setup.plan import Plan
 from pvedrbdstor.setup.steps import NotNow, Step
 
 FACTS_MAX = 64 << 20
@@ -59,6 +61,15 @@ class Both:
             if node == self.own or isinstance(error, SetupRefused):
                 raise
             raise self._unreachable(node, nodes.why_not(error)) from error
+
+    def measure(self, plan: Plan) -> Measured:
+        """The plan's link, on the port that DRBD will have. Changes nothing; a failure is in the answer."""
+        (other,) = (node for node in plan.link.addresses if node != self.own)
+        addresses = plan.link.addresses
+        route = measure.Route(
+            self.own, other, addresses[self.own], addresses[other], plan.port, min(plan.link.mtus.values())
+        )
+        return measure.measure(route)
 
     def _ask(self, node: str, words: list[str]) -> str:
         line = nodes.line(node, words, alive=_ALIVE_SECONDS)

@@ -16,6 +16,8 @@ from pvedrbdstor.setup.facts import Identity, is_device_name, is_host_name
 from pvedrbdstor.setup.values import Malformed
 
 O2NET_PORT = 7777
+_TEN_GIGABIT = 9000
+"""Mbit/s: what is left of it beside the headers."""
 _UNFENCE = "/usr/lib/pvedrbdstor/unfence-peer"
 _BEFORE_RESYNC = "/usr/lib/pvedrbdstor/before-resync"
 """Without it, should it be missing one day, DRBD would drop the connection: hence `|| true`."""
@@ -26,9 +28,8 @@ _GLOBAL_FILTER = re.compile(
 _COMMENT = re.compile(r'^((?:[^"#\n]|"[^"\n]*")*)#[^\n]*$', re.M)
 _PLAIN = re.compile(r"[\w.:-]+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_+.-]+")
-_RULES = re.compile(r"^\[RULES\][ \t]*$", re.M | re.I)
-_OPTIONS = re.compile(r"^\[OPTIONS\][ \t]*$(?P<body>(?:\n(?!\[).*)*)", re.M | re.I)
-_ENABLED = re.compile(r"^[ \t]*enable[ \t]*:[ \t]*([0-9]+)", re.M | re.I)
+_RULES = re.compile(r"^[ \t]*\[RULES\][ \t]*$", re.M | re.I)
+_OPTION = re.compile(r"(enable):\s*([0-9]+)|(policy_out):\s*(ACCEPT|DROP|REJECT)", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """The DRBD resource. speed: of the slower side of its link in Mbit/s, None where not known. ping_int, connect_int: seconds;
+    """The DRBD resource. speed: of its link in Mbit/s, None where not known. ping_int, connect_int: seconds;
     ping_timeout: tenths of one."""
 
     resource: str
@@ -59,7 +60,8 @@ class Mirror:
 
 
 def resource_file(mirror: Mirror) -> str:
-    """/etc/drbd.d/RESOURCE.res in the grammar of the kernel's generation: 8.4 has `fencing` in disk { }, 9 in net { }.
+    """/etc/drbd.d/RESOURCE.res in the grammar of the kernel's generation: 8.4 has `fencing` in disk { }, 9 in net { }. Names are
+    quoted: a node may be called `host` or `disk`, which are words of that grammar.
 
     Raises Malformed for names that would be read as something else.
     """
@@ -81,7 +83,7 @@ def resource_file(mirror: Mirror) -> str:
     options = ["auto-promote no;"] if v9 else []
     lines = [
         "# Written by 'pvedrbdstor setup'; the same on both nodes. See /usr/share/doc/pvedrbdstor/docs/fencing.md.",
-        f"resource {mirror.resource} {{",
+        f'resource "{mirror.resource}" {{',
         *_section("options", options),
         *_section("net", net),
         *_section("disk", disk),
@@ -169,16 +171,31 @@ def active_filters(text: str) -> int:
 
 
 def firewall_is_on(text: str) -> bool:
-    """Whether cluster.fw switches Proxmox's firewall on: it is off unless that is written."""
-    options = _OPTIONS.search(text)
-    switch = _ENABLED.search(options["body"]) if options else None
-    return switch is not None and switch[1] != "0"
+    """Whether cluster.fw switches Proxmox's firewall on: it is off unless that is written. More than 1 is the time up to which it is."""
+    return int(_options(text).get("enable", "0")) > 0
 
 
-def firewall_rule(addresses: Sequence[str], port: int, what: str) -> str:
+def firewall_directions(text: str) -> tuple[str, ...]:
+    """Which ways cluster.fw has to be opened: out is open unless it says otherwise."""
+    return ("IN",) if _options(text).get("policy_out", "ACCEPT").upper() == "ACCEPT" else ("IN", "OUT")
+
+
+def _options(text: str) -> dict[str, str]:
+    """As PVE::Firewall reads them: the last of a name counts, and a line that is none does not."""
+    section, found = "", {}
+    for line in (each.strip() for each in text.split("\n")):
+        if line.startswith("["):
+            section = line.lower()
+        elif section == "[options]" and (option := _OPTION.fullmatch(line)):
+            name, value = (word for word in option.groups() if word is not None)
+            found[name.lower()] = value
+    return found
+
+
+def firewall_rule(addresses: Sequence[str], port: int, what: str, direction: str = "IN") -> str:
     """A rule of cluster.fw that lets the two nodes reach each other, and nobody else."""
     both = ",".join(sorted(addresses))
-    return f"IN ACCEPT -source {both} -dest {both} -p tcp -dport {port} -log nolog # pvedrbdstor: {what}"
+    return f"{direction} ACCEPT -source {both} -dest {both} -p tcp -dport {port} -log nolog # pvedrbdstor: {what}"
 
 
 def with_rules(text: str, rules: Sequence[str]) -> str:
@@ -207,7 +224,7 @@ def _section(name: str, lines: Sequence[str]) -> list[str]:
 def _host(mirror: Mirror, host: Host) -> str:
     v9 = f"node-id {host.number}; " if mirror.generation is Generation.V9 else ""
     return (
-        f"    on {host.name} {{ {v9}device /dev/drbd{mirror.minor}; disk {host.disk}; meta-disk internal; "
+        f'    on "{host.name}" {{ {v9}device /dev/drbd{mirror.minor}; disk "{host.disk}"; meta-disk internal; '
         f"address {host.address}:{mirror.port}; }}"
     )
 
@@ -216,7 +233,7 @@ def _buffers(speed: int | None) -> list[str]:
     """DRBD's defaults are for a link of 1 Gbit/s at most: 2048 pages of buffers are 8 MiB. The limit of both is 20000 on 8.4."""
     if speed is None or speed <= 1000:
         return []
-    size = 20000 if speed >= 10000 else 8000
+    size = 20000 if speed >= _TEN_GIGABIT else 8000
     return [f"max-buffers {size}; max-epoch-size {size};"]
 
 

@@ -17,6 +17,8 @@ from pvedrbdstor.setup import journal as journals
 from pvedrbdstor.setup import paths, remote
 from pvedrbdstor.setup.facts import Facts
 from pvedrbdstor.setup.hands import Outcome
+from pvedrbdstor.setup.link import Measured
+from pvedrbdstor.setup.plan import Plan
 from pvedrbdstor.setup.steps import Step
 from tests.loopback import Loopback
 from tests.setup import world
@@ -31,9 +33,15 @@ class Nodes:
         self.found: dict[str, Facts] = world.nodes()
         self.taken: list[str] = []
         self.fail = ""
+        self.measured = Measured({"pve1": 9400, "pve2": 9500}, 92, True)
+        self.measures: list[int] = []
 
     def look(self, node: str) -> Facts:
         return self.found[node]
+
+    def measure(self, plan: Plan) -> Measured:
+        self.measures.append(plan.port)
+        return self.measured
 
     def carry_out(self, step: Step, again: bool) -> Outcome:
         self.taken.append(step.id)
@@ -50,6 +58,7 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     found = Nodes()
     monkeypatch.setattr(paths, "FOLDER", str(tmp_path / "setup"))
     monkeypatch.setattr(remote.Both, "look", lambda _, node: found.look(node))
+    monkeypatch.setattr(remote.Both, "measure", lambda _, plan: found.measure(plan))
     monkeypatch.setattr(remote.Both, "record", lambda _, node, device: f"what is on {node}")
     monkeypatch.setattr(remote.Both, "carry_out", lambda _, step, again: found.carry_out(step, again))
     monkeypatch.setattr("os.uname", lambda: type("Uname", (), {"nodename": "pve1", "release": "6.8"})())
@@ -71,7 +80,7 @@ class TestPlan:
         result = run("plan", "ha", *DISKS)
         assert result.exit_code == 0, result.output
         for words in (
-            "resource r0 {",
+            'resource "r0" {',
             "$ mkfs.ocfs2 -F -q -N 2",
             "pve2: bring the storage ha up",
             "why: ",
@@ -84,6 +93,39 @@ class TestPlan:
         document = json.loads(run("plan", "ha", *DISKS, "--json").output)
         assert stat.S_IMODE(Path(document["kept"]).stat().st_mode) == 0o600
         assert document["steps"][0]["id"] == "pve1.modules"
+
+    def test_the_link_is_measured_shown_and_kept(self, nodes: Nodes) -> None:
+        result = run("plan", "ha", *DISKS)
+        assert "measuring the link 10.10.10.0/24" in result.output
+        line = "The link 10.10.10.0/24, port 7789: 9.4 Gbit/s measured (10 Gbit/s told), 0.092 ms, MTU 9000 passes."
+        assert line in result.output
+        kept = journals.read_plan("ha")
+        assert kept is not None and kept.measured == nodes.measured and nodes.measures == [7789]
+        assert line in run("apply", "ha", "--yes").output and nodes.measures == [7789], "the plan has it"
+
+    def test_nothing_is_sent_where_that_is_not_wanted_or_something_is_in_the_way(self, nodes: Nodes) -> None:
+        result = run("plan", "ha", *DISKS, "--no-measure")
+        assert "10 Gbit/s told, MTU 9000, not measured." in result.output and "as you have said" in result.output
+        nodes.found["pve2"] = world.facts(2, disks=(world.disk(2, signatures=("ext4",)),))
+        assert run("plan", "ha", *DISKS).exit_code == 1
+        assert nodes.measures == []
+
+    def test_a_link_that_cannot_be_measured_is_told_with_what_to_do(self, nodes: Nodes) -> None:
+        nodes.measured = Measured({}, problem="port 7789 is in use on pve2", remedy="Look who has it")
+        result = run("plan", "ha", *DISKS)
+        assert result.exit_code == 0
+        assert "10.10.10.0/24 could not be measured: port 7789 is in use on pve2." in result.output
+        assert "Look who has it, then plan again." in result.output
+        assert run("apply", "ha", "--yes").exit_code == 0
+
+    def test_a_switch_that_drops_long_packets_is_in_the_way(self, nodes: Nodes) -> None:
+        nodes.measured = Measured({}, 92, False)
+        result = run("plan", "ha", *DISKS)
+        assert (
+            result.exit_code == 1
+            and "9000 bytes, do not come through between 10.10.10.1 and 10.10.10.2" in result.output
+        )
+        assert journals.read_plan("ha") is None
 
     def test_each_plan_makes_another_file_system(self, nodes: Nodes) -> None:
         uuids = {json.loads(run("plan", "ha", *DISKS, "--json").output)["answers"]["uuid"] for _ in range(3)}
@@ -157,6 +199,11 @@ class TestPlan:
         document = json.loads(run("plan", "ha", *DISKS, "--wipe", "pve2:/dev/sdb", "--json").output)
         (step,) = [step for step in document["steps"] if step["kind"] == "wipe"]
         assert step["about"]["exact"] == "what is on pve2" and int(step["about"]["planned"]) > 0
+
+    def test_a_disk_that_drbd_s_configuration_names_is_not_shown_as_nobody_s(self) -> None:
+        output = setup_text.facts(world.facts(1, disks=(world.disk(drbd=("r7",)), world.system_disk())))
+        (line,) = [line for line in output.splitlines() if line.startswith("/dev/sdb")]
+        assert line.rstrip().endswith("DRBD's configuration of 'r7'")
 
     def test_a_label_cannot_move_the_terminal_s_cursor(self, nodes: Nodes) -> None:
         disk = world.disk(2, signatures=("ext4 '\x1b[2J'",), model="\x1b]0;x\x07")

@@ -15,7 +15,7 @@ from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.corosync import Corosync
 from tests.lab.errors import CommandFailed
-from tests.lab.formation import on_each
+from tests.lab.formation import DRBD_PORT, on_each
 from tests.lab.node import Node
 from tests.lab.protection import Protection
 
@@ -48,6 +48,13 @@ def plan(cluster: Cluster, *options: str) -> dict[str, Any]:
     return found
 
 
+def resource_of(made: dict[str, Any]) -> str:
+    """DRBD's file in a plan."""
+    found = [file["content"] for step in made["steps"] for file in step["files"] if file["path"].endswith("/r0.res")]
+    assert len(set(found)) == 1
+    return str(found[0])
+
+
 def apply(node: Node, kill_at: str | None = None) -> int:
     """The exit status; 137 where it was killed at that point."""
     if kill_at is None:
@@ -74,8 +81,16 @@ def check_first_volume(cluster: Cluster) -> None:
 
 
 def test_bare_nodes_come_to_their_first_volume_without_a_hand_on_the_keyboard(cluster: Cluster) -> None:
+    cluster.network.drop(DRBD_PORT)
+    shut = plan(cluster, "--no-lvm", NO_VOTE)
+    assert "cannot be reached from" in shut["measured"]["problem"] and "c-max-rate" not in resource_of(shut)
+    cluster.network.heal()
     made = plan(cluster, "--no-lvm", NO_VOTE)
     assert {step["node"] for step in made["steps"]} == {"nodea", "nodeb"}
+    measured = made["measured"]
+    print("the link:", measured)
+    assert set(measured["rates"]) == {"nodea", "nodeb"} and min(measured["rates"].values()) > 10  # Mbit/s
+    assert measured["passes"] and measured["round_trip"] > 0 and "c-max-rate" in resource_of(made)
     assert apply(cluster.a) == 0
     check_first_volume(cluster)
 

@@ -59,7 +59,7 @@ class TestWhatItHas:
     def test_without_lvm_drbd_lies_on_a_name_that_outlives_a_boot(self) -> None:
         plan = world.planned(lvm=False)
         assert not of(plan, Kind.PHYSICAL_VOLUME)
-        assert "disk /dev/disk/by-id/wwn-0x500000000000001b;" in written(plan, "/etc/drbd.d/r0.res")[0]
+        assert 'disk "/dev/disk/by-id/wwn-0x500000000000001b";' in written(plan, "/etc/drbd.d/r0.res")[0]
 
     def test_a_logical_volume_is_used_as_it_is(self) -> None:
         volume = world.disk(path="/dev/data/r0", names=("/dev/data/r0", "/dev/dm-3"), kind="lvm")
@@ -99,6 +99,12 @@ class TestWhatItHas:
         (text,) = written(world.planned(found), "/etc/pve/firewall/cluster.fw")
         assert "IN ACCEPT -source 10.10.10.1,10.10.10.2 -dest 10.10.10.1,10.10.10.2 -p tcp -dport 7789" in text
         assert "-dport 7777" in text and text.index("-dport 7777") < text.index("GROUP mine")
+        shut = {
+            node: world.with_files(each, firewall=f"[OPTIONS]\nenable: 1\npolicy_out: DROP\n{on}")
+            for node, each in found.items()
+        }
+        (text,) = written(world.planned(shut), "/etc/pve/firewall/cluster.fw")
+        assert text.count("IN ACCEPT ") == text.count("OUT ACCEPT ") == 2
         off = {node: world.with_files(each, firewall="[OPTIONS]\nenable: 0\n") for node, each in world.nodes().items()}
         assert not written(world.planned(off), "/etc/pve/firewall/cluster.fw")
 
@@ -223,6 +229,11 @@ REFUSED: dict[str, tuple[dict[str, Facts], dict[str, Any], str]] = {
         {"network": None},
         "no IPv4 network",
     ),
+    "ipv6 network": (world.nodes(), {"network": "fd00::/64"}, "IPv4 addresses alone"),
+    "all resources": (world.nodes(), {"resource": "all"}, "take for something else"),
+    "a minor": (world.nodes(), {"resource": "0"}, "take for something else"),
+    "lvm's own part": (world.nodes(), {"resource": "r0_rimage_0"}, "take for something else"),
+    "lvm's own": (world.nodes(), {"resource": "snapshot1"}, "take for something else"),
     "drbd.conf": (filed(drbd="include 'x';"), {}, "does not include"),
     "other cluster": (
         {**world.nodes(), "pve2": world.with_files(world.facts(2), cluster="cluster:\n\tnode_count = 0\n\tname = x\n")},
@@ -269,7 +280,9 @@ def test_further_nodes_of_the_cluster_do_not_get_the_storage() -> None:
 
 class TestDangers:
     def test_without_a_third_vote_only_by_a_flag_that_names_what_happens(self) -> None:
-        assert any(THIRD_VOTE in refusal.remedy for refusal in world.refused(NO_DEVICE))
+        remedies = [refusal.remedy for refusal in world.refused(NO_DEVICE)]
+        for words in (THIRD_VOTE, "'pvecm qdevice setup ADDRESS'", "corosync-qnetd", "corosync-qdevice"):
+            assert all(words in remedy for remedy in remedies)
         plan = world.planned(NO_DEVICE, without_third_vote=True)
         assert any("both nodes freeze" in note for note in plan.notes)
         assert "resource-and-stonith" in written(plan, "/etc/drbd.d/r0.res")[0]

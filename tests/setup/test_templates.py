@@ -20,7 +20,7 @@ from pvedrbdstor.setup.templates import Host, Mirror
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "install.md").read_text()
 HOSTS = (Host("pve1", "/dev/mirror/r0", "10.10.10.1", 0), Host("pve2", "/dev/mirror/r0", "10.10.10.2", 1))
 MIRROR = Mirror("r0", 0, 7789, HOSTS, Generation.V8_4, True, None, 3, 10, 3)
-_PROGRAMS = {
+PROGRAMS = {
     Generation.V8_4: "/lib/drbd/drbdadm-84",
     Generation.V9: "drbdadm",
 }  # what drbdadm becomes with that module loaded
@@ -40,7 +40,7 @@ def dumped(tmp_path: Path, mirror: Mirror, host: str) -> str:
     """What DRBD's own program of that generation understands, on that host."""
     file = tmp_path / "r0.res"
     file.write_text(templates.resource_file(mirror))
-    script = f'hostname {host}; exec {_PROGRAMS[mirror.generation]} --config-file="$1" dump r0'
+    script = f'hostname {host}; exec {PROGRAMS[mirror.generation]} --config-file="$1" dump r0'
     command = ("unshare", "--uts", "sh", "-euc", script, "sh", str(file))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -154,11 +154,29 @@ class TestFirewall:
             ("[OPTIONS]\n\nenable: 1\n", True),
             ("[OPTIONS]\nenable: 0\n", False),
             ("[OPTIONS]\npolicy_in: DROP\n\n[RULES]\nenable: 1\n", False),
+            ("[options]\n  Enable:1\n", True),
+            ("[OPTIONS]\nenable: 1\nenable: 0\n", False),
+            ("[OPTIONS]\n#enable: 1\nenable : 1\nenable: 1 # yes\n", False),
+            ("[ALIASES]\nx 10.0.0.1\n [OPTIONS]\t\nenable: 1", True),
             ("", False),
         ],
     )
     def test_whether_it_is_on_is_what_its_options_say(self, text: str, on: bool) -> None:
         assert templates.firewall_is_on(text) is on
+
+    @pytest.mark.parametrize(
+        ("text", "ways"),
+        [
+            ("[OPTIONS]\nenable: 1\n", ("IN",)),
+            ("[OPTIONS]\npolicy_out: ACCEPT\n", ("IN",)),
+            ("[OPTIONS]\nenable: 1\npolicy_out: DROP\n", ("IN", "OUT")),
+            ("[options]\npolicy_out: REJECT\n\n[RULES]\n", ("IN", "OUT")),
+            ("[RULES]\npolicy_out: DROP\n", ("IN",)),
+        ],
+    )
+    def test_the_way_out_is_opened_where_it_is_shut(self, text: str, ways: tuple[str, ...]) -> None:
+        assert templates.firewall_directions(text) == ways
+        assert templates.firewall_rule(["b", "a"], 7789, "x", ways[-1]).startswith(f"{ways[-1]} ACCEPT -source a,b ")
 
     @given(
         st.sampled_from(["", "[OPTIONS]\nenable: 1\n", "[OPTIONS]\nenable: 1\n\n[RULES]\n\nIN ACCEPT\n", "[RULES]\n"])
