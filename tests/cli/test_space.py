@@ -141,6 +141,15 @@ def test_json_is_the_answer_with_what_each_guest_is(ha: CommandLine) -> None:
     assert found == {"storage": "ha", **FOUND}
 
 
+def test_every_field_of_the_json_is_explained(ha: CommandLine) -> None:
+    def keys(found: Any) -> set[str]:
+        inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+        return {key for one in inner for key in keys(one)} | set(found if isinstance(found, dict) else ())
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "space.md").read_text()
+    assert [key for key in sorted(keys(json.loads(ha("space", "ha", "--json").stdout))) if f"`{key}`" not in page] == []
+
+
 def test_where_configurations_cannot_be_read_nothing_is_said_of_them(
     ha: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
