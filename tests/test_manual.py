@@ -167,6 +167,14 @@ def test_the_man_page_has_no_option_that_does_not_exist() -> None:
     assert written - exist == set()
 
 
+def test_the_man_page_has_every_unit_of_the_package() -> None:
+    kinds = (".service", ".socket", ".timer")
+    units = [path.name for path in (ROOT / "debian").iterdir() if path.suffix in kinds]
+    written = MAN.partition("## UNITS")[2].replace("**_STORAGE_**", "")
+    assert len(units) > 5
+    assert [unit for unit in units if f"**{unit}**" not in written] == []
+
+
 def blocks_of(text: str) -> list[str]:
     return re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 

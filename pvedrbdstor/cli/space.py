@@ -19,7 +19,13 @@ _SORTED_BY = ("guest", "frees", "allocated", "exclusive", "shared", "apparent")
 @storage_argument
 @click.option("--guest", "vmid", type=GUEST, help="Only this guest, and the templates it belongs to.")
 @click.option("--sort", "key", type=click.Choice(_SORTED_BY), default="guest", show_default=True, help="Largest first.")
-@click.option("--svg", "file", type=click.Path(dir_okay=False), metavar="FILE", help="Draw a picture to FILE as well.")
+@click.option(
+    "--svg",
+    "file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Draw a picture to FILE as well, of one guest with --guest.",
+)
 @json_option
 @pass_session
 def space(session: Session, storage: str, vmid: int | None, key: str, file: str | None) -> None:
@@ -38,7 +44,7 @@ def space(session: Session, storage: str, vmid: int | None, key: str, file: str 
     found = session.call("space", where, {}, timeout=LONG, silence=SHORT, label="Looking")
     found = _arranged(found, _kinds(session.nodes_path), key)
     if file is not None:
-        _write(file, space_picture.svg(storage, found))
+        _write(file, space_picture.svg(storage, found, vmid))
     shown = found if vmid is None else _only(found, vmid)
     session.answer(
         {"storage": storage, **shown}, space_table.text(storage, shown, vmid, space_table.room_of_terminal())

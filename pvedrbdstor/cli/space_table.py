@@ -11,9 +11,7 @@ from pvedrbdstor.cli.output import NOTHING, Column, size_cell, table, text_cell
 from pvedrbdstor.cli.sizes import format_size
 
 _WHO = Column("Guest, image, snapshot")
-_SIZES = tuple(
-    Column(title, right=True) for title in ("Apparent", "Allocated", "Shared", "Exclusive", "Deleting frees")
-)
+_SIZES = tuple(Column(title, right=True) for title in ("Apparent", "Allocated", "Shared", "Exclusive", "Frees"))
 _BAR = Column("")
 _BAR_MIN, _BAR_MAX = 8, 24
 _BLOCKS = "█▓░"  # only here, in images; only here, in snapshots; others have it too

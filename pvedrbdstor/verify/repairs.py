@@ -266,7 +266,7 @@ def _rollback(found: Found, mirror: Mirror) -> Repair:
     volid = shlex.quote(f"{mirror.storage}:{'/'.join(found.path.split('/')[-2:])}")
     alone = (
         "or this disk alone, with the guest stopped",
-        f"pvedrbdstor snapshot rollback {volid} {shlex.quote(snapshot)}",
+        f"pvedrbdstor volume snapshot rollback {volid} {shlex.quote(snapshot)}",
     )
     return Repair(
         "Go back to a snapshot that has blocks of its own there",

@@ -88,17 +88,17 @@ FOUND: dict[str, Any] = {
 }  # fmt: skip
 
 TABLES = """\
-Guest, image, snapshot         Apparent  Allocated  Shared  Exclusive  Deleting frees
-CT 90                            64 MiB     48 MiB  48 MiB        0 B             0 B
-  base-90-disk-0.raw             64 MiB     48 MiB  48 MiB        0 B             0 B
-100 (no configuration)          256 MiB    140 MiB  48 MiB     92 MiB          92 MiB
-  vm-100-disk-0.raw              64 MiB     60 MiB  55 MiB      5 MiB          24 MiB
-    one                          64 MiB     60 MiB  50 MiB     10 MiB          10 MiB
-    two                          64 MiB     60 MiB  60 MiB        0 B             0 B
-    two (of an earlier image)    64 MiB     60 MiB  60 MiB        0 B             0 B
-    all its snapshots                                                          12 MiB
-  vm-100-disk-1.qcow2            80 MiB     68 MiB     0 B     68 MiB          68 MiB
-    inner                        64 MiB          -       -          -               -
+Guest, image, snapshot         Apparent  Allocated  Shared  Exclusive   Frees
+CT 90                            64 MiB     48 MiB  48 MiB        0 B     0 B
+  base-90-disk-0.raw             64 MiB     48 MiB  48 MiB        0 B     0 B
+100 (no configuration)          256 MiB    140 MiB  48 MiB     92 MiB  92 MiB
+  vm-100-disk-0.raw              64 MiB     60 MiB  55 MiB      5 MiB  24 MiB
+    one                          64 MiB     60 MiB  50 MiB     10 MiB  10 MiB
+    two                          64 MiB     60 MiB  60 MiB        0 B     0 B
+    two (of an earlier image)    64 MiB     60 MiB  60 MiB        0 B     0 B
+    all its snapshots                                                  12 MiB
+  vm-100-disk-1.qcow2            80 MiB     68 MiB     0 B     68 MiB  68 MiB
+    inner                        64 MiB          -       -          -       -
 
 Template  Guests with its blocks  Allocated  Deleting all frees
 90        100                       140 MiB             140 MiB
@@ -139,6 +139,15 @@ def test_json_is_the_answer_with_what_each_guest_is(ha: CommandLine) -> None:
     found = json.loads(ha("space", "ha", "--json").stdout)
     assert [guest.pop("kind") for guest in found["guests"]] == ["CT", "none"]
     assert found == {"storage": "ha", **FOUND}
+
+
+def test_every_field_of_the_json_is_explained(ha: CommandLine) -> None:
+    def keys(found: Any) -> set[str]:
+        inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+        return {key for one in inner for key in keys(one)} | set(found if isinstance(found, dict) else ())
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "space.md").read_text()
+    assert [key for key in sorted(keys(json.loads(ha("space", "ha", "--json").stdout))) if f"`{key}`" not in page] == []
 
 
 def test_where_configurations_cannot_be_read_nothing_is_said_of_them(
@@ -188,6 +197,18 @@ def test_an_empty_storage_has_a_sum_too(ha: CommandLine) -> None:
     assert re.search(r"^the file system itself +300 MiB$", ha("space", "ha").stdout, re.MULTILINE)
 
 
+def test_the_table_fits_an_old_terminal(ha: CommandLine) -> None:
+    big = json.loads(json.dumps(FOUND).replace('"one"', '"before-the-upgrade-to-17"'))
+    del big["guests"][1]["images"][0]["snapshots"][2]  # of an earlier image: rare, and wider
+    for row in [big["guests"][0], *big["guests"][0]["images"]]:
+        row.update(dict.fromkeys(("apparent", "allocated", "shared", "exclusive", "frees"), 1000 * MIB))
+    ha.backend.answers["space"] = {
+        **big,
+        "guests": [{**guest, "vmid": 999999900 + at} for at, guest in enumerate(big["guests"])],
+    }
+    assert max(map(len, ha("space", "ha").stdout.partition("\n\n")[0].splitlines())) <= 80
+
+
 # --- bars and the picture ---
 
 
@@ -196,7 +217,7 @@ def labelled(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_bars_are_drawn_where_there_is_room_and_only_there() -> None:
-    narrow, wide = (space_table.text("ha", labelled(FOUND), None, room) for room in (90, 120))
+    narrow, wide = (space_table.text("ha", labelled(FOUND), None, room) for room in (80, 120))
     assert not set(narrow) & set("█▓░")
     bars = {line.split()[1]: line.split()[-1] for line in wide.splitlines() if line.startswith(("CT", "VM"))}
     assert (bars["90"], bars["100"]) == ("░" * 8, "█" * 14 + "▓" * 2 + "░" * 8)
@@ -225,6 +246,29 @@ def test_the_picture_has_a_bar_for_all_and_one_a_guest_in_true_lengths() -> None
     )
     assert everything == pytest.approx(880, abs=0.5)
     assert any((text.text or "").startswith('Storage a<b>&"') for text in root.iter(f"{SVG}text"))
+
+
+def test_the_picture_of_one_guest_has_each_image_and_snapshot_in_true_lengths() -> None:
+    root = ET.fromstring(space_picture.svg("ha", labelled(FOUND), 100))
+    texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
+    assert texts[0] == "Storage ha, VM 100: 140 MiB, deleting frees 92 MiB"
+    first, second = widths(root, "disks")
+    assert second / first == pytest.approx(68 / 5, rel=0.02)
+    assert len(widths(root, "snapshots")) == 1  # the others have nothing of their own
+    assert sum("which does not tell what it holds" in text for text in texts) == 1
+    assert sum("earlier image" in text for text in texts) == 1
+    assert not any("base-90" in text for text in texts)
+    nobody = ET.fromstring(space_picture.svg("ha", labelled(FOUND), 105))
+    assert "guest 105 has nothing" in "".join(nobody.itertext())
+
+
+def test_a_long_name_keeps_both_its_ends_and_is_whole_where_one_points() -> None:
+    name = "before" + "x" * 68 + "upgrade"
+    found = json.loads(json.dumps(FOUND).replace('"one"', f'"{name}"'))
+    root = ET.fromstring(space_picture.svg("ha", labelled(found), 100))
+    shown = [text for text in root.iter(f"{SVG}text") if name in "".join(text.itertext())]
+    assert [(text[0].text, len(text[0].tail or "")) for text in shown] == [(name, 27)]
+    assert (shown[0][0].tail or "").startswith("before") and (shown[0][0].tail or "").endswith("upgrade")
 
 
 def test_the_picture_of_nothing_and_of_much_stays_inside_its_frame() -> None:

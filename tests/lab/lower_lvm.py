@@ -17,7 +17,19 @@ STORAGE, RESOURCE, MINOR, PORT = "lv", "r1", 1, 7790
 MOUNT_POINT = f"/mnt/pve/{STORAGE}"
 GROUP = "vg"
 SIZE_MIB = 96
-_TOOLS = ("pvs", "vgs", "lvs", "lvcreate", "lvremove", "pvcreate", "vgcreate", "vgremove", "vgchange", "lvchange")
+_TOOLS = (
+    "pvs",
+    "vgs",
+    "lvs",
+    "lvcreate",
+    "lvremove",
+    "lvextend",
+    "pvcreate",
+    "vgcreate",
+    "vgremove",
+    "vgchange",
+    "lvchange",
+)
 _CONFIG = "devices { use_devicesfile = 0 }\nactivation { udev_sync = 0 udev_rules = 0 }\n"
 _RES = f"/etc/drbd.d/{RESOURCE}.res"
 

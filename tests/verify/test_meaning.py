@@ -178,7 +178,7 @@ def test_no_image_of_a_guest_that_may_run_is_written_from_outside(harm: Harm, gu
 def test_the_newest_intact_snapshot_is_offered(guest: Guest | None, expected: list[str]) -> None:
     found = commands(repairs(of(replace(IMAGE, guest=guest, intact=("old", "new"))), MIRROR))
     assert [text for text in found if " rollback 100 " in text] == expected
-    assert "pvedrbdstor snapshot rollback ha:100/vm-100-disk-0.raw new" in found
+    assert "pvedrbdstor volume snapshot rollback ha:100/vm-100-disk-0.raw new" in found
 
 
 def test_no_rollback_where_no_snapshot_is_intact() -> None:
