@@ -13,7 +13,7 @@ from pvedrbdstor.cli import doctor, output
 from pvedrbdstor.cli.options import StorageName, json_option
 from pvedrbdstor.cli.session import LONG, SHORT, Session, pass_session
 from pvedrbdstor.cli.sizes import format_size
-from pvedrbdstor.errors import BadConfig, MetadataBroken, MetadataWithout, NotMounted
+from pvedrbdstor.errors import BadConfig, Error, MetadataBroken, MetadataWithout, NotMounted
 from pvedrbdstor.metadata import sets
 from pvedrbdstor.pve.section_config import parse
 from pvedrbdstor.pve.storage_cfg import Storage
@@ -43,7 +43,7 @@ def save(session: Session, storages: tuple[str, ...], below: str | None) -> None
     from pvedrbdstor.verify import priority
 
     priority.take(GUESTS_FIRST)
-    answers, lines = [], []
+    answers, lines, failed = [], [], 0
     for storage in doctor.chosen(session, storages):
         try:
             document, line = _save(session, storage, os.path.abspath(below) if below else sets.FOLDER)
@@ -52,9 +52,15 @@ def save(session: Session, storages: tuple[str, ...], below: str | None) -> None
                 raise
             output.say(f"passed over: {error.message}")
             continue
+        except Error as error:  # the others are worth as much
+            output.say(error.message)
+            failed = error.exit_status
+            continue
         answers.append(document)
         lines.append(line)
-    session.answer(answers, "".join(lines))
+    session.answer(answers, "".join(lines) or ("" if failed else "nothing saved: no storage is mounted on this node\n"))
+    if failed:
+        raise click.exceptions.Exit(failed)
 
 
 def _save(session: Session, storage: Storage, below: str) -> tuple[dict[str, object], str]:

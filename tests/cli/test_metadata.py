@@ -13,7 +13,7 @@ import pytest
 
 from pvedrbdstor import files
 from pvedrbdstor.call import Call
-from pvedrbdstor.errors import NotMounted
+from pvedrbdstor.errors import NotMounted, SystemCallFailed
 from pvedrbdstor.metadata import places, save, sets
 from pvedrbdstor.verify import priority
 from tests.cli.conftest import CommandLine
@@ -71,6 +71,24 @@ def test_two_at_a_time_are_refused(
         answer = cli("metadata", "save", "ha", "--to", str(below))
     assert answer.exit_code == 75 and "saves metadata at this moment" in answer.stderr
     assert sets.paths(str(below / "ha")) == []
+
+
+def test_a_storage_that_fails_keeps_no_other_from_being_saved(
+    cli: CommandLine, below: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cli.etc_pve / "storage.cfg").write_text(
+        "".join(f"drbdocfs2: {name}\n\tpath /mnt/pve/{name}\n\tdrbdocfs2-resource r0\n\n" for name in ("bad", "ha"))
+    )
+
+    def look(folder: str) -> dict[str, Any]:
+        if "/bad/" in folder:
+            raise SystemCallFailed(operation="Reading", path="/dev/drbd0", reason="I/O error", remedy="Look at 'dmesg'")
+        return looked(folder)
+
+    mounted(monkeypatch, look)
+    answer = cli("metadata", "save", "--to", str(below))
+    assert answer.exit_code == 74 and "I/O error" in answer.stderr
+    assert [len(sets.paths(str(below / name))) for name in ("bad", "ha")] == [0, 1]
 
 
 def test_what_is_not_mounted_is_refused_by_name_and_else_passed_over(
