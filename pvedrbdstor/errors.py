@@ -456,3 +456,27 @@ class SetupFileBroken(Error):
 
     code = 92
     exit_status = 65
+
+
+# --- 95..99: the backup of metadata ('pvedrbdstor metadata') ---------------------------------------------------------------------
+
+
+class MetadataNotSaved(Error):
+    """The metadata of storage '{storage}' were not saved: {cause}. {remedy}."""
+
+    code = 95
+    exit_status = 75
+
+
+class MetadataBroken(Error):
+    """This is no backup of metadata that can be relied on: {detail}. Run 'pvedrbdstor metadata list', and take another one."""
+
+    code = 96
+    exit_status = 65
+
+
+class MetadataWithout(Error):
+    """'{name}' is not in the map of '{path}'. Run 'pvedrbdstor metadata list' for a later set, if the disk was made later; write VMID/NAME, for example 100/vm-100-disk-0.raw."""
+
+    code = 97
+    exit_status = 66

@@ -26,6 +26,7 @@ _COMMANDS = {
         "Say what each side of a split brain has changed.",
     ),
     "verify": ("pvedrbdstor.cli.verify:verify", "Compare the copies of both nodes, block by block."),
+    "metadata": ("pvedrbdstor.cli.metadata:metadata", "Keep what finds images on a disk whose file system is gone."),
     "doctor": ("pvedrbdstor.cli.doctor:doctor", "Say what is wrong, what it means and what helps."),
     "report": ("pvedrbdstor.cli.report:report", "Write one archive for a support request."),
     "setup": ("pvedrbdstor.cli.setup:setup", "Set a storage up on two nodes with nothing but disks: plan, apply."),

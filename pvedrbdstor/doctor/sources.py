@@ -20,6 +20,7 @@ from pvedrbdstor.doctor.facts import Node
 from pvedrbdstor.doctor.kernels import installed_kernels
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.fencing import corosync_conf, status
+from pvedrbdstor.metadata.last import newest
 from pvedrbdstor.mirror.bringup.gather import registered_names, registered_texts
 from pvedrbdstor.mirror.gather import as_wire
 from pvedrbdstor.mirror.helper import Helper
@@ -55,6 +56,7 @@ NAMES = {
     "volumes": "images and their fragmentation",
     "guests": "guests' configurations",
     "verify": "the last comparison of the copies",
+    "metadata": "the backup of metadata",
 }
 """Source -> what it is called in sentences."""
 _TOOL_SECONDS = 4.0
@@ -99,6 +101,7 @@ def gather(
     for config in configs:
         told.take(f"verdict:{config.id}", lambda config=config: storages.verdict(config))  # type: ignore[misc]
         told.take(f"verify:{config.id}", lambda config=config: _last_verify(config.id))  # type: ignore[misc]
+        told.take(f"metadata:{config.id}", lambda config=config: newest(config.id, node))  # type: ignore[misc]
     _collect(asked, told)
     return Node(node, __version__, time.time(), told.values, told.unread)
 

@@ -51,6 +51,7 @@ _UNITS = (
     "pvedrbdstor-mirrors",
     "pvedrbdstor-vendor-units",
     "pvedrbdstor-verify@*",
+    "pvedrbdstor-metadata",
 )
 _STORAGE_CFG = "/etc/pve/storage.cfg"
 _KEPT = frozenset(

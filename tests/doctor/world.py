@@ -87,6 +87,7 @@ def node(letter: str, capture: str = "8.4/04-mounted-both", of: str | None = Non
             "largest_free": 10 * GIB,
             "map_read": True,
         },
+        "metadata:ha": {"path": f"/var/lib/pvedrbdstor/metadata/ha/node{letter}-1", "at": NOW - 600, "damaged": []},
         "verify:ha": VERIFIED if letter == "a" else None,
     }
     if letter == "a":

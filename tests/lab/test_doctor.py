@@ -56,6 +56,7 @@ def pair(volumes: Cluster) -> Iterator[Cluster]:
     on_each(volumes.nodes, splitting.prepare)
     on_each(volumes.nodes, lambda node: node.run(f"mkdir -p {GUESTS} && pvedrbdstor vendor-units mask"))
     settle(volumes)
+    on_each(volumes.nodes, lambda node: node.run(f"pvedrbdstor metadata save {STORAGE}"))
     yield volumes
 
 
@@ -196,6 +197,7 @@ def test_a_protected_pair_has_no_finding_at_all(results: Results) -> None:
         on_each(nodes, lambda node: node.run(f"mkdir -p {GUESTS} && pvedrbdstor vendor-units mask"))
         wait_until(lambda: all(trial.protection.ready(node) for node in nodes), "both guards are ready", timeout=60)
         trial.node("a").run(f"pvedrbdstor verify {STORAGE}", 120)
+        on_each(nodes, lambda node: node.run(f"pvedrbdstor metadata save {STORAGE}"))
         told = f"pvedrbdstor mirror status {STORAGE}"
         wait_until(
             lambda: all(f"{STORAGE}: healthy" in node.sh(told).out for node in nodes), "the monitor has looked", 60

@@ -111,6 +111,8 @@ def test_the_package_has_its_units_and_no_others(package: Path) -> None:
         "pvedrbdstor-boot.service",
         "pvedrbdstor-bringup@.service",
         "pvedrbdstor-fence.service",
+        "pvedrbdstor-metadata.service",
+        "pvedrbdstor-metadata.timer",
         "pvedrbdstor-mirrors.service",
         "pvedrbdstor-vendor-units.service",
         "pvedrbdstor-verify@.service",

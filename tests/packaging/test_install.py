@@ -82,6 +82,12 @@ def test_nothing_is_verified_by_itself_until_somebody_wants_it(installed: Machin
     installed.run("systemctl", "disable", timer)
 
 
+def test_metadata_are_saved_each_week_from_the_installation_on(installed: Machine) -> None:
+    assert installed.run("systemctl", "is-enabled", "pvedrbdstor-metadata.timer").stdout.strip() == "enabled"
+    said = installed.run("systemctl", "is-enabled", "pvedrbdstor-metadata.service", check=False).stdout
+    assert said.strip() == "static"
+
+
 def test_installing_starts_nothing(installed: Machine) -> None:
     """Where systemd does not run, as in a chroot, the package's scripts start no process of their own."""
     running = installed.shell("for p in /proc/[0-9]*; do readlink $p/exe || true; done")
@@ -93,9 +99,9 @@ def test_systemd_understands_the_units(installed: Machine) -> None:
     kinds = [".socket", ".service"]
     kinds += [
         f"-{name}.service"
-        for name in ("mirrors", "boot", "fence", "bringup@ha", "vendor-units", "verify@ha", "rejoin@ha")
+        for name in ("mirrors", "boot", "fence", "bringup@ha", "vendor-units", "verify@ha", "rejoin@ha", "metadata")
     ]
-    kinds.append("-verify@ha.timer")
+    kinds += ["-verify@ha.timer", "-metadata.timer"]
     said = installed.run("systemd-analyze", "verify", "--man=no", *(UNITS + kind for kind in kinds)).stdout
     assert "pvedrbdstor" not in said, said
 

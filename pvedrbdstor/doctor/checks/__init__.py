@@ -10,6 +10,7 @@ from pvedrbdstor.doctor.checks import (
     faults,
     guests,
     kernels,
+    metadata,
     mirror,
     mounts,
     network,
@@ -22,7 +23,22 @@ from pvedrbdstor.doctor.checks import (
 from pvedrbdstor.doctor.facts import Look
 from pvedrbdstor.doctor.finding import Entry, Finding, gathered
 
-_AREAS = (reach, mirror, configuration, o2cb, drbd, mounts, kernels, faults, ocfs2, verify, network, volumes, guests)
+_AREAS = (
+    reach,
+    mirror,
+    configuration,
+    o2cb,
+    drbd,
+    mounts,
+    kernels,
+    faults,
+    ocfs2,
+    verify,
+    metadata,
+    network,
+    volumes,
+    guests,
+)
 
 CHECKS: tuple[Callable[[Look], Iterator[Finding]], ...] = tuple(area.check for area in _AREAS)
 CATALOGUE: tuple[Entry, ...] = tuple(entry for area in _AREAS for entry in area.ENTRIES)
