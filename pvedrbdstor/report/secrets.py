@@ -20,13 +20,15 @@ _WORD = (
 )
 _QUOTED = r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\''
 _AFTER_WORD = re.compile(
-    rf"(?P<word>(?<![\w.]){_WORD}[\"']?)(?P<between>\s*[=:]\s*|[ \t]+)(?P<secret>{_QUOTED}|[^\s;,}}]+)", re.IGNORECASE
+    rf"(?P<word>(?<![\w.]){_WORD}[\"']?)(?P<between>\s*[=:]\s*|[ \t]+|\s+(?=[\"']))(?P<secret>{_QUOTED}|[^\s;,}}]+)",
+    re.IGNORECASE,
 )
+"""drbd.conf(5) lets a value stand on the line below its name."""
 _KEY_LINE = re.compile(
     r"^(?P<word>[ \t]*(?:key|authkey|pre-?shared-?key))(?P<between>[ \t]*[:=][ \t]*|[ \t]+)(?P<secret>\S.*)$",
     re.IGNORECASE | re.MULTILINE,
 )
-_URL = re.compile(r"(?P<word>\b[a-z][a-z0-9+.-]*://[^\s/:@]*)(?P<between>:)(?P<secret>[^\s/@]+)(?=@)", re.IGNORECASE)
+_URL = re.compile(r"(?P<word>\b[a-z][a-z0-9+.-]*://[^\s/:@]*)(?P<between>:)(?P<secret>[^\s/]+)(?=@)", re.IGNORECASE)
 _AUTHORIZATION = re.compile(
     r"(?P<word>\b(?:authorization|cookie|set-cookie|CSRFPreventionToken|PVEAuthCookie|PVEAPIToken))(?P<between>\s*[=:]\s*)(?P<secret>[^\n]+)",
     re.IGNORECASE,
