@@ -34,6 +34,8 @@ _AUTHORIZATION = re.compile(
     re.IGNORECASE,
 )
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL)
+_PEM_END = re.compile(r"\A(\(the first [^\n]*\)\n)?(?:[A-Za-z0-9+/=]{0,80}\n)++-----END [A-Z0-9 ]+-----")
+"""What is left of a block where a text was cut at its beginning."""
 _NAMED = re.compile(_WORD, re.IGNORECASE)
 _PATTERNS = (_AFTER_WORD, _KEY_LINE, _URL, _AUTHORIZATION)
 
@@ -55,7 +57,7 @@ def redacted(text: str, known: Iterable[str] = ()) -> str:
     for secret in sorted(known, key=lambda each: (-len(each), each)):
         for form in (secret, _escaped(secret)):
             text = text.replace(form, LEFT_OUT)
-    text = _PEM.sub(LEFT_OUT, text)
+    text = _PEM_END.sub(rf"\1{LEFT_OUT}", _PEM.sub(LEFT_OUT, text))
     for pattern in _PATTERNS:
         text = pattern.sub(_replaced, text)
     return text

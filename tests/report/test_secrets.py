@@ -92,6 +92,7 @@ def test_what_is_no_secret_stays() -> None:
     "text",
     [
         "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----\n",
+        "b3BlbnNzaC1rZXk\nAAAA==\n-----END PRIVATE KEY-----\n",  # of a text that was cut at its beginning
         "Authorization: PVEAPIToken=root@pam!x=aaaa-bbbb-b3BlbnNzaC1rZXk\n",
         "cipassword: b3BlbnNzaC1rZXk\n",
         '{"password": "b3BlbnNzaC1rZXk"}',
