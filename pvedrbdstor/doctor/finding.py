@@ -18,6 +18,7 @@ PROGRAMS = frozenset(
         "chronyc",
         "dkms",
         "dmesg",
+        "dpkg",
         "drbdadm",
         "drbdsetup",
         "echo",

@@ -26,7 +26,9 @@ _WHAT = {
     "facts.json": "what the doctor saw of the node",
     "network.txt": "interfaces and addresses",
     "log/kernel.txt": "the kernel's lines of DRBD, OCFS2 and its cluster",
+    "log/kernel-boot-before.txt": "the same of the boot before, as of a node that was fenced",
     "log/pvedrbdstor.txt": "our own services' logs",
+    "log/cluster.txt": "logs of corosync, its QDevice, pve-cluster and Proxmox's HA",
 }
 
 

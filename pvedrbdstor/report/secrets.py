@@ -20,18 +20,22 @@ _WORD = (
 )
 _QUOTED = r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\''
 _AFTER_WORD = re.compile(
-    rf"(?P<word>(?<![\w.]){_WORD}[\"']?)(?P<between>\s*[=:]\s*|[ \t]+)(?P<secret>{_QUOTED}|[^\s;,}}]+)", re.IGNORECASE
+    rf"(?P<word>(?<![\w.]){_WORD}[\"']?)(?P<between>\s*[=:]\s*|[ \t]+|\s+(?=[\"']))(?P<secret>{_QUOTED}|[^\s;,}}]+)",
+    re.IGNORECASE,
 )
+"""drbd.conf(5) lets a value stand on the line below its name."""
 _KEY_LINE = re.compile(
     r"^(?P<word>[ \t]*(?:key|authkey|pre-?shared-?key))(?P<between>[ \t]*[:=][ \t]*|[ \t]+)(?P<secret>\S.*)$",
     re.IGNORECASE | re.MULTILINE,
 )
-_URL = re.compile(r"(?P<word>\b[a-z][a-z0-9+.-]*://[^\s/:@]*)(?P<between>:)(?P<secret>[^\s/@]+)(?=@)", re.IGNORECASE)
+_URL = re.compile(r"(?P<word>\b[a-z][a-z0-9+.-]*://[^\s/:@]*)(?P<between>:)(?P<secret>[^\s/]+)(?=@)", re.IGNORECASE)
 _AUTHORIZATION = re.compile(
     r"(?P<word>\b(?:authorization|cookie|set-cookie|CSRFPreventionToken|PVEAuthCookie|PVEAPIToken))(?P<between>\s*[=:]\s*)(?P<secret>[^\n]+)",
     re.IGNORECASE,
 )
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL)
+_PEM_END = re.compile(r"\A(\(the first [^\n]*\)\n)?(?:[A-Za-z0-9+/=]{0,80}\n)++-----END [A-Z0-9 ]+-----")
+"""What is left of a block where a text was cut at its beginning."""
 _NAMED = re.compile(_WORD, re.IGNORECASE)
 _PATTERNS = (_AFTER_WORD, _KEY_LINE, _URL, _AUTHORIZATION)
 
@@ -53,7 +57,7 @@ def redacted(text: str, known: Iterable[str] = ()) -> str:
     for secret in sorted(known, key=lambda each: (-len(each), each)):
         for form in (secret, _escaped(secret)):
             text = text.replace(form, LEFT_OUT)
-    text = _PEM.sub(LEFT_OUT, text)
+    text = _PEM_END.sub(rf"\1{LEFT_OUT}", _PEM.sub(LEFT_OUT, text))
     for pattern in _PATTERNS:
         text = pattern.sub(_replaced, text)
     return text

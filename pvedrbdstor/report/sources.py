@@ -53,6 +53,9 @@ _UNITS = (
     "pvedrbdstor-verify@*",
     "pvedrbdstor-metadata",
 )
+_CLUSTER_UNITS = ("corosync", "corosync-qdevice", "pve-cluster", "pve-ha-lrm", "pve-ha-crm", "watchdog-mux")
+_KERNEL_BEFORE = ("journalctl", "--no-pager", "-o", "short-iso", "-k", "-b", "-1", "-n", "20000")
+"""What a node that was fenced said before it was reset: dmesg(1) has forgotten it."""
 _STORAGE_CFG = "/etc/pve/storage.cfg"
 _KEPT = frozenset(
     [
@@ -117,7 +120,9 @@ def _sources(config_path: str) -> Iterator[tuple[str, Callable[[], str | None]]]
     yield "live.txt", _live
     yield "network.txt", lambda: _run("ip", "-details", "address")
     yield "log/kernel.txt", lambda: kernel_lines(_run("dmesg", "--time-format", "iso", limit=16 << 20))
-    yield "log/pvedrbdstor.txt", _journal
+    yield "log/kernel-boot-before.txt", lambda: kernel_lines(_run(*_KERNEL_BEFORE, limit=16 << 20))
+    yield "log/pvedrbdstor.txt", lambda: _journal(_UNITS)
+    yield "log/cluster.txt", lambda: _journal(_CLUSTER_UNITS)
 
 
 def _configurations() -> list[str]:
@@ -170,8 +175,8 @@ def _live() -> str:
     return "".join(f"{name}\n{_file(f'{view.FOLDER}/{name}')}\n" for name in names[:32])
 
 
-def _journal() -> str:
-    units = [word for unit in _UNITS for word in ("-u", unit)]
+def _journal(names: tuple[str, ...]) -> str:
+    units = [word for unit in names for word in ("-u", unit)]
     return _run("journalctl", "--no-pager", "-o", "short-iso", "-n", str(_LINES), *units, limit=8 << 20)
 
 

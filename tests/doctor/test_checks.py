@@ -348,3 +348,22 @@ def test_a_slow_resync_of_drbd_9_is_found_where_that_has_its_options() -> None:
     assert examine(broken({"show": show})) == ()
     (finding,) = examine(broken({"show": show.replace("204800k", "100k")}))
     assert finding.id == "drbd-resync-slow"
+
+
+@pytest.mark.parametrize("look", [look for _, _, look, _ in TABLE], ids=[str(at) for at in range(len(TABLE))])
+def test_no_remedy_adjusts_drbd_before_it_shows_what_that_would_do(look: Look) -> None:
+    for finding in examine(look):
+        commands = list(finding.commands)
+        for at, command in enumerate(commands):
+            if command.startswith("drbdadm adjust "):
+                assert command.replace("drbdadm", "drbdadm --dry-run") in commands[:at], finding.id
+
+
+def test_no_remedy_changes_the_mtu_of_a_link_in_use_or_puts_an_unsigned_kernel_in_place_of_a_signed_one() -> None:
+    remedies = {finding.id: finding.remedy for _, _, look, _ in TABLE for finding in examine(look)}
+    mtu = remedies["network-mtu-differs"]
+    assert mtu.index("mirror down") < mtu.index("ip link set")
+    assert (
+        "--reinstall PACKAGE" in remedies["kernel-no-module"]
+        and "dpkg -S /boot/vmlinuz-" in remedies["kernel-no-module"]
+    )

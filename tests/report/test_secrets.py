@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pvedrbdstor.doctor.checks import examine
-from pvedrbdstor.report import archive, both
+from pvedrbdstor.report import archive, both, sources
 from pvedrbdstor.report.secrets import LEFT_OUT, redacted, secrets_in, without_secrets
 from pvedrbdstor.report.sources import TEXT_MAX, cut, kernel_lines, our_storages
 from tests.doctor.world import broken, healthy, node
@@ -92,11 +92,14 @@ def test_what_is_no_secret_stays() -> None:
     "text",
     [
         "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----\n",
+        "b3BlbnNzaC1rZXk\nAAAA==\n-----END PRIVATE KEY-----\n",  # of a text that was cut at its beginning
         "Authorization: PVEAPIToken=root@pam!x=aaaa-bbbb-b3BlbnNzaC1rZXk\n",
         "cipassword: b3BlbnNzaC1rZXk\n",
         '{"password": "b3BlbnNzaC1rZXk"}',
         "smb://user:b3BlbnNzaC1rZXk@host/share",
         "DB_PASSWORD='b3BlbnNzaC1rZXk x'",
+        'net {\n  shared-secret\n    "b3BlbnNzaC1rZXk";\n}\n',
+        "https://root:p@b3BlbnNzaC1rZXk@backup/share",
     ],
 )
 def test_usual_forms_of_secrets(text: str) -> None:
@@ -161,3 +164,15 @@ def test_only_the_kernels_lines_on_the_mirror_are_kept() -> None:
 def test_names_from_another_node_stay_within_the_archive(key: object) -> None:
     assert not both.is_name(key)
     assert both.is_name("etc/drbd.d/r0.res")
+
+
+def test_what_a_fenced_node_said_before_its_reset_and_the_clusters_logs_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def said(*argv: str, limit: int = 0) -> str:
+        return f"drbd {' '.join(argv)}\n"
+
+    monkeypatch.setattr(sources, "_run", said)
+    texts = sources.gather("/does/not/exist")
+    assert "-k -b -1" in texts["log/kernel-boot-before.txt"]
+    assert "-u corosync " in texts["log/cluster.txt"] and "-u pve-ha-lrm" in texts["log/cluster.txt"]

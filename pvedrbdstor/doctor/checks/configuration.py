@@ -57,7 +57,7 @@ def _differences(look: Look, resource: str) -> Iterator[Finding]:
             yield DIFFERS.found(
                 f"DRBD's configuration of '{resource}' is not the same on {look.here.name} and {other.name}",
                 f"Each node goes by its own: {'; '.join([*told, *more])}. After a reboot they may refuse each other, or only one be fenced.",
-                f"Make the files in /etc/drbd.d/ the same, then run 'drbdadm adjust {resource}' on both",
+                f"Make the files in /etc/drbd.d/ the same. {adjusted(resource)}",
                 nodes=(look.here.name, other.name),
             )
 
@@ -99,9 +99,18 @@ def _in_force(node: Node, resource: str) -> Iterator[Finding]:
             f"DRBD resource '{resource}' runs with other settings than {node.name}'s configuration says",
             f"What was written was not taken up, or was changed by hand and will be gone after a reboot. It would be changed by: "
             f"{'; '.join(_shown(line) for line in lines[:_SHOWN])}.",
-            f"If the configuration is right, run 'drbdadm adjust {resource}'; else correct it first, on both nodes",
+            f"If the configuration is wrong, correct it on both nodes. {adjusted(resource)}",
             nodes=(node.name,),
         )
+
+
+def adjusted(resource: str) -> str:
+    """How to take a configuration up. adjust(8) also disconnects or detaches where addresses or disks differ, which fences a node in use."""
+    return (
+        f"On each node see first what would be done: 'drbdadm --dry-run adjust {resource}'. If every line is one of drbdsetup's commands that end in "
+        f"-options, run 'drbdadm adjust {resource}'; if there is disconnect, del-path, detach or down, it takes the mirror from under the guests: then only "
+        "with the storage down on both nodes"
+    )
 
 
 def _changes(line: str) -> bool:

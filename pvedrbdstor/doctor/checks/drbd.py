@@ -63,7 +63,7 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
     config = parse_show(show).get(storage.resource)
     nets = config.nets if config is not None else ()
     loose = sorted({net.protocol for net in nets if net.protocol != "C"})
-    adjust = f"then run 'drbdadm adjust {storage.resource}' on both nodes"
+    adjust = f"see with 'drbdadm --dry-run adjust {storage.resource}' that nothing else would change, then run 'drbdadm adjust {storage.resource}' on both nodes"
     if loose:
         yield PROTOCOL.found(
             f"DRBD replicates with protocol {plain(', '.join(loose))}",
@@ -86,7 +86,8 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
 def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, tuple[str, ...]]) -> Iterator[Finding]:
     own = next(volume.named("disk"), Block(("disk",)))
     options = Block(own.words, {**own.options, **of_peer})
-    adjust = f"in disk {{ }} of resource {storage.resource} in drbd.conf on both nodes, then run 'drbdadm adjust {storage.resource}' on both"
+    adjust = f"in disk {{ }} of resource {storage.resource} in drbd.conf on both nodes, see with 'drbdadm --dry-run "
+    adjust += f"adjust {storage.resource}' that nothing else would change, then run 'drbdadm adjust {storage.resource}' on both"
     off = [name for name in ("disk-flushes", "md-flushes") if options.value(name) == "no"]
     if off:
         lines = " and ".join(f"`{name} no;`" for name in off)

@@ -78,8 +78,8 @@ def _kernel(node: Node, kernel: Mapping[str, object], running: Mapping[str, obje
 
 
 def _install(release: str, missing: list[str]) -> str:
-    package = f"{'proxmox-kernel' if release.endswith('-pve') else 'linux-image'}-{release}"
-    again = f"'apt install --reinstall {package}'"
+    """The package is not guessed: the unsigned kernel would take the place of a signed one, which Secure Boot needs."""
+    again = f"'dpkg -S /boot/vmlinuz-{release}' names its package, then 'apt install --reinstall PACKAGE'"
     if missing == ["drbd"]:
         return f"Install the modules of that kernel again ({again}), or build DRBD's for it: 'dkms autoinstall -k {release}'"
     return f"Install the modules of that kernel again: {again}"

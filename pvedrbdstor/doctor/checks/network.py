@@ -50,7 +50,8 @@ def check(look: Look) -> Iterator[Finding]:
             yield MTU.found(
                 f"The replication link of '{resource}' has MTU {told}",
                 "Large packets get lost in one direction: DRBD connects, and stands still under load.",
-                f"Make it the same, for good in /etc/network/interfaces: {', '.join(changes)}",
+                f"Make it the same in /etc/network/interfaces. Some network cards drop the link for seconds when it is changed, which may fence a node: run "
+                f"'pvedrbdstor mirror down' for its storages on both nodes first, then {', '.join(changes)}",
                 nodes=tuple(ends),
             )
     yield from _clocks(look)
