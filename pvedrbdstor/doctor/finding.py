@@ -31,6 +31,7 @@ PROGRAMS = frozenset(
         "mkdir",
         "mkfs.ocfs2",
         "mv",
+        "o2cb",
         "pct",
         "proxmox-boot-tool",
         "pvecm",

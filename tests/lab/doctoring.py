@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tests.lab import splitting
 from tests.lab.cluster import Cluster
-from tests.lab.formation import STORAGE, on_each
+from tests.lab.formation import RESOURCE, STORAGE, on_each
 from tests.lab.node import Node
 from tests.lab.ops import wait_until
 
@@ -16,6 +17,7 @@ LABS_OWN = {"mirror-unprotected"}
 """The shared cluster has no fencing, which is not hidden."""
 NEVER_COMPARED = {"verify-never"}
 GUESTS = "/etc/pve/nodes/nodea/qemu-server"
+RES_FILE = f"/etc/drbd.d/{RESOURCE}.res"
 _STATUS = {"error": 2, "warning": 1, "hint": 0}
 
 Finding = dict[str, Any]
@@ -48,7 +50,35 @@ def follow(nodes: Sequence[Node], finding: Finding, expected: Sequence[str], tim
     """Run the commands of the remedy, which are these, one after the other, each on all of the nodes before the next one."""
     assert finding["commands"] == list(expected), finding["remedy"]
     for command in expected:
-        on_each(nodes, lambda node, command=command: node.run(command, timeout))  # type: ignore[misc]
+        for node in nodes:
+            node.run(command, timeout)
+
+
+def edit_drbd_conf(nodes: Sequence[Node], finding: Finding) -> None:
+    """What a reader does who is told "write `X` in disk { }" or "remove `X` from disk { }" of the resource in drbd.conf on both nodes."""
+    assert f"of resource {RESOURCE} " in finding["remedy"] and "in drbd.conf on both nodes" in finding["remedy"], (
+        finding
+    )
+    for node in nodes:
+        text = _edited(node.run(f"cat {RES_FILE}"), finding["remedy"])
+        node.run(f"cat >{RES_FILE} <<'END'\n{text}END")
+
+
+def _edited(text: str, remedy: str) -> str:
+    written = re.findall(r"`([^`]+)` in (net|disk|handlers) \{ \}", remedy)
+    gone = [
+        line for part in re.findall(r"remove (.+) from disk \{ \}", remedy) for line in re.findall(r"`([^`]+)`", part)
+    ]
+    assert written or gone, remedy
+    for lines, section in written:
+        for name in (line.split()[0] for line in lines.split(";") if line.strip()):
+            text = re.sub(rf"(?<![\w-]){name} [^;]*;", "", text)
+        text = text.replace(f"{section} {{", f"{section} {{ {lines}", 1)
+        assert lines in text, text
+    for line in gone:
+        assert line in text, text
+        text = text.replace(line, "")
+    return text
 
 
 def prepare(cluster: Cluster) -> None:
