@@ -14,7 +14,7 @@ import pytest
 from tests.lab import splitting, storage
 from tests.lab.cluster import Cluster
 from tests.lab.corosync import Witness
-from tests.lab.doctoring import GUESTS, NEVER_COMPARED, doctor, prepare, settle
+from tests.lab.doctoring import GUESTS, NEVER_COMPARED, RES_FILE, doctor, prepare
 from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
 from tests.lab.ops import wait_until
 from tests.lab.protection import Protection
@@ -22,7 +22,6 @@ from tests.lab.results import Results
 from tests.lab.trial import running
 
 RECORD = f"/var/lib/pvedrbdstor/verify/last/{STORAGE}.json"
-RES_FILE = f"/etc/drbd.d/{RESOURCE}.res"
 CONF, DEFAULTS = "/etc/ocfs2/cluster.conf", "/etc/default/o2cb"
 KERNEL = "/boot/vmlinuz-6.99.0-lab"
 
@@ -110,21 +109,6 @@ def test_another_node_that_does_not_answer_is_told_and_all_else_is_looked_at(pai
 
 
 @pytest.mark.soak
-def test_frozen_io_is_told_in_time_with_the_command_that_ends_it(pair: Cluster) -> None:
-    """What cannot be read then is told, too, and nothing waits for it."""
-    a = pair.a
-    a.run(f"drbdadm suspend-io {RESOURCE}")
-    # and not for long: OCFS2 resets a node whose disk heartbeat stands still for 60 s
-    try:
-        a.run(f"until grep -q suspended /run/pvedrbdstor/live/{STORAGE}.json; do sleep 0.1; done", 20)
-        found = doctor(a, "--local")
-        assert found["mirror-suspended"]["commands"] == [f"drbdadm resume-io {RESOURCE}"]
-    finally:
-        a.run(f"drbdadm resume-io {RESOURCE}")
-    wait_until(lambda: set(doctor(a, "--local")) <= NEVER_COMPARED, "all is well again")
-
-
-@pytest.mark.soak
 def test_words_for_people(pair: Cluster) -> None:
     result = pair.b.sh("pvedrbdstor doctor", 60)
     print(result.out)
@@ -181,23 +165,3 @@ def test_a_protected_pair_has_no_finding_at_all(results: Results) -> None:
             seconds = f"{time.monotonic() - began:.1f}"
             results.row("pvedrbdstor doctor on a healthy pair", key=("node",), node=f"node{node.name}", seconds=seconds)
             assert result.rc == 0 and result.out.startswith("Nothing found"), result.out
-
-
-@pytest.mark.soak
-def test_an_unmounted_storage_and_its_folder(pair: Cluster) -> None:
-    """Not immutable, then filled; cleared by what is printed."""
-    a = pair.a
-    a.run(f"pvedrbdstor mirror down {STORAGE}; chattr -i {MOUNT_POINT}", 60)
-    try:
-        found = doctor(a, "--local")
-        assert {"mirror-not-up", "mount-point-mutable"} <= set(found), found
-        a.run(found["mount-point-mutable"]["commands"][0])
-        assert "mount-point-mutable" not in doctor(a, "--local")
-        a.run(f"chattr -i {MOUNT_POINT} && touch {MOUNT_POINT}/backup")
-        filled = doctor(a, "--local")["mount-point-filled"]
-        for command in filled["commands"]:
-            a.run(command)
-        assert "mount-point-filled" not in doctor(a, "--local")
-    finally:
-        a.run(f"chattr -i {MOUNT_POINT}; rm -f {MOUNT_POINT}/backup; pvedrbdstor mirror up {STORAGE}", 150)
-    settle(pair)

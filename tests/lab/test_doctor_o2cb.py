@@ -78,32 +78,6 @@ def test_a_node_without_the_file_is_told(pair: Cluster) -> None:
 
 
 @pytest.mark.soak
-def test_what_is_right_in_the_files_is_taken_up_without_a_reboot(pair: Cluster) -> None:
-    """Ports and time-outs, changed on both nodes, and changed back in the same way."""
-    boots = [node.boots for node in pair.nodes]
-    for old, new, beats, more in ((7777, 7778, 31, 41), (7778, 7777, 41, 31)):
-        for node in pair.nodes:
-            change(node, f"s/ip_port = {old}/ip_port = {new}/", CONF)
-            change(node, f"s/THRESHOLD={beats}/THRESHOLD={more}/", DEFAULTS)
-        found = doctor(pair.a)
-        waits = told(found["o2cb-conf-not-in-force"], "warning", "nodeb")  # and one of nodea before it
-        assert set(found) - NEVER_COMPARED == {"o2cb-conf-not-in-force", "o2cb-timeouts-not-in-force"}, found
-        assert found["o2cb-timeouts-not-in-force"]["commands"] == [DOWN, UP]
-        fetch, *commands = waits["commands"]
-        assert fetch.startswith("scp ") and commands == [DOWN, f"o2cb unregister-cluster {CLUSTER}", UP], commands
-        for command in commands:  # the file is right, so nothing is copied
-            on_each(pair.nodes, lambda node, command=command: node.run(command, 150))  # type: ignore[misc]
-        settle(pair)
-        clean(pair.a)
-        for node in pair.nodes:
-            assert node.run(f"cat {KERNEL}/node/nodeb/ipv4_port {KERNEL}/heartbeat/dead_threshold").split() == [
-                str(new),
-                str(more),
-            ]
-    assert [node.boots for node in pair.nodes] == boots
-
-
-@pytest.mark.soak
 def test_nodes_with_other_timeouts_are_told_before_they_refuse_each_other(pair: Cluster) -> None:
     """b was taken down, and its kernel has been given another idle time."""
     a, b = pair.nodes
