@@ -9,6 +9,10 @@ from pvedrbdstor.doctor.checks import CATALOGUE
 
 LAB = Path(__file__).resolve().parents[1] / "lab"
 _NOT_YET = (
+    "drbd-no-verify-alg",
+    "drbd-flushes-off",
+    "drbd-al-extents",
+    "drbd-resync-slow",
     "node-silent",
     "versions-differ",
     "mirror-unprotected",

@@ -13,8 +13,13 @@ from tests.lab.formation import RESOURCE, STORAGE, on_each
 from tests.lab.node import Node
 
 REPRODUCES = {
-    *("drbd-config-differs", "drbd-config-not-in-force", "drbd-undefined", "drbd-protocol", "drbd-no-verify-alg"),
-    *("drbd-flushes-off", "drbd-al-extents", "drbd-resync-slow", "unread"),
+    *(
+        "drbd-config-differs",
+        "drbd-config-not-in-force",
+        "drbd-undefined",
+        "drbd-protocol",
+    ),
+    *("unread"),
 }
 ADJUST = f"drbdadm adjust {RESOURCE}"
 DUMP = f"drbdadm dump {RESOURCE}"
@@ -33,28 +38,6 @@ def change(node: Node, *programs: str, adjust: bool = True) -> None:
     """sed on the resource's file, and have DRBD take it up."""
     words = " ".join(f"-e '{program}'" for program in programs)
     node.run(f"sed -i -E {words} {RES_FILE}" + (f" && {ADJUST}" if adjust else ""))
-
-
-def test_settings_that_cost_speed_or_safety_are_written_as_told(pair: Cluster) -> None:
-    """Where the file has them, wrong, and DRBD has them in force."""
-    wrong = (
-        "s/verify-alg crc32c;//",
-        "s/resync-rate 200M/resync-rate 1k/",
-        "s/disk \\{/& md-flushes no; disk-flushes no; al-extents 257;/",
-    )
-    for node in pair.nodes:
-        change(node, *wrong)
-    found = doctor(pair.a)
-    ids = ("drbd-no-verify-alg", "drbd-flushes-off", "drbd-al-extents", "drbd-resync-slow")
-    assert set(found) - NEVER_COMPARED == set(ids), list(found.values())
-    for name, severity in zip(ids, ("hint", "warning", "hint", "warning"), strict=True):
-        finding = told(found[name], severity, "nodea nodeb")
-        edit_drbd_conf(pair.nodes, finding)
-        follow(pair.nodes, finding, [ADJUST])
-    assert set(doctor(pair.a)) <= NEVER_COMPARED
-    in_force = " ".join(pair.b.run(f"drbdsetup show {RESOURCE}").split())
-    for line in ('verify-alg "crc32c"', "al-extents 6007", "c-plan-ahead 20"):
-        assert line in in_force, in_force
 
 
 @pytest.mark.soak
