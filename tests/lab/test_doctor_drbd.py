@@ -12,15 +12,7 @@ from tests.lab.doctoring import NEVER_COMPARED, RES_FILE, doctor, edit_drbd_conf
 from tests.lab.formation import RESOURCE, STORAGE, on_each
 from tests.lab.node import Node
 
-REPRODUCES = {
-    *(
-        "drbd-config-differs",
-        "drbd-config-not-in-force",
-        "drbd-undefined",
-        "drbd-protocol",
-    ),
-    *("unread"),
-}
+REPRODUCES = {"drbd-config-differs", "drbd-config-not-in-force", "drbd-undefined", "drbd-protocol", "unread"}
 ADJUST = f"drbdadm adjust {RESOURCE}"
 DUMP = f"drbdadm dump {RESOURCE}"
 
