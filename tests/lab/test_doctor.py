@@ -8,55 +8,28 @@ import os
 import shlex
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.lab import splitting, storage
 from tests.lab.cluster import Cluster
 from tests.lab.corosync import Witness
+from tests.lab.doctoring import GUESTS, NEVER_COMPARED, RES_FILE, doctor, prepare
 from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
-from tests.lab.node import Node
 from tests.lab.ops import wait_until
 from tests.lab.protection import Protection
 from tests.lab.results import Results
 from tests.lab.trial import running
 
-LABS_OWN = {"mirror-unprotected"}
-"""The shared cluster has no fencing, which is not hidden."""
-NEVER_COMPARED = {"verify-never"}
-GUESTS = "/etc/pve/nodes/nodea/qemu-server"
 RECORD = f"/var/lib/pvedrbdstor/verify/last/{STORAGE}.json"
-RES_FILE = f"/etc/drbd.d/{RESOURCE}.res"
 CONF, DEFAULTS = "/etc/ocfs2/cluster.conf", "/etc/default/o2cb"
 KERNEL = "/boot/vmlinuz-6.99.0-lab"
-STATUS = {"error": 2, "warning": 1, "hint": 0}
-
-Found = dict[str, dict[str, Any]]
-
-
-def doctor(node: Node, *options: str) -> Found:
-    """What it finds, by id; what the lab has always is left out. The exit status is that of the worst."""
-    result = node.sh(f"pvedrbdstor doctor --json {' '.join(options)}", 60)
-    document, _ = json.JSONDecoder().raw_decode(result.out[result.out.index("{") :])
-    found = document["findings"]
-    assert result.rc == document["exit_status"] == max((STATUS[each["severity"]] for each in found), default=0), found
-    return {each["id"]: each for each in found if each["id"] not in LABS_OWN}
-
-
-def settle(cluster: Cluster) -> None:
-    for node in cluster.nodes:
-        kept = f"/var/lib/pvedrbdstor/verify/last; grep -q unprotected /run/pvedrbdstor/live/{STORAGE}.json"
-        wait_until(lambda node=node, kept=kept: node.sh(f"mkdir -p {kept}").rc == 0, "a calm view")  # type: ignore[misc]
 
 
 @pytest.fixture
 def pair(volumes: Cluster) -> Iterator[Cluster]:
-    """The shared cluster as an administrator should have it: nodes that reach each other, vendors' scripts masked, compared once."""
-    on_each(volumes.nodes, splitting.prepare)
-    on_each(volumes.nodes, lambda node: node.run(f"mkdir -p {GUESTS} && pvedrbdstor vendor-units mask"))
-    settle(volumes)
-    on_each(volumes.nodes, lambda node: node.run(f"pvedrbdstor metadata save {STORAGE}"))
+    """The shared cluster as an administrator should have it: nodes that reach each other, vendors' scripts masked, metadata saved."""
+    prepare(volumes)
     yield volumes
 
 
@@ -136,21 +109,6 @@ def test_another_node_that_does_not_answer_is_told_and_all_else_is_looked_at(pai
 
 
 @pytest.mark.soak
-def test_frozen_io_is_told_in_time_with_the_command_that_ends_it(pair: Cluster) -> None:
-    """What cannot be read then is told, too, and nothing waits for it."""
-    a = pair.a
-    a.run(f"drbdadm suspend-io {RESOURCE}")
-    # and not for long: OCFS2 resets a node whose disk heartbeat stands still for 60 s
-    try:
-        a.run(f"until grep -q suspended /run/pvedrbdstor/live/{STORAGE}.json; do sleep 0.1; done", 20)
-        found = doctor(a, "--local")
-        assert found["mirror-suspended"]["commands"] == [f"drbdadm resume-io {RESOURCE}"]
-    finally:
-        a.run(f"drbdadm resume-io {RESOURCE}")
-    wait_until(lambda: set(doctor(a, "--local")) <= NEVER_COMPARED, "all is well again")
-
-
-@pytest.mark.soak
 def test_words_for_people(pair: Cluster) -> None:
     result = pair.b.sh("pvedrbdstor doctor", 60)
     print(result.out)
@@ -208,23 +166,3 @@ def test_a_protected_pair_has_no_finding_at_all(results: Results) -> None:
             seconds = f"{time.monotonic() - began:.1f}"
             results.row("pvedrbdstor doctor on a healthy pair", key=("node",), node=f"node{node.name}", seconds=seconds)
             assert result.rc == 0 and result.out.startswith("Nothing found"), result.out
-
-
-@pytest.mark.soak
-def test_an_unmounted_storage_and_its_folder(pair: Cluster) -> None:
-    """Not immutable, then filled; cleared by what is printed."""
-    a = pair.a
-    a.run(f"pvedrbdstor mirror down {STORAGE}; chattr -i {MOUNT_POINT}", 60)
-    try:
-        found = doctor(a, "--local")
-        assert {"mirror-not-up", "mount-point-mutable"} <= set(found), found
-        a.run(found["mount-point-mutable"]["commands"][0])
-        assert "mount-point-mutable" not in doctor(a, "--local")
-        a.run(f"chattr -i {MOUNT_POINT} && touch {MOUNT_POINT}/backup")
-        filled = doctor(a, "--local")["mount-point-filled"]
-        for command in filled["commands"]:
-            a.run(command)
-        assert "mount-point-filled" not in doctor(a, "--local")
-    finally:
-        a.run(f"chattr -i {MOUNT_POINT}; rm -f {MOUNT_POINT}/backup; pvedrbdstor mirror up {STORAGE}", 150)
-    settle(pair)

@@ -42,7 +42,8 @@ def _differences(look: Look, resource: str) -> Iterator[Finding]:
             yield UNDEFINED.found(
                 f"DRBD's configuration on {node} has no resource '{resource}'",
                 "The storage cannot come up there.",
-                f"Copy its file from the other node to /etc/drbd.d/ there, or correct it: 'drbdadm dump {resource}' says what is wrong",
+                f"On {node}, copy the file that has it from the other node: {_copy(look, node, resource)}; or correct what is there: 'drbdadm dump "
+                f"{resource}' says what is wrong",
                 nodes=(node,),
             )
     here = written.get(look.here.name)
@@ -57,9 +58,15 @@ def _differences(look: Look, resource: str) -> Iterator[Finding]:
             yield DIFFERS.found(
                 f"DRBD's configuration of '{resource}' is not the same on {look.here.name} and {other.name}",
                 f"Each node goes by its own: {'; '.join([*told, *more])}. After a reboot they may refuse each other, or only one be fenced.",
-                f"Make the files in /etc/drbd.d/ the same. {adjusted(resource)}",
+                f"Correct the files in /etc/drbd.d/ on the node where that is wrong, so that both say the same. {adjusted(resource)}",
                 nodes=(look.here.name, other.name),
             )
+
+
+def _copy(look: Look, node: str, resource: str) -> str:
+    """Of the file, which by custom has the resource's name. The other node is not known here where DRBD's configuration does not name it."""
+    other = next((each.name for each in look.nodes if each.name != node), "OTHER-NODE")
+    return f"'scp root@{other}:/etc/drbd.d/{resource}.res /etc/drbd.d/'"
 
 
 def _difference(path: str, here: Mapping[str, str], there: Mapping[str, str], names: tuple[str, str]) -> str:
@@ -99,15 +106,15 @@ def _in_force(node: Node, resource: str) -> Iterator[Finding]:
             f"DRBD resource '{resource}' runs with other settings than {node.name}'s configuration says",
             f"What was written was not taken up, or was changed by hand and will be gone after a reboot. It would be changed by: "
             f"{'; '.join(_shown(line) for line in lines[:_SHOWN])}.",
-            f"If the configuration is wrong, correct it on both nodes. {adjusted(resource)}",
+            f"If the configuration is wrong, correct it on both nodes first. {adjusted(resource, node.name)}",
             nodes=(node.name,),
         )
 
 
-def adjusted(resource: str) -> str:
+def adjusted(resource: str, where: str = "each node") -> str:
     """How to take a configuration up. adjust(8) also disconnects or detaches where addresses or disks differ, which fences a node in use."""
     return (
-        f"On each node see first what would be done: 'drbdadm --dry-run adjust {resource}'. If every line is one of drbdsetup's commands that end in "
+        f"On {where} see first what would be done: 'drbdadm --dry-run adjust {resource}'. If every line is one of drbdsetup's commands that end in "
         f"-options, run 'drbdadm adjust {resource}'; if there is disconnect, del-path, detach or down, it takes the mirror from under the guests: then only "
         "with the storage down on both nodes"
     )
