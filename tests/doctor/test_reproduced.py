@@ -55,7 +55,7 @@ NOT_IN_THE_LAB = dict.fromkeys(_NOT_YET, "not shown yet")
 def reproduced(folder: Path = LAB) -> dict[str, list[str]]:
     """id -> the lab's modules whose REPRODUCES has it; read without running them, which takes a cluster."""
     found: dict[str, list[str]] = {}
-    for path in sorted(folder.glob("test_doctor*.py")):
+    for path in sorted(folder.glob("test_*.py")):
         for statement in ast.parse(path.read_text()).body:
             if isinstance(statement, ast.Assign) and [ast.unparse(name) for name in statement.targets] == [
                 "REPRODUCES"
@@ -71,6 +71,6 @@ def test_every_finding_is_reproduced_in_the_lab_or_said_why_not() -> None:
     assert not shown - ids and not set(NOT_IN_THE_LAB) - ids, "there is no such finding"
     assert not shown & set(NOT_IN_THE_LAB), "it is shown after all"
     assert ids - shown - set(NOT_IN_THE_LAB) == set(), (
-        "show it in a tests/lab/test_doctor*.py, which names it in REPRODUCES"
+        "show it in a tests/lab/test_*.py, which names it in REPRODUCES"
     )
     assert all(NOT_IN_THE_LAB.values())

@@ -20,6 +20,7 @@ from tests.lab.ops import ops
 from tests.lab.results import Results
 from tests.lab.storage import alloc, call, path
 
+REPRODUCES = {"metadata-backup-none", "metadata-backup-old", "metadata-backup-damaged"}
 MIB = 1 << 20
 BELOW = "/var/lib/pvedrbdstor/metadata"
 BLOCK = 4096
@@ -128,6 +129,14 @@ def test_the_finding_is_cleared_by_its_own_command(volumes: Cluster) -> None:
     assert volumes.b.sh("pvedrbdstor metadata list").rc == 1
     volumes.b.run(damaged["commands"][0], 60)
     assert findings(volumes.a) == {}
+    volumes.a.run("date -s '+36 days'")
+    try:
+        old = findings(volumes.a)["metadata-backup-old"]
+        assert old["nodes"] == ["nodea"]
+        volumes.a.run(old["commands"][0], 60)
+        assert findings(volumes.a) == {}
+    finally:
+        volumes.a.run("date -s '-36 days'")
 
 
 @pytest.mark.soak
