@@ -8,6 +8,7 @@ from pvedrbdstor.doctor.checks import (
     configuration,
     drbd,
     faults,
+    fsck,
     guests,
     kernels,
     mirror,
@@ -16,13 +17,30 @@ from pvedrbdstor.doctor.checks import (
     o2cb,
     ocfs2,
     reach,
+    units,
     verify,
     volumes,
 )
 from pvedrbdstor.doctor.facts import Look
 from pvedrbdstor.doctor.finding import Entry, Finding, gathered
 
-_AREAS = (reach, mirror, configuration, o2cb, drbd, mounts, kernels, faults, ocfs2, verify, network, volumes, guests)
+_AREAS = (
+    reach,
+    mirror,
+    configuration,
+    o2cb,
+    drbd,
+    mounts,
+    units,
+    kernels,
+    faults,
+    ocfs2,
+    fsck,
+    verify,
+    network,
+    volumes,
+    guests,
+)
 
 CHECKS: tuple[Callable[[Look], Iterator[Finding]], ...] = tuple(area.check for area in _AREAS)
 CATALOGUE: tuple[Entry, ...] = tuple(entry for area in _AREAS for entry in area.ENTRIES)
