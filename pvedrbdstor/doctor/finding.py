@@ -32,6 +32,7 @@ PROGRAMS = frozenset(
         "mkdir",
         "mkfs.ocfs2",
         "mv",
+        "o2cb",
         "pct",
         "proxmox-boot-tool",
         "pvecm",

@@ -7,4 +7,5 @@ SOCKET = f"{FOLDER}/guard.sock"  # csrc/handler/fence-peer.c has it, too
 STATUS = f"{FOLDER}/status.json"
 MEMORY = f"{FOLDER}/outages.json"
 HANDLER = "/usr/lib/pvedrbdstor/fence-peer"
+UNFENCE = "/usr/lib/pvedrbdstor/unfence-peer"
 COROSYNC_CONF = "/etc/corosync/corosync.conf"

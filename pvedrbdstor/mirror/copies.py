@@ -72,7 +72,8 @@ def _suspended(cause: str, remedy: str) -> Finding:
 
 def _no_good_copy(facts: Facts, drbd: Drbd) -> Finding:
     remedy = (
-        f"Bring the node with the good data up, run 'drbdadm connect {facts.resource}' here and wait for the resync."
+        f"Start the node with the good data, restore the link to it, and run 'pvedrbdstor mirror up {facts.storage}' on both nodes: the resync begins "
+        "when they meet, and this copy is complete at its end."
     )
     if drbd.disk == "Outdated":
         cause = "This node's copy is out of date, and no up-to-date one can be reached."
@@ -132,7 +133,9 @@ def _peer_away(facts: Facts, drbd: Drbd, peer: Peer) -> Finding:
         return _degraded("peer away", cause, _reconnect(facts, peer))
     if drbd.role != "Primary":
         cause = f"No contact to {peer}{_since(peer)}, which may have gone on writing: this copy may be out of date."
-        return blocking(Kind.STALE, cause, f"{_reconnect(facts, peer)}.")
+        return blocking(
+            Kind.STALE, cause, f"{_reconnect(facts, peer)}; then run 'pvedrbdstor mirror up {facts.storage}' here."
+        )
     return _two_writers(facts, peer)
 
 
@@ -179,7 +182,8 @@ def _split(facts: Facts, cause: str, *, what: str = "feared") -> Finding:
     )
     remedy = (
         f"{feared if what == 'feared' else ''}'pvedrbdstor split-brain show {storage}' says what each side has changed. Choose the copy to "
-        "keep, shut down the guests on the node whose copy will be lost, and resolve it there (docs/split-brain.md)."
+        f"keep, shut down the guests on the node whose copy will be lost, and resolve it there: 'pvedrbdstor split-brain resolve {storage} "
+        "--keep NODE' (NODE keeps its copy; with '--preserve-to FOLDER' where DRBD's disk is no logical volume; docs/split-brain.md)."
     )
     return Finding(Kind.SPLIT_BRAIN, cause, remedy, Severity.CRITICAL, admits=False, what=what)
 
@@ -230,7 +234,7 @@ def _degraded(what: str, cause: str, remedy: str) -> Finding:
 
 def _reconnect(facts: Facts, peer: Peer) -> str:
     if peer.connection == "StandAlone":
-        return f"Run 'drbdadm connect {facts.resource}' on both nodes"
+        return f"Run 'drbdadm connect {facts.resource}' here, and on the other node if it is StandAlone there, too"
     return f"Start the other node, check the link, and run 'pvedrbdstor mirror up {facts.storage}' there"
 
 

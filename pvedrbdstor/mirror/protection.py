@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pvedrbdstor.drbd.config import FENCED, ResourceConfig
 from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.fencing.paths import HANDLER, UNFENCE
 from pvedrbdstor.fencing.times import ARBITRATION_SECONDS, DEAD_THRESHOLD_MIN
 from pvedrbdstor.mirror.arbitration import arbitration
 from pvedrbdstor.mirror.facts import Drbd, Facts
@@ -14,7 +15,10 @@ from pvedrbdstor.mirror.finding import Finding, Kind, Severity
 
 _DETECTION_DEFAULT = 20.5  # 2 x ping-int 10 s + ping-timeout 0.5 s
 
-_FENCE = "Set 'fencing resource-and-stonith' and a fence-peer handler in {file}, then run 'drbdadm adjust {resource}'"
+_FENCE = (
+    f'Write `fencing resource-and-stonith;` in {{section}} and `fence-peer "{HANDLER}"; unfence-peer "{UNFENCE}";` in handlers {{{{ }}}} of resource '
+    "{resource} in drbd.conf on both nodes, then run 'drbdadm adjust {resource}' on both (docs/fencing.md)"
+)
 
 
 def protection(facts: Facts) -> Iterator[Finding]:
@@ -52,14 +56,14 @@ def _split_brain(facts: Facts, config: ResourceConfig) -> Iterator[Finding]:
     else:
         cause = f"After a split brain DRBD may discard one side's writes unasked: {found}"
     lines = " ".join(f"{option} disconnect;" for option in wrong)
-    remedy = f"Write '{lines}' in net {{ }} of the resource in drbd.conf and run 'drbdadm adjust {facts.resource}', on both nodes"
+    remedy = f"Write `{lines}` in net {{ }} of resource {facts.resource} in drbd.conf on both nodes, then run 'drbdadm adjust {facts.resource}' on both"
     yield _unprotected(cause, remedy, what="split-brain policies")
 
 
 def _fencing(facts: Facts, config: ResourceConfig, drbd: Drbd) -> Iterator[Finding]:
     if facts.generation is Generation.V8_4 and drbd.disk == "Diskless" and facts.volume not in config.disk_fencing:
         return  # without a disk 8.4 has no policy in force, and without a peer no data to diverge
-    remedy = _FENCE.format(file=_section(facts), resource=facts.resource)
+    remedy = _FENCE.format(section=_section(facts), resource=facts.resource)
     policy = config.fencing(facts.volume)
     if policy != FENCED:
         found = f"fencing is '{policy}'" if policy is not None else "its fencing policy is not known"

@@ -127,7 +127,7 @@ def _mount(facts: Facts) -> Iterator[Finding]:
             Kind.READ_ONLY,
             "The file system is read-only, as OCFS2 makes it after an error.",
             f"Look at 'dmesg'; move or stop the guests, then 'pvedrbdstor mirror down {facts.storage}' on all nodes; on one "
-            f"'drbdadm primary {facts.resource}', 'fsck.ocfs2 $(drbdadm sh-dev {volume})', 'drbdadm secondary {facts.resource}'; and "
+            f"'drbdadm primary {facts.resource}', 'fsck.ocfs2 -f $(drbdadm sh-dev {volume})', 'drbdadm secondary {facts.resource}'; and "
             f"'pvedrbdstor mirror up {facts.storage}' on all.",
             Severity.CRITICAL,
         )

@@ -16,7 +16,6 @@ from pvedrbdstor.setup.facts import Identity, is_device_name, is_host_name
 from pvedrbdstor.setup.values import Malformed
 
 O2NET_PORT = 7777
-_UNFENCE = "/usr/lib/pvedrbdstor/unfence-peer"
 _BEFORE_RESYNC = "/usr/lib/pvedrbdstor/before-resync"
 """Without it, should it be missing one day, DRBD would drop the connection: hence `|| true`."""
 _MIB = 1 << 20
@@ -75,7 +74,7 @@ def resource_file(mirror: Mirror) -> str:
     ]
     disk = [*([] if v9 else fencing), "on-io-error detach;", *_rates(mirror.speed)]
     handlers = [
-        *([f'fence-peer "{paths.HANDLER}"; unfence-peer "{_UNFENCE}";'] if mirror.fenced else []),
+        *([f'fence-peer "{paths.HANDLER}"; unfence-peer "{paths.UNFENCE}";'] if mirror.fenced else []),
         *(f'before-resync-{side} "{_BEFORE_RESYNC}-{side} || true";' for side in ("source", "target")),
     ]
     options = ["auto-promote no;"] if v9 else []

@@ -311,6 +311,23 @@ def test_every_finding_says_what_it_means_and_what_helps(id_: str, severity: Sev
         assert "None" not in f"{finding.title} {finding.meaning} {finding.remedy}"
 
 
+@pytest.mark.parametrize("wrong", "ab")
+def test_the_cluster_conf_that_is_in_force_is_to_be_copied(wrong: str) -> None:
+    other = "b" if wrong == "a" else "a"
+    for text in (CONF.replace("7777", "7778"), None):
+        (found,) = (
+            each for each in examine(broken({"cluster_conf": text}, on=wrong)) if each.id == "o2cb-conf-differs"
+        )
+        assert found.commands == (f"scp root@node{other}:/etc/ocfs2/cluster.conf /etc/ocfs2/cluster.conf",)
+        assert f"That of node{other} is the one in force" in found.remedy and f"run on node{wrong} 'scp" in found.remedy
+
+
+def test_files_that_could_not_be_read_do_not_differ() -> None:
+    look = healthy()
+    values = {name: value for name, value in look.others[0].values.items() if name != "cluster_conf"}
+    assert not examine(replace(look, others=(replace(look.others[0], values=values),)))
+
+
 def test_a_secret_that_differs_is_told_without_its_value() -> None:
     secret = DUMP.replace("verify-alg       crc32c;", "verify-alg       crc32c;\n        shared-secret    hunter2;")
     (finding,) = examine(broken({"dump": secret}, on="b"))

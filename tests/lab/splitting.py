@@ -41,12 +41,14 @@ grep -q ' {JOURNAL} ' /proc/mounts || mount --bind {GUEST_SHARE}/split-brain {JO
 
 
 def trust(node: Node) -> None:
-    """Let the node run commands on the others, as root by ssh, as Proxmox's nodes can, and them on it."""
+    """Let the node run commands on the others, as root by ssh, as Proxmox's nodes can, and them on it; scp fetches a file from there."""
     remote = f"/usr/bin/python3 -S {REPOSITORY}/tests/lab/guest/remote.py"
     program = f'#!/bin/sh\nexec {remote} ssh "$@"\n'
+    copy = '#!/bin/sh\nto=$2; [ -d "$to" ] && to=$to/${1##*/}\nssh "${1%%:*}" -- cat "${1#*:}" >"$to.new" && mv "$to.new" "$to"\n'
     node.run(
         f"""set -e
 printf %s {shlex.quote(program)} >/usr/sbin/ssh && chmod 0755 /usr/sbin/ssh
+printf %s {shlex.quote(copy)} >/usr/sbin/scp && chmod 0755 /usr/sbin/scp
 [ -e /run/remote.started ] || {{ touch /run/remote.started; {remote} serve </dev/null >/dev/null 2>&1 & }}
 until grep -q ':{REMOTE_PORT:04X} 00000000:0000 0A' /proc/net/tcp; do sleep 0.05; done"""
     )

@@ -8,54 +8,29 @@ import os
 import shlex
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.lab import splitting, storage
 from tests.lab.cluster import Cluster
 from tests.lab.corosync import Witness
+from tests.lab.doctoring import GUESTS, NEVER_COMPARED, doctor, prepare, settle
 from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
-from tests.lab.node import Node
 from tests.lab.ops import wait_until
 from tests.lab.protection import Protection
 from tests.lab.results import Results
 from tests.lab.trial import running
 
-LABS_OWN = {"mirror-unprotected"}
-"""The shared cluster has no fencing, which is not hidden."""
-NEVER_COMPARED = {"verify-never"}
-GUESTS = "/etc/pve/nodes/nodea/qemu-server"
 RECORD = f"/var/lib/pvedrbdstor/verify/last/{STORAGE}.json"
 RES_FILE = f"/etc/drbd.d/{RESOURCE}.res"
 CONF, DEFAULTS = "/etc/ocfs2/cluster.conf", "/etc/default/o2cb"
 KERNEL = "/boot/vmlinuz-6.99.0-lab"
-STATUS = {"error": 2, "warning": 1, "hint": 0}
-
-Found = dict[str, dict[str, Any]]
-
-
-def doctor(node: Node, *options: str) -> Found:
-    """What it finds, by id; what the lab has always is left out. The exit status is that of the worst."""
-    result = node.sh(f"pvedrbdstor doctor --json {' '.join(options)}", 60)
-    document, _ = json.JSONDecoder().raw_decode(result.out[result.out.index("{") :])
-    found = document["findings"]
-    assert result.rc == document["exit_status"] == max((STATUS[each["severity"]] for each in found), default=0), found
-    return {each["id"]: each for each in found if each["id"] not in LABS_OWN}
-
-
-def settle(cluster: Cluster) -> None:
-    for node in cluster.nodes:
-        kept = f"/var/lib/pvedrbdstor/verify/last; grep -q unprotected /run/pvedrbdstor/live/{STORAGE}.json"
-        wait_until(lambda node=node, kept=kept: node.sh(f"mkdir -p {kept}").rc == 0, "a calm view")  # type: ignore[misc]
 
 
 @pytest.fixture
 def pair(volumes: Cluster) -> Iterator[Cluster]:
-    """The shared cluster as an administrator should have it: nodes that reach each other, vendors' scripts masked, compared once."""
-    on_each(volumes.nodes, splitting.prepare)
-    on_each(volumes.nodes, lambda node: node.run(f"mkdir -p {GUESTS} && pvedrbdstor vendor-units mask"))
-    settle(volumes)
+    """The shared cluster as an administrator should have it: nodes that reach each other, vendors' scripts masked."""
+    prepare(volumes)
     yield volumes
 
 

@@ -198,7 +198,7 @@ def test_a_split_brain_that_drbd_settles_by_itself_is_an_error(option: str, poli
     assert (verdict.kind, verdict.severity) == (Kind.UNPROTECTED, Severity.ERROR)
     assert told in verdict.cause
     assert f"{name} is '{policy}'" in verdict.cause
-    assert f"'{name} disconnect;' in net" in verdict.remedy
+    assert f"`{name} disconnect;` in net" in verdict.remedy
     assert "drbdadm adjust r0" in verdict.remedy
 
 

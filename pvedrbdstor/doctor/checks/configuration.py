@@ -42,7 +42,8 @@ def _differences(look: Look, resource: str) -> Iterator[Finding]:
             yield UNDEFINED.found(
                 f"DRBD's configuration on {node} has no resource '{resource}'",
                 "The storage cannot come up there.",
-                f"Copy its file from the other node to /etc/drbd.d/ there, or correct it: 'drbdadm dump {resource}' says what is wrong",
+                f"On {node}, copy the file that has it from the other node: {_copy(look, node, resource)}; or correct what is there: 'drbdadm dump "
+                f"{resource}' says what is wrong",
                 nodes=(node,),
             )
     here = written.get(look.here.name)
@@ -57,9 +58,15 @@ def _differences(look: Look, resource: str) -> Iterator[Finding]:
             yield DIFFERS.found(
                 f"DRBD's configuration of '{resource}' is not the same on {look.here.name} and {other.name}",
                 f"Each node goes by its own: {'; '.join([*told, *more])}. After a reboot they may refuse each other, or only one be fenced.",
-                f"Make the files in /etc/drbd.d/ the same, then run 'drbdadm adjust {resource}' on both",
+                f"Correct the files in /etc/drbd.d/ on the node where that is wrong, so that both say the same, then run 'drbdadm adjust {resource}' on both",
                 nodes=(look.here.name, other.name),
             )
+
+
+def _copy(look: Look, node: str, resource: str) -> str:
+    """Of the file, which by custom has the resource's name. The other node is not known here where DRBD's configuration does not name it."""
+    other = next((each.name for each in look.nodes if each.name != node), "OTHER-NODE")
+    return f"'scp root@{other}:/etc/drbd.d/{resource}.res /etc/drbd.d/'"
 
 
 def _difference(path: str, here: Mapping[str, str], there: Mapping[str, str], names: tuple[str, str]) -> str:
@@ -99,7 +106,7 @@ def _in_force(node: Node, resource: str) -> Iterator[Finding]:
             f"DRBD resource '{resource}' runs with other settings than {node.name}'s configuration says",
             f"What was written was not taken up, or was changed by hand and will be gone after a reboot. It would be changed by: "
             f"{'; '.join(_shown(line) for line in lines[:_SHOWN])}.",
-            f"If the configuration is right, run 'drbdadm adjust {resource}'; else correct it first, on both nodes",
+            f"If the configuration is right, run 'drbdadm adjust {resource}' on {node.name}; if it is not, correct it on both nodes first",
             nodes=(node.name,),
         )
 

@@ -69,7 +69,7 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
     config = parse_show(show).get(storage.resource)
     nets = config.nets if config is not None else ()
     loose = sorted({net.protocol for net in nets if net.protocol != "C"})
-    adjust = f"then run 'drbdadm adjust {storage.resource}' on both nodes"
+    adjust = f"in place of what it says of that now, then run 'drbdadm adjust {storage.resource}' on both"
     if loose:
         yield PROTOCOL.found(
             f"DRBD replicates with protocol {plain(', '.join(loose))}",
@@ -92,7 +92,8 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
 def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, tuple[str, ...]]) -> Iterator[Finding]:
     own = next(volume.named("disk"), Block(("disk",)))
     options = Block(own.words, {**own.options, **of_peer})
-    adjust = f"in disk {{ }} of resource {storage.resource} in drbd.conf on both nodes, then run 'drbdadm adjust {storage.resource}' on both"
+    section = f"disk {{ }} of resource {storage.resource}"
+    adjust = f"then run 'drbdadm adjust {storage.resource}' on both"
     off = [name for name in ("disk-flushes", "md-flushes") if options.value(name) == "no"]
     if off:
         lines = " and ".join(f"`{name} no;`" for name in off)
@@ -100,7 +101,7 @@ def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, 
             f"DRBD has {' and '.join(off)} switched off",
             "What the disk keeps in a cache without a battery is lost with the power, although it was acknowledged; with md-flushes off DRBD may even forget "
             "what is to be resynced. Only a disk whose cache outlives a power failure needs no flushes.",
-            f"Unless its cache has a battery or capacitors, remove {lines} {adjust}",
+            f"Unless its cache has a battery or capacitors, remove {lines} from {section} and from common {{ }} in drbd.conf on both nodes, {adjust}",
             nodes=(node.name,),
             storage=storage.id,
         )
@@ -116,11 +117,12 @@ def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, 
             f"DRBD's activity log has {extents} extents, fewer than the default of {_AL_DEFAULT}",
             "Random writes of guests that reach beyond so many areas of 4 MiB cost a write of metadata each; a larger log only makes the resync after a "
             "crash longer.",
-            f"Remove `al-extents {extents};`, or write `al-extents 6007;`, {adjust}",
+            f"Write `al-extents 6007;` in {section} in drbd.conf on both nodes, in place of `al-extents {extents};`, {adjust}",
             nodes=(node.name,),
             storage=storage.id,
         )
-    yield from _resync(node, storage, options, adjust)
+    place = f"in {section} in drbd.conf on both nodes, in place of what it says of these now"
+    yield from _resync(node, storage, options, f"{place}, {adjust}")
 
 
 def _ordering(node: Node, storage: StorageConfig, volume: Block) -> Iterator[Finding]:
@@ -172,7 +174,7 @@ def _resync(node: Node, storage: StorageConfig, options: Block, adjust: str) -> 
         yield RESYNC.found(
             f"A full resync would take {days:.0f} days",
             f"'{option}' allows {speed // _KIB} KiB/s for {size >> 30} GiB. For all that time there is one good copy.",
-            f"Write `c-plan-ahead 20; c-max-rate 400M;` (less than half of what the link carries) {adjust}",
+            f"Write `c-plan-ahead 20; c-max-rate 400M;` {adjust}. That is for a link of 10 Gbit/s: take less than half of what it carries, 50M for 1 Gbit/s",
             nodes=(node.name,),
             storage=storage.id,
         )

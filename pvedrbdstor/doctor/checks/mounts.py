@@ -103,7 +103,7 @@ def _folder(node: Node, storage: StorageConfig) -> Iterator[Finding]:
         yield FILLED.found(
             f"{storage.path} on {node.name} holds {count} entries of its own while nothing is mounted there",
             f"They ({names}) lie on the node's own disk, perhaps by mistake, and would be hidden by the mirror, which is therefore not mounted over them.",
-            f"Look at them, and move them away: {unlock}'mv {storage.path} {storage.path}.found', 'mkdir {storage.path}'",
+            f"Look at them, and move them away on {node.name}: {unlock}'mv {storage.path} {storage.path}.found', 'mkdir {storage.path}', 'chattr +i {storage.path}'",
             nodes=(node.name,),
             storage=storage.id,
         )
@@ -125,14 +125,17 @@ def _vendor(node: Node) -> Iterator[Finding]:
             f"{', '.join(free)} on {node.name} {'is' if len(free) == 1 else 'are'} not masked",
             "At shutdown these unmount OCFS2 and kill what still uses it, and take DRBD down, in no order relative to the guests: QEMU is killed before its "
             "guest has stopped.",
-            f"Run 'pvedrbdstor vendor-units follow' there (what 'systemctl start {FOLLOW_UNIT}' runs)",
+            f"Run 'pvedrbdstor vendor-units follow' on {node.name}, which {FOLLOW_UNIT} does at each boot",
             nodes=(node.name,),
         )
     replaced = [plain(unit, 40) for unit, state in states.items() if state == State.REPLACED.name]
     if replaced:
+        paths = [f"/etc/systemd/system/{unit}" for unit in replaced]
+        looks = ", ".join(f"'cat {path}'" for path in paths)
+        aways = ", ".join(f"'mv {path} /root/'" for path in paths)
         yield REPLACED.found(
             f"{', '.join(replaced)} on {node.name}: a unit of your own is in /etc/systemd/system",
             "It is left alone. If it stops DRBD or unmounts OCFS2 at shutdown it has to do so after the guests.",
-            f"Look at it: 'systemctl cat {replaced[0]}'",
+            f"Look at it on {node.name}: {looks}. If nothing needs it, have it masked as the others: {aways}, then 'pvedrbdstor vendor-units follow'",
             nodes=(node.name,),
         )

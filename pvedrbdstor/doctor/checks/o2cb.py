@@ -31,8 +31,9 @@ def check(look: Look) -> Iterator[Finding]:
         return
     ids = [storage.id for storage in look.storages]
     for node in look.nodes:
-        yield from _broken(node)
-        yield from _in_force(node, next((other.name for other in look.nodes if other is not node), "OTHER-NODE"))
+        other = next((other for other in look.nodes if other is not node), None)
+        yield from _broken(node, other)
+        yield from _in_force(node, other, ids)
         yield from _timeouts_in_force(node, ids)
     for here, other in look.pairs:
         yield from _differ(here, other)
@@ -53,28 +54,53 @@ def registered(node: Node) -> tuple[str, Registered] | None:
     return None
 
 
-def _broken(node: Node) -> Iterator[Finding]:
+def _broken(node: Node, other: Node | None) -> Iterator[Finding]:
     conf = _conf(node)
     if conf is not None and conf.problems:
+        right = _conf(other) if other is not None else None
+        good = other is not None and right is not None and right.clusters and not right.problems
+        copy = f", or copy it from {other.name}: {_copy(node.name, other.name)}" if good and other is not None else ""
         yield BROKEN.found(
             f"{o2cb.CLUSTER_CONF} on {node.name} is not right: {plain(conf.problems[0])}",
             "The storage does not come up there after the next boot.",
-            "Correct it, the same on all nodes (see 'man ocfs2.cluster.conf')",
+            f"Correct it, the same on all nodes (see 'man ocfs2.cluster.conf'){copy}",
             nodes=(node.name,),
         )
 
 
+def _copy(to: str, source: str) -> str:
+    return f"on {to} 'scp root@{source}:{o2cb.CLUSTER_CONF} {o2cb.CLUSTER_CONF}'"
+
+
 def _differ(here: Node, other: Node) -> Iterator[Finding]:
-    one, two = _conf(here), _conf(other)
-    if one is None or two is None or _essence(one.clusters) == _essence(two.clusters):
+    """One that lacks the file differs from one that has it."""
+    if any("cluster_conf" not in node.values for node in (here, other)):
         return
+    one, two = (_conf(node) or o2cb.ClusterConf((), ()) for node in (here, other))
+    if _essence(one.clusters) == _essence(two.clusters):
+        return
+    source, to = (other, here) if _agrees(other) and not _agrees(here) else (here, other)
+    which = (
+        f"That of {source.name} is the one in force" if _agrees(source) and not _agrees(to) else "See which is right"
+    )
     yield DIFFERS.found(
         f"{o2cb.CLUSTER_CONF} is not the same on {here.name} and {other.name}",
         f"It says {_told(one.clusters)} on {here.name} and {_told(two.clusters)} on {other.name}. Nodes that disagree on numbers or addresses "
         "cannot mount together.",
-        f"Make it the same: on {here.name} 'scp {o2cb.CLUSTER_CONF} root@{other.name}:{o2cb.CLUSTER_CONF}', or the other way round",
+        f"{which}, and make the other one the same; to take that of {source.name}, run {_copy(to.name, source.name)}",
         nodes=(here.name, other.name),
     )
+
+
+def _agrees(node: Node) -> bool:
+    """Whether the kernel has the nodes of the file."""
+    conf, kernel = _conf(node), registered(node)
+    cluster = conf.cluster(kernel[0]) if conf is not None and kernel is not None else None
+    return cluster is not None and kernel is not None and _named(cluster) == _named(kernel[1])
+
+
+def _named(cluster: Cluster | Registered) -> set[tuple[int, str, str, int]]:
+    return {(each.number, each.name, each.address, each.port) for each in cluster.nodes}
 
 
 def _essence(clusters: tuple[Cluster, ...]) -> frozenset[object]:
@@ -89,20 +115,20 @@ def _nodes(cluster: Cluster | Registered) -> str:
     return plain(", ".join(f"{node.number} {node.name} {node.address}:{node.port}" for node in cluster.nodes[:8]), 300)
 
 
-def _in_force(node: Node, other: str) -> Iterator[Finding]:
+def _in_force(node: Node, other: Node | None, ids: list[str]) -> Iterator[Finding]:
     """Names, numbers, addresses and ports of the nodes of one cluster."""
     conf, kernel = _conf(node), registered(node)
     cluster = conf.cluster(kernel[0]) if conf is not None and kernel is not None else None
     if cluster is None or kernel is None:
         return
-    written = {(each.number, each.name, each.address, each.port) for each in cluster.nodes}
-    in_force = {(each.number, each.name, each.address, each.port) for each in kernel[1].nodes}
-    if in_force and written != in_force:
+    if kernel[1].nodes and _named(cluster) != _named(kernel[1]):
+        copy = _copy(node.name, other.name if other is not None else "OTHER-NODE")
+        between = f"'o2cb unregister-cluster {plain(cluster.name, 16)}' on all"
         yield NOT_IN_FORCE.found(
             f"The kernel on {node.name} has other o2cb nodes than {o2cb.CLUSTER_CONF}",
             f"It has {_nodes(kernel[1])}; the file says {_nodes(cluster)}. The file counts from the next boot on, and the nodes must agree then.",
-            f"If the file is wrong, copy it from the other node: 'scp root@{other}:{o2cb.CLUSTER_CONF} {o2cb.CLUSTER_CONF}'; if it is right, reboot one "
-            "node after the other, guests moved away first",
+            f"If the file is wrong, copy it from the other node: {copy}. If it is right, make it so on the other node, too, shut all guests on the storage "
+            f"down, and {_anew(ids, between)}: nodes of which one has the old list and one the new cannot mount together",
             nodes=(node.name,),
         )
 
@@ -115,7 +141,7 @@ def _timeouts_differ(here: Node, other: Node, ids: list[str]) -> Iterator[Findin
         yield TIMEOUTS_DIFFER.found(
             f"o2cb's time-outs are not the same on {here.name} and {other.name}",
             f"{told}. o2net refuses to connect nodes with other time-outs, and one gives the other up first.",
-            f"Make {o2cb.DEFAULTS_FILE} the same on both; {_anew(ids)}",
+            f"Make {o2cb.DEFAULTS_FILE} the same on both, shut all guests on the storage down, and {_anew(ids)}",
             nodes=names,
         )
 
@@ -129,15 +155,16 @@ def _timeouts_in_force(node: Node, ids: list[str]) -> Iterator[Finding]:
         yield TIMEOUTS_WAIT.found(
             f"The kernel on {node.name} has other o2cb time-outs than {o2cb.DEFAULTS_FILE}",
             f"{told}. They are taken up when nothing is mounted, and must be the same on all nodes then.",
-            f"If {o2cb.DEFAULTS_FILE} is right, the same on both nodes, {_anew(ids)}",
+            f"If {o2cb.DEFAULTS_FILE} is wrong, write into it what the kernel has. If it is right, make it the same on both nodes, shut all guests on the "
+            f"storage down, and {_anew(ids)}",
             nodes=(node.name,),
         )
 
 
-def _anew(ids: list[str]) -> str:
+def _anew(ids: list[str], between: str = "") -> str:
     downs = ", ".join(f"'pvedrbdstor mirror down {id_}'" for id_ in ids)
     ups = ", ".join(f"'pvedrbdstor mirror up {id_}'" for id_ in ids)
-    return f"run {downs} on all nodes, and only then {ups} on all"
+    return f"run {downs} on all nodes, {f'then {between}, ' if between else ''}and only then {ups} on all"
 
 
 def _differing(one: Timeouts, two: Timeouts, first: str, second: str) -> str:

@@ -15,21 +15,30 @@ SILENT = Entry(
 VERSIONS = Entry("versions-differ", (Severity.WARNING,), "the nodes have different versions of pvedrbdstor")
 ENTRIES = (UNREAD, SILENT, VERSIONS)
 
+_WRITTEN = ("dump", "adjust")
+"""Sources that fail where DRBD's configuration files are wrong."""
+
 
 def check(look: Look) -> Iterator[Finding]:
     for name, why in look.silent.items():
         yield SILENT.found(
             f"{name} could not be looked at",
             f"Node {name} did not tell how it is: {why}. What is different there, and what is wrong there alone, is not known.",
-            f"See that it runs and that root may log in without a password: 'ssh root@{name} true'; then run 'pvedrbdstor doctor' there",
+            f"See that it runs and that root of {look.here.name} may log in there without a password: 'ssh root@{name} true'; if that works, run "
+            f"'pvedrbdstor doctor' on {name}",
         )
     for node in look.nodes:
         for source, why in node.unread.items():
-            what = called(source)
+            what, plainly = (
+                called(source),
+                f"Run it as root; if it hangs, look at 'cat /proc/drbd' and 'dmesg' on {node.name}",
+            )
             yield UNREAD.found(
                 f"Could not look at {what}",
                 f"{why[:1].upper()}{why[1:]}. Whatever is wrong there was not found.",
-                "Run it as root; if it hangs, look at 'cat /proc/drbd' and 'dmesg'",
+                f"Correct the files in /etc/drbd.d/ on {node.name}: 'drbdadm dump' says what is wrong"
+                if source in _WRITTEN
+                else plainly,
                 nodes=(node.name,),
             )
     for here, other in look.pairs:
