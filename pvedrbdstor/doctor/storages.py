@@ -98,14 +98,14 @@ def _superblock(config: StorageConfig) -> dict[str, object] | None:
             space = Space(found, [reader.read], ())
             journals = [space.size_of(f"journal:{slot:04d}") for slot in range(found.slots)]
             values["journals"] = [size for size in journals if size is not None]
-            values["journal_features"] = [_features(space, slot) for slot in range(found.slots)]
+            values["journal_features"] = [journal_features(space, slot) for slot in range(found.slots)]
             values.update(_largest_hole(space, found.size))
         except BadBlock as error:
             values["problem"] = str(error)
     return values
 
 
-def _features(space: Space, slot: int) -> dict[str, int] | None:
+def journal_features(space: Space, slot: int) -> dict[str, int] | None:
     """What a journal's superblock says that its reader has to know, as bits (journal_superblock_t in include/linux/jbd2.h); None where it is none."""
     block = space.start_of(f"journal:{slot:04d}", _JOURNAL_SUPER.size) or b""
     if len(block) < _JOURNAL_SUPER.size:

@@ -85,7 +85,7 @@ def _journals(listed: object, storage: StorageConfig) -> Iterator[Finding]:
         told = ", ".join([*names, *([f"bits {rest:#x}"] if rest else [])])
         yield REPLAY.found(
             f"The journal of slot {slot} has a feature that fsck.ocfs2 refuses: {told}",
-            f"It does not replay such a journal, and offers to make it empty, which loses what is only there. {_SINCE}",
+            f"It does not replay such a journal: it gives up, or offers to make it anew, which loses what is only there. {_SINCE}",
             _without(storage) if beyond["incompat"] == _ASYNC and not beyond["ro_compat"] else _anew(storage),
             storage=storage.id,
         )
@@ -95,7 +95,7 @@ def _without(storage: StorageConfig) -> str:
     """The kernel takes the feature away at a mount without the option (ocfs2_check_volume() in fs/ocfs2/super.c)."""
     return (
         "It comes from the mount option `journal_async_commit`: see that nothing mounts with it (/etc/fstab, and systemd's units). Then, on one node after the "
-        f"other, move the guests away and run 'pvedrbdstor mirror down {storage.id}' and 'pvedrbdstor mirror up {storage.id}' there"
+        f"other, move the guests away and run 'pvedrbdstor mirror down {storage.id}' and 'pvedrbdstor mirror up {storage.id}' there; the first write then takes it away"
     )
 
 
