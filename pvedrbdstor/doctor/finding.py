@@ -27,6 +27,7 @@ PROGRAMS = frozenset(
         "fsck.ocfs2",
         "ip",
         "journalctl",
+        "lsblk",
         "lsattr",
         "man",
         "mkdir",

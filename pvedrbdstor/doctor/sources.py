@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pvedrbdstor import __version__, command
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.doctor import guests, storages
+from pvedrbdstor.doctor import guests, storages, units
 from pvedrbdstor.doctor.answers import Answers, text_of
 from pvedrbdstor.doctor.facts import Node
 from pvedrbdstor.doctor.kernels import installed_kernels
@@ -47,6 +48,7 @@ NAMES = {
     "kernels": "the modules of all installed kernels",
     "vendor": "the vendors' start scripts",
     "fsck": "fsck.ocfs2",
+    "units": "this package's units",
     "mountinfo": "the mounts",
     "addresses": "the network's addresses",
     "speeds": "the network's speeds",
@@ -86,7 +88,7 @@ def gather(
 
     ask(ask_drbd, resources, "show", "dump", "adjust", "events", "proc_drbd", "drbd_version")
     ask(ask_o2cb, None, "cluster_conf", "o2cb_defaults", "o2cb_kernel")
-    ask(ask_system, None, "corosync_conf", "guard", "boot", "release", "vendor", "fsck", "mountinfo")
+    ask(ask_system, None, "corosync_conf", "guard", "boot", "release", "vendor", "fsck", "mountinfo", "units")
     ask(ask_kernels, None, "kernels")
     ask(ask_network, None, "addresses", "speeds")
     for config in configs:
@@ -171,6 +173,7 @@ def ask_system(_question: object = None) -> dict[str, object]:
     told.take("vendor", _vendor)
     told.take("fsck", _fsck)
     told.take("mountinfo", lambda: text_of("/proc/self/mountinfo"))
+    told.take("units", units.states)
     return told.as_json()
 
 
@@ -184,7 +187,10 @@ def _vendor() -> dict[str, str]:
     }
 
 
-def _fsck() -> str:
+def _fsck() -> str | None:
+    """What it says of its version; None where there is none."""
+    if shutil.which("fsck.ocfs2", path=command.PATH) is None:
+        return None
     result = command.run(["fsck.ocfs2", "-V"], timeout=_TOOL_SECONDS, check=False)
     return (result.stdout + result.stderr).strip()
 

@@ -85,6 +85,14 @@ class Space:
         number = self._system.get(name.encode("ascii"))
         return None if number is None else self._inode(number).size
 
+    def start_of(self, name: str, length: int) -> bytes | None:
+        """The first ``length`` bytes, a cluster at most, of a file of the system folder as the disk has them; None where it has none.
+        Raises BadBlock, OSError."""
+        number = self._system.get(name.encode("ascii"))
+        records = () if number is None else self._records(self._inode(number))
+        start = next((start for cluster, start, _ in records if cluster == 0), None)
+        return None if start is None else self._views[0](start, length)
+
     def spots(self, ranges: Sequence[Range]) -> Iterator[Spot]:
         """What ranges are, in their order. The ranges are among those wanted."""
         for start, length in ranges:
@@ -294,17 +302,21 @@ class Space:
 
     def _extents(self, inode: Inode) -> Iterator[Range]:
         """(start, length) on the device, in bytes, of all that an inode has."""
+        return ((start, length) for _, start, length in self._records(inode))
+
+    def _records(self, inode: Inode) -> Iterator[tuple[int, int, int]]:
+        """(cluster in the file, start on the device, length) of all that an inode has, the last two in bytes; in no order."""
         if inode.inline:
             return
         left = _BLOCKS_MAX
         waiting = [inodes.extent_list(inode)]
         while waiting:
             node = waiting.pop()
-            for _, clusters, block, _ in node.records:
+            for cluster, clusters, block, _ in node.records:
                 if block == 0:
                     continue
                 if node.depth == 0:
-                    yield block * self._super.block_size, clusters * self._super.cluster_size
+                    yield cluster, block * self._super.block_size, clusters * self._super.cluster_size
                     continue
                 left -= 1
                 inner = inodes.parse_extent_block(self._block(block), block)

@@ -19,6 +19,7 @@ from tests.doctor.world import (
     HA,
     MOUNT,
     NOW,
+    UNIT,
     VERIFIED,
     addresses,
     broken,
@@ -29,7 +30,7 @@ from tests.doctor.world import (
 )
 from tests.drbd.support import FILES
 
-SHOW, DUMP = str(node("a").values["show"]), str(node("a").values["dump"])
+SHOW, DUMP, PROC = (str(node("a").values[source]) for source in ("show", "dump", "proc_drbd"))
 KERNELS = [{"release": "6.1.176", "running": True, "missing": [], "drbd": "8.4.11"}]
 
 
@@ -54,6 +55,10 @@ def bridge() -> str:
 
 def superblock(**words: object) -> dict[str, object]:
     return {"superblock:ha": words}
+
+
+def unit(name: str, **words: str) -> dict[str, object]:
+    return {"units": {name: {**UNIT, **words}}}
 
 
 def images(**words: object) -> dict[str, object]:
@@ -237,10 +242,26 @@ TABLE: list[tuple[str, Severity, Look, str]] = [
     ("guest-cache-unsafe", W, broken({"guests:ha": {"drives": [drive(cache="unsafe")]}}), ""),
     ("guest-aio-native", W, broken({"guests:ha": {"drives": [drive(cache="writeback", aio="native")]}}), ""),
     ("guest-flushes-lost", H, broken({"guests:ha": {"drives": [drive()]}}), ""),
+    (
+        "guest-full-errors",
+        H,
+        broken({"guests:ha": {"drives": [drive()]}, **images(images=[{**image(100, "vm-100-disk-0.raw"), "used": 0}])}),
+        "",
+    ),
+    ("drbd-write-ordering", W, broken({"proc_drbd": PROC.replace("wo:f", "wo:d")}), "a"),
+    ("unit-failed", W, broken(unit("pvedrbdstor-verify@ha.service", ActiveState="failed"), on="b"), "b"),
+    ("unit-off", W, broken(unit("pvedrbdstor-boot.service", UnitFileState="disabled")), "a"),
+    ("fsck-missing", W, broken({"fsck": None}), "a"),
+    (
+        "fsck-cannot-replay",
+        W,
+        broken(superblock(journal_features=[{"incompat": 1, "ro_compat": 0}, {"incompat": 5, "ro_compat": 0}])),
+        "",
+    ),
 ]
 
 
-IMPLIED: dict[str, set[str]] = {"verify-failed": {"verify-never"}}
+IMPLIED: dict[str, set[str]] = {"verify-failed": {"verify-never"}, "guest-full-errors": {"guest-flushes-lost"}}
 """What comes with another finding, as both are true."""
 
 
@@ -384,3 +405,67 @@ def test_no_remedy_changes_the_mtu_of_a_link_in_use_or_puts_an_unsigned_kernel_i
         "--reinstall PACKAGE" in remedies["kernel-no-module"]
         and "dpkg -S /boot/vmlinuz-" in remedies["kernel-no-module"]
     )
+
+
+def test_no_order_of_writes_at_all_is_told_of_either_generation() -> None:
+    options = with_disk_option("disk-flushes no;\n disk-drain no")
+    for there in (PROC.replace("wo:f", "wo:n"), "version: 9.2.12 (api:2/proto:86-122)\n"):
+        (finding,) = (
+            found for found in examine(broken({"proc_drbd": there, **options})) if found.id == "drbd-write-ordering"
+        )
+        assert "'none'" in finding.title
+
+
+def test_draining_where_flushes_are_switched_off_is_one_finding_not_two() -> None:
+    (finding,) = examine(broken({"proc_drbd": PROC.replace("wo:f", "wo:d"), **with_disk_option("disk-flushes no")}))
+    assert finding.id == "drbd-flushes-off"
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ({"UnitFileState": "masked", "LoadState": "masked"}, "systemctl unmask pvedrbdstor-fence.service"),
+        ({"LoadState": "not-found", "ActiveState": "inactive"}, "apt install --reinstall pvedrbdstor"),
+        ({"ActiveState": "inactive"}, "systemctl start pvedrbdstor-fence.service"),
+        ({"ActiveState": "failed"}, "journalctl -u pvedrbdstor-fence.service -n 50"),
+    ],
+)
+def test_a_unit_that_does_not_do_its_work(words: dict[str, str], remedy: str) -> None:
+    (finding,) = examine(broken(unit("pvedrbdstor-fence.service", **words)))
+    assert finding.commands[0] == remedy and "cannot decide" in finding.meaning
+
+
+def test_where_there_is_no_systemd_nothing_is_said_of_units() -> None:
+    assert examine(broken({"units": None}, on="ab")) == ()
+
+
+@pytest.mark.parametrize(
+    ("bits", "told"),
+    [
+        ({"incompat": 5, "ro_compat": 0}, "async-commit"),
+        ({"incompat": 0x11, "ro_compat": 0}, "checksums (v3)"),
+        ({"incompat": 0x101, "ro_compat": 2}, "bits 0x200000100"),
+    ],
+)
+def test_what_fsck_would_refuse_in_a_journal(bits: dict[str, int], told: str) -> None:
+    (finding,) = examine(broken(superblock(journal_features=[None, bits])))
+    assert finding.title.endswith(told) and "slot 1" in finding.title
+    assert ("journal_async_commit" in finding.remedy) == (told == "async-commit")
+
+
+def test_a_file_system_with_features_nobody_here_knows() -> None:
+    features = [*node("a").mapping("superblock:ha")["features"], "unknown-incompat-0x40000"]  # type: ignore[misc]
+    (finding,) = examine(broken(superblock(features=features)))
+    assert finding.id == "fsck-cannot-replay" and "0x40000" in finding.title
+
+
+def test_a_fsck_that_leaves_out_the_end_of_a_journal() -> None:
+    (finding,) = examine(broken({"fsck": "fsck.ocfs2 1.8.4"}, on="b"))
+    assert finding.id == "fsck-cannot-replay" and finding.nodes == ("nodeb",)
+
+
+def test_a_guest_that_is_paused_when_the_storage_is_full_has_no_hint() -> None:
+    sparse = {"images": [{**image(100, "vm-100-disk-0.raw"), "used": 0}]}
+    for options in ({"cache": "writeback"}, {"werror": "stop"}):
+        found = examine(broken({"guests:ha": {"drives": [drive(**options)]}, "volumes:ha": sparse}))
+        assert "guest-full-errors" not in {finding.id for finding in found}

@@ -70,7 +70,5 @@ def test_every_finding_is_reproduced_in_the_lab_or_said_why_not() -> None:
     ids, shown = {entry.id for entry in CATALOGUE}, set(reproduced())
     assert not shown - ids and not set(NOT_IN_THE_LAB) - ids, "there is no such finding"
     assert not shown & set(NOT_IN_THE_LAB), "it is shown after all"
-    assert ids - shown - set(NOT_IN_THE_LAB) == set(), (
-        "show it in a tests/lab/test_*.py, which names it in REPRODUCES"
-    )
+    assert ids - shown - set(NOT_IN_THE_LAB) == set(), "show it in a tests/lab/test_*.py, which names it in REPRODUCES"
     assert all(NOT_IN_THE_LAB.values())

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pvedrbdstor import command, native, nodes
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.doctor import guests, kernels, look, sources, storages
+from pvedrbdstor.doctor import guests, kernels, look, sources, storages, units
 from pvedrbdstor.doctor.answers import Answers
 from pvedrbdstor.doctor.facts import as_json
 from pvedrbdstor.errors import CommandFailed
@@ -139,3 +141,27 @@ def test_peers_are_those_of_the_resource(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(command, "run", fails)
     assert look.peers("nodea", [HA]) == ()
+
+
+def test_units_are_told_by_their_properties(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where systemd runs; as `systemctl show` prints them, a paragraph each."""
+    text = "Id=a.service\nLoadState=loaded\nActiveState=failed\n\nId=b.timer\nLoadState=masked\n\nnonsense\n"
+    monkeypatch.setattr(command, "run", lambda argv, **_: command.Result(0, text, ""))
+    monkeypatch.setattr(units, "_RUNS", str(tmp_path))
+    assert units.states() == {
+        "a.service": {"LoadState": "loaded", "ActiveState": "failed"},
+        "b.timer": {"LoadState": "masked"},
+    }
+    monkeypatch.setattr(units, "_RUNS", str(tmp_path / "no"))
+    assert units.states() is None
+
+
+def test_a_node_without_fsck_tells_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(command, "PATH", str(tmp_path))
+    found: Any = sources.ask_system()
+    assert found["values"]["fsck"] is None and "fsck" not in found["unread"]
+
+
+@given(st.text())
+def test_any_words_of_systemctl(text: str) -> None:
+    assert all(name for name, _ in units.parse(text))

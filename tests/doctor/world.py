@@ -8,6 +8,7 @@ from typing import Any
 
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.doctor.facts import Look, Node
+from pvedrbdstor.doctor.units import UNITS
 from pvedrbdstor.verify.last import Check, Record, as_json
 from tests.drbd.support import configfs_of, output_of
 
@@ -37,6 +38,7 @@ FEATURES = [
     *("extended-slotmap", "discontig-bg", "metaecc", "backup-super"),
 ]
 GIB = 1 << 30
+UNIT = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled"}
 VERIFIED = as_json(
     Record(*(Check("sample", "nodea", "clean", NOW - 900, NOW - 600, compared=GIB, size=GIB) for _ in range(2)))
 )
@@ -66,6 +68,7 @@ def node(letter: str, capture: str = "8.4/04-mounted-both", of: str | None = Non
         "kernels": [{"release": "6.1.176", "running": True, "missing": [], "drbd": "8.4.11"}],
         "vendor": {"ocfs2.service": "OURS", "drbd.service": "FOREIGN"},
         "fsck": "fsck.ocfs2 1.8.7",
+        "units": dict.fromkeys(UNITS, UNIT),
         "mountinfo": MOUNT,
         "addresses": addresses("10.77.0.1" if letter == "a" else "10.77.0.2"),
         "speeds": {"eth1": "10000"},
@@ -83,6 +86,7 @@ def node(letter: str, capture: str = "8.4/04-mounted-both", of: str | None = Non
             "slots": 2,
             "features": FEATURES,
             "journals": [256 << 20, 256 << 20],
+            "journal_features": [{"incompat": 1, "ro_compat": 0}] * 2,
             "free": 50 * GIB,
             "largest_free": 10 * GIB,
             "map_read": True,

@@ -47,7 +47,7 @@ def install(node: Node) -> None:
         f"""set -e
 systemctl start systemd-udevd.service systemd-udev-trigger.service
 udevadm settle
-for unit in {REPOSITORY}/debian/pvedrbdstor*.service {REPOSITORY}/debian/pvedrbdstor*.socket; do
+for unit in {REPOSITORY}/debian/pvedrbdstor*.service {REPOSITORY}/debian/pvedrbdstor*.socket {REPOSITORY}/debian/pvedrbdstor*.timer; do
     install -m 0644 "$unit" /etc/systemd/system/
 done
 systemctl daemon-reload

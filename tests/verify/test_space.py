@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pvedrbdstor.doctor.storages import journal_features
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.ocfs2 import bitmap, inodes
 from pvedrbdstor.ocfs2.inodes import BadBlock
@@ -279,3 +280,22 @@ def test_runs_are_those_of_each_bit(bits: list[bool], data: st.DataObject) -> No
     found = list(bitmap.runs(used, first, len(bits)))
     assert [in_use for _, length, in_use in found for _ in range(length)] == bits[first:]
     assert all(one[2] != two[2] for one, two in pairwise(found))
+
+
+def test_the_features_of_a_journal_are_those_that_fsck_judges(tmp_path: Path) -> None:
+    """Read from the disk by the doctor; of one that fsck.ocfs2 does not know it says that it is unknown."""
+    path = tmp_path / "disk"
+    make(path, 300 * MIB, 4096, 65536)
+    reader = Reader(str(path))
+    space = Space(parse_superblock(reader.read(0, READ_SIZE)), [reader.read], ())
+    assert [journal_features(space, slot) for slot in range(3)] == [{"incompat": 0, "ro_compat": 0}] * 2 + [None]
+    start = space.start_of("journal:0001", 64)
+    assert start is not None and start[:4] == b"\xc0\x3b\x39\x98"
+    with path.open("r+b") as file:
+        at = path.read_bytes().rindex(start)
+        file.seek(at + 0x28)
+        file.write(struct.pack(">I", 0x4))
+    space = Space(parse_superblock(reader.read(0, READ_SIZE)), [Reader(str(path)).read], ())
+    assert journal_features(space, 1) == {"incompat": 4, "ro_compat": 0}
+    said = subprocess.run(["fsck.ocfs2", "-fyF", path], capture_output=True, text=True, input="y\n")
+    assert "unknown features" in said.stdout + said.stderr

@@ -19,7 +19,12 @@ FLUSHES = Entry(
 )
 ACTIVITY = Entry("drbd-al-extents", (Severity.HINT,), "DRBD's activity log is smaller than its default")
 RESYNC = Entry("drbd-resync-slow", (Severity.WARNING,), "at DRBD's resync rate a full resync takes more than a week")
-ENTRIES = (PROTOCOL, VERIFY_ALG, FLUSHES, ACTIVITY, RESYNC)
+ORDERING = Entry(
+    "drbd-write-ordering",
+    (Severity.WARNING,),
+    "DRBD keeps the order of writes on the disk by waiting alone, or not at all, though it may flush",
+)
+ENTRIES = (PROTOCOL, VERIFY_ALG, FLUSHES, ORDERING, ACTIVITY, RESYNC)
 
 _AL_DEFAULT = 1237
 _KIB, _DAY = 1024, 86400
@@ -37,6 +42,7 @@ def check(look: Look) -> Iterator[Finding]:
                 yield from _net(node, storage, show)
                 for disk in disks(show, storage):
                     yield from _disk(node, storage, disk, peer_options(show, storage))
+                    yield from _ordering(node, storage, disk)
 
 
 def disks(show: str, storage: StorageConfig) -> Iterator[Block]:
@@ -122,6 +128,42 @@ def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, 
         )
     place = f"in {section} in drbd.conf on both nodes, in place of what it says of these now"
     yield from _resync(node, storage, options, f"{place}, {adjust}")
+
+
+def _ordering(node: Node, storage: StorageConfig, volume: Block) -> Iterator[Finding]:
+    """DRBD 8.4 tells it in /proc/drbd: `wo:` with b(arrier), f(lush), d(rain) or n(one), write_ordering_chars in drivers/block/drbd/drbd_proc.c. It
+    steps down by itself where the disk refuses a flush (drbd_bump_write_ordering()). DRBD 9 tells it in debugfs alone: there the options count."""
+    own = next(volume.named("disk"), Block(("disk",)))
+    off = {name for name in ("disk-barrier", "disk-flushes", "disk-drain") if own.value(name) == "no"}
+    minor = (volume.options.get("device") or ("",))[-1]  # `device minor 0;`
+    in_force = _in_force(node.text("proc_drbd") or "", minor) or ("n" if {"disk-flushes", "disk-drain"} <= off else "")
+    if in_force == "n":
+        yield ORDERING.found(
+            "DRBD does not keep the order of writes on the disk (write ordering 'none')",
+            "After a power failure a later write may be on the disk and an earlier one not, which breaks journals of guests' file systems and OCFS2's own. Only "
+            "a disk whose cache outlives a power failure, and that keeps the order itself, needs none.",
+            f"Remove `disk-drain no;` and `disk-flushes no;` from disk {{ }} of resource {storage.resource} in drbd.conf on both nodes, "
+            f"{_taken_up(storage.resource)}",
+            nodes=(node.name,),
+            storage=storage.id,
+        )
+    elif in_force == "d" and "disk-flushes" not in off:
+        yield ORDERING.found(
+            "The disk below DRBD refuses to flush its cache (write ordering 'drain')",
+            "DRBD may flush, and the disk has answered that it cannot: what it keeps in a cache without a battery is lost with the power, although it was "
+            "acknowledged.",
+            "See what is between DRBD and the disk, 'lsblk -s', and whether the kernel told why: 'dmesg'. A disk without a cache, or with one that outlives a "
+            f"power failure, needs no flush: then write `disk-flushes no; md-flushes no;` in disk {{ }} of resource {storage.resource} in drbd.conf on both "
+            f"nodes, {_taken_up(storage.resource)}",
+            nodes=(node.name,),
+            storage=storage.id,
+        )
+
+
+def _in_force(text: str, minor: str) -> str | None:
+    """The letter of a device, from /proc/drbd of DRBD 8.4: on the line behind that with its number."""
+    found = re.search(rf"^ *{re.escape(minor)}: .*\n.* wo:([bfdn])\b", text, re.MULTILINE)
+    return None if found is None else found[1]
 
 
 def _resync(node: Node, storage: StorageConfig, options: Block, adjust: str) -> Iterator[Finding]:

@@ -23,7 +23,12 @@ FLUSHES = Entry(
     (Severity.HINT,),
     "guests' disks use O_DIRECT (`cache=none`, Proxmox's default), with which OCFS2 may lose flushed writes when the node dies (docs/lab.md)",
 )
-ENTRIES = (UNSAFE, NATIVE, FLUSHES)
+FULL = Entry(
+    "guest-full-errors",
+    (Severity.HINT,),
+    "guests' disks that would see I/O errors, instead of being paused, if the storage were full (docs/lab.md)",
+)
+ENTRIES = (UNSAFE, NATIVE, FLUSHES, FULL)
 _TEXTS = ("key", "value", "cache", "aio")
 
 
@@ -35,6 +40,7 @@ def check(look: Look) -> Iterator[Finding]:
         ]
         drives.sort(key=lambda drive: (drive.vmid, drive.key, drive.pending))
         yield from _at_risk(storage, drives)
+        yield from _when_full(storage, drives, look.here.mapping(f"volumes:{storage.id}").get("images"))
         native = [drive for drive in drives if drive.aio == "native" and not drive.direct]
         if native:
             yield NATIVE.found(
@@ -63,6 +69,34 @@ def _at_risk(storage: StorageConfig, drives: list[Drive]) -> Iterator[Finding]:
                 f"If that matters more than speed, from the guest's next start on: {_set(at_risk[0], cache='writeback')}",
                 storage=storage.id,
             )
+
+
+def _when_full(storage: StorageConfig, drives: list[Drive], images: object) -> Iterator[Finding]:
+    """OCFS2 answers EIO to a write with O_DIRECT that finds no space, and QEMU pauses a guest on ENOSPC alone (its default, `werror=enospc`)."""
+    whole = {
+        f"{image.get('vmid')}/{image.get('name')}"
+        for image in (images if isinstance(images, list) else ())
+        if isinstance(image, Mapping) and (number(image.get("used")) or 0) >= (number(image.get("size")) or 0)
+    }
+    found = [
+        drive
+        for drive in drives
+        if drive.direct and "werror=stop" not in drive.value.split(",") and _volume(drive) not in whole
+    ]
+    if found:
+        yield FULL.found(
+            f"{_named(found)}: O_DIRECT, and an image that can still grow",
+            "If the storage is full when the guest writes where the image has no space yet, it sees a broken disk; its file system may become read-only. "
+            "With `cache=writeback`, or with `werror=stop`, QEMU pauses it instead, and it goes on when there is space again.",
+            f"From the guest's next start on: {_set(found[0], werror='stop')}, and the same for each; or see that there is always space",
+            storage=storage.id,
+        )
+
+
+def _volume(drive: Drive) -> str:
+    """`VMID/NAME` of what it names; of a linked clone the image itself, which is the last part."""
+    parts = drive.value.partition(",")[0].partition("=")[2 if "file=" in drive.value.partition(",")[0] else 0]
+    return "/".join(parts.partition(":")[2].split("/")[-2:])
 
 
 def _drive(words: object) -> Drive | None:
