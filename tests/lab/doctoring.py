@@ -82,10 +82,12 @@ def _edited(text: str, remedy: str) -> str:
 
 
 def prepare(cluster: Cluster) -> None:
-    """As an administrator should have it: nodes that reach each other, vendors' scripts masked, the monitor calm."""
+    """As an administrator should have it: nodes that reach each other, vendors' scripts masked, the monitor calm, metadata saved."""
     on_each(cluster.nodes, splitting.prepare)
     on_each(cluster.nodes, lambda node: node.run(f"mkdir -p {GUESTS} && pvedrbdstor vendor-units mask"))
     settle(cluster)
+    kept = f"/var/lib/pvedrbdstor/metadata/{STORAGE}"
+    on_each(cluster.nodes, lambda node: node.run(f"[ -d {kept} ] || pvedrbdstor metadata save {STORAGE}", 60))
 
 
 def settle(cluster: Cluster) -> None:

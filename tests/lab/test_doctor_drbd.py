@@ -12,7 +12,10 @@ from tests.lab.doctoring import NEVER_COMPARED, RES_FILE, doctor, edit_drbd_conf
 from tests.lab.formation import RESOURCE, STORAGE, on_each
 from tests.lab.node import Node
 
-REPRODUCES = {"drbd-config-differs", "drbd-config-not-in-force", "drbd-undefined", "drbd-protocol", "unread"}
+REPRODUCES = {
+    *("drbd-config-differs", "drbd-config-not-in-force", "drbd-undefined", "drbd-protocol", "unread"),
+    *("drbd-no-verify-alg", "drbd-flushes-off", "drbd-al-extents", "drbd-resync-slow"),
+}
 ADJUST = f"drbdadm adjust {RESOURCE}"
 DRY_RUN = f"drbdadm --dry-run adjust {RESOURCE}"
 DUMP = f"drbdadm dump {RESOURCE}"
@@ -31,6 +34,29 @@ def change(node: Node, *programs: str, adjust: bool = True) -> None:
     """sed on the resource's file, and have DRBD take it up."""
     words = " ".join(f"-e '{program}'" for program in programs)
     node.run(f"sed -i -E {words} {RES_FILE}" + (f" && {ADJUST}" if adjust else ""))
+
+
+def test_settings_that_cost_speed_or_safety_are_written_as_told(pair: Cluster) -> None:
+    """Where the file has them, wrong, and DRBD has them in force."""
+    wrong = (
+        "s/verify-alg crc32c;//",
+        "s/resync-rate 200M/resync-rate 1k/",
+        "s/disk \\{/& md-flushes no; disk-flushes no; al-extents 257;/",
+    )
+    for node in pair.nodes:
+        change(node, *wrong)
+    pair.a.run(ADJUST)  # b's disk-options had brought b's verify-alg back to a: 8.4 sends it with them (receive_SyncParam())
+    found = doctor(pair.a)
+    ids = ("drbd-no-verify-alg", "drbd-flushes-off", "drbd-al-extents", "drbd-resync-slow")
+    assert set(found) - NEVER_COMPARED == set(ids), list(found.values())
+    for name, severity in zip(ids, ("hint", "warning", "hint", "warning"), strict=True):
+        finding = told(found[name], severity, "nodea nodeb")
+        edit_drbd_conf(pair.nodes, finding)
+        follow(pair.nodes, finding, [DRY_RUN, ADJUST])
+    assert set(doctor(pair.a)) <= NEVER_COMPARED
+    in_force = " ".join(pair.b.run(f"drbdsetup show {RESOURCE}").split())
+    for line in ('verify-alg "crc32c"', "al-extents 6007", "c-max-rate 409600k"):
+        assert line in in_force, in_force
 
 
 @pytest.mark.soak
