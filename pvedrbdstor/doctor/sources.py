@@ -19,6 +19,7 @@ from pvedrbdstor.doctor import guests, storages, units
 from pvedrbdstor.doctor.answers import Answers, text_of
 from pvedrbdstor.doctor.facts import Node
 from pvedrbdstor.doctor.kernels import installed_kernels
+from pvedrbdstor.doctor.replication import ask_replication
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.fencing import corosync_conf, status
 from pvedrbdstor.metadata.last import newest
@@ -52,6 +53,9 @@ NAMES = {
     "mountinfo": "the mounts",
     "addresses": "the network's addresses",
     "speeds": "the network's speeds",
+    "firewall": "Proxmox's firewall",
+    "disk_speeds": "the speed of the disks below DRBD",
+    "answers": "whether the other node's address answers",
     "verdict": "the mirror's verdict",
     "folder": "the mount point",
     "superblock": "OCFS2's superblock, journals and map of clusters",
@@ -61,6 +65,7 @@ NAMES = {
     "metadata": "the backup of metadata",
 }
 """Source -> what it is called in sentences."""
+FIREWALL = {"cluster": "/etc/pve/firewall/cluster.fw", "host": "/etc/pve/local/host.fw"}
 _TOOL_SECONDS = 4.0
 _RESOURCE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _VENDOR_FILES = {
@@ -91,6 +96,9 @@ def gather(
     ask(ask_system, None, "corosync_conf", "guard", "boot", "release", "vendor", "fsck", "mountinfo", "units")
     ask(ask_kernels, None, "kernels")
     ask(ask_network, None, "addresses", "speeds")
+    ask(ask_firewall, None, "firewall")
+    if configs:
+        ask(ask_replication, [[config.resource, config.volume] for config in configs], "disk_speeds", "answers")
     for config in configs:
         wire, name = as_wire(config), config.id
         ask(storages.ask_folder, wire, f"folder:{name}")
@@ -198,6 +206,12 @@ def _fsck() -> str | None:
 def ask_kernels(_question: object = None) -> dict[str, object]:
     told = Answers()
     told.take("kernels", installed_kernels)
+    return told.as_json()
+
+
+def ask_firewall(_question: object = None) -> dict[str, object]:
+    told = Answers()
+    told.take("firewall", lambda: {name: text_of(path) for name, path in FIREWALL.items()})
     return told.as_json()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pvedrbdstor.fencing.times import Inputs
 from pvedrbdstor.ocfs2 import o2cb
+from pvedrbdstor.pve import firewall
 from pvedrbdstor.setup import templates, times
 from pvedrbdstor.setup.answers import Answers
 from pvedrbdstor.setup.facts import Disk, Facts
@@ -183,7 +184,7 @@ def _lower_disk(choice: Choice, node: str) -> Iterator[Step]:
 
 def _firewall(choice: Choice) -> Iterator[Step]:
     text = choice.nodes[choice.lead].files.get(FIREWALL)
-    if text is None or not templates.firewall_is_on(text):
+    if text is None or not firewall.is_on(text):
         return
     name = choice.mirror.resource
     own = [host.address for host in choice.mirror.hosts]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.fencing import paths
 from pvedrbdstor.ocfs2.o2cb import Timeouts
+from pvedrbdstor.pve import firewall
 from pvedrbdstor.setup.facts import Identity, is_device_name, is_host_name
 from pvedrbdstor.setup.values import Malformed
 
@@ -28,7 +29,6 @@ _COMMENT = re.compile(r'^((?:[^"#\n]|"[^"\n]*")*)#[^\n]*$', re.M)
 _PLAIN = re.compile(r"[\w.:-]+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_+.-]+")
 _RULES = re.compile(r"^[ \t]*\[RULES\][ \t]*$", re.M | re.I)
-_OPTION = re.compile(r"(enable):\s*([0-9]+)|(policy_out):\s*(ACCEPT|DROP|REJECT)", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,26 +169,9 @@ def active_filters(text: str) -> int:
     return len(re.findall(r"\bglobal_filter\b", _COMMENT.sub(r"\1", text)))
 
 
-def firewall_is_on(text: str) -> bool:
-    """Whether cluster.fw switches Proxmox's firewall on: it is off unless that is written. More than 1 is the time up to which it is."""
-    return int(_options(text).get("enable", "0")) > 0
-
-
 def firewall_directions(text: str) -> tuple[str, ...]:
     """Which ways cluster.fw has to be opened: out is open unless it says otherwise."""
-    return ("IN",) if _options(text).get("policy_out", "ACCEPT").upper() == "ACCEPT" else ("IN", "OUT")
-
-
-def _options(text: str) -> dict[str, str]:
-    """As PVE::Firewall reads them: the last of a name counts, and a line that is none does not."""
-    section, found = "", {}
-    for line in (each.strip() for each in text.split("\n")):
-        if line.startswith("["):
-            section = line.lower()
-        elif section == "[options]" and (option := _OPTION.fullmatch(line)):
-            name, value = (word for word in option.groups() if word is not None)
-            found[name.lower()] = value
-    return found
+    return ("IN",) if firewall.options(text).get("policy_out", "ACCEPT") == "ACCEPT" else ("IN", "OUT")
 
 
 def firewall_rule(addresses: Sequence[str], port: int, what: str, direction: str = "IN") -> str:

@@ -57,6 +57,10 @@ def superblock(**words: object) -> dict[str, object]:
     return {"superblock:ha": words}
 
 
+def fw(rules: str, **words: str) -> dict[str, object]:
+    return {"firewall": {"cluster": f"[OPTIONS]\nenable: 1\n[RULES]\n{rules}\n", **words}}
+
+
 def unit(name: str, **words: str) -> dict[str, object]:
     return {"units": {name: {**UNIT, **words}}}
 
@@ -98,6 +102,11 @@ def with_disk_option(option: str) -> dict[str, object]:
     return {"show": SHOW.replace("c-plan-ahead", f"{option};\n                c-plan-ahead")}
 
 
+APART: dict[str, object] = {
+    "events": "exists resource name:r0 role:Primary suspended:no\n"
+    "exists connection name:r0 peer-node-id:0 conn-name:peer connection:Connecting role:Unknown\nexists -\n",
+    "answers": {"r0": True},
+}
 E, W, H = Severity.ERROR, Severity.WARNING, Severity.HINT
 MANY = {f"100/vm-100-disk-{at}.raw": 12 for at in range(2)}
 OLD = {**(VERIFIED or {}), "judged": {**VERIFIED["judged"], "ended": NOW - 40 * 86400}}  # type: ignore[index, dict-item]
@@ -248,6 +257,15 @@ TABLE: list[tuple[str, Severity, Look, str]] = [
         broken({"guests:ha": {"drives": [drive()]}, **images(images=[{**image(100, "vm-100-disk-0.raw"), "used": 0}])}),
         "",
     ),
+    ("firewall-closed", W, broken(fw("")), "a"),
+    ("firewall-closed", H, broken(fw("IN ACCEPT -source +who -p tcp")), "a"),
+    (
+        "drbd-port-blocked",
+        E,
+        Look(*(lambda a, b: (a, (b,)))(*(over(node(letter), APART) for letter in "ab")), {}, (HA,)),
+        "",
+    ),
+    ("network-slower-than-disk", H, broken({"speeds": {"eth1": "1000"}}), "ab"),
     ("drbd-write-ordering", W, broken({"proc_drbd": PROC.replace("wo:f", "wo:d")}), "a"),
     ("unit-failed", W, broken(unit("pvedrbdstor-verify@ha.service", ActiveState="failed"), on="b"), "b"),
     ("unit-off", W, broken(unit("pvedrbdstor-boot.service", UnitFileState="disabled")), "a"),
@@ -469,3 +487,32 @@ def test_a_guest_that_is_paused_when_the_storage_is_full_has_no_hint() -> None:
     for options in ({"cache": "writeback"}, {"werror": "stop"}):
         found = examine(broken({"guests:ha": {"drives": [drive(**options)]}, "volumes:ha": sparse}))
         assert "guest-full-errors" not in {finding.id for finding in found}
+
+
+def test_the_rules_that_are_told_open_the_firewall() -> None:
+    """Those of DRBD and those of OCFS2, of both nodes at once, also where out is shut."""
+    shut = "[OPTIONS]\nenable: 1\npolicy_out: DROP\n"
+    found = examine(broken({"firewall": {"cluster": shut}}, on="ab"))
+    assert {finding.id for finding in found} == {"firewall-closed"} and len(found) == 4
+    rules = {rule for finding in found for rule in re.findall("`([^`]+)`", finding.remedy)}
+    assert len(rules) == 4
+    text = f"{shut}[RULES]\n" + "\n".join(rules)
+    assert examine(broken({"firewall": {"cluster": text}}, on="ab")) == ()
+
+
+def test_nothing_is_said_of_the_port_while_the_other_node_may_be_away() -> None:
+    def look(answers: dict[str, bool], **more: object) -> Look:
+        apart = [over(node(letter), {**APART, "answers": answers, **more}) for letter in "ab"]
+        return Look(apart[0], (apart[1],), {}, (HA,))
+
+    assert "drbd-port-blocked" not in {finding.id for finding in examine(look({"r0": False}))}
+    alone = APART["events"].replace("Connecting", "StandAlone")  # type: ignore[attr-defined]
+    assert "drbd-port-blocked" not in {finding.id for finding in examine(look({"r0": True}, events=alone))}
+    assert "drbd-port-blocked" not in {finding.id for finding in examine(broken(APART))}
+
+
+def test_a_link_is_measured_against_the_slower_disk_and_by_the_slowest_member() -> None:
+    assert examine(broken({"speeds": {"eth1": "1000"}, "disk_speeds": {"r0": 200_000_000}})) == ()
+    assert examine(broken({"speeds": {"eth1": "1000"}, "disk_speeds": {"r0": None}})) == ()
+    (finding,) = examine(broken({"disk_speeds": {"r0": 4_000_000_000}}, on="ab"))
+    assert "carries 1250 MB/s" in finding.title and "reads 4000 MB/s" in finding.title

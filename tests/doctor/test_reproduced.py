@@ -9,15 +9,8 @@ from pvedrbdstor.doctor.checks import CATALOGUE
 
 LAB = Path(__file__).resolve().parents[1] / "lab"
 _NOT_YET = (
-    "drbd-no-verify-alg",
-    "drbd-flushes-off",
-    "drbd-al-extents",
-    "drbd-resync-slow",
     "node-silent",
     "versions-differ",
-    "mirror-unprotected",
-    "guard-handicap",
-    "guard-old",
     "kernel-no-module",
     "kernel-drbd-generation",
     "drbd-generations-differ",

@@ -72,6 +72,9 @@ def node(letter: str, capture: str = "8.4/04-mounted-both", of: str | None = Non
         "mountinfo": MOUNT,
         "addresses": addresses("10.77.0.1" if letter == "a" else "10.77.0.2"),
         "speeds": {"eth1": "10000"},
+        "firewall": {"cluster": None, "host": None},
+        "disk_speeds": {"r0": 500_000_000},
+        "answers": {},
         "verdict:ha": {
             "kind": "healthy",
             "cause": "Both copies are up to date.",

@@ -45,7 +45,9 @@ def test_settings_that_cost_speed_or_safety_are_written_as_told(pair: Cluster) -
     )
     for node in pair.nodes:
         change(node, *wrong)
-    pair.a.run(ADJUST)  # b's disk-options had brought b's verify-alg back to a: 8.4 sends it with them (receive_SyncParam())
+    pair.a.run(
+        ADJUST
+    )  # b's disk-options had brought b's verify-alg back to a: 8.4 sends it with them (receive_SyncParam())
     found = doctor(pair.a)
     ids = ("drbd-no-verify-alg", "drbd-flushes-off", "drbd-al-extents", "drbd-resync-slow")
     assert set(found) - NEVER_COMPARED == set(ids), list(found.values())

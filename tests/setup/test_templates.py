@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pvedrbdstor.drbd import blocks
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.ocfs2.o2cb import KERNEL_DEFAULTS
+from pvedrbdstor.pve import firewall
 from pvedrbdstor.setup import build, templates
 from pvedrbdstor.setup.templates import Host, Mirror
 
@@ -162,7 +163,7 @@ class TestFirewall:
         ],
     )
     def test_whether_it_is_on_is_what_its_options_say(self, text: str, on: bool) -> None:
-        assert templates.firewall_is_on(text) is on
+        assert firewall.is_on(text) is on
 
     @pytest.mark.parametrize(
         ("text", "ways"),

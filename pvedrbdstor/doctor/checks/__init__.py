@@ -8,6 +8,7 @@ from pvedrbdstor.doctor.checks import (
     configuration,
     drbd,
     faults,
+    firewall,
     fsck,
     guests,
     kernels,
@@ -40,6 +41,7 @@ _AREAS = (
     verify,
     metadata,
     network,
+    firewall,
     volumes,
     guests,
 )

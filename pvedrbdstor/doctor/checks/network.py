@@ -8,14 +8,20 @@ from dataclasses import dataclass
 
 from pvedrbdstor.doctor.facts import Look, Node, number, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
-from pvedrbdstor.drbd import blocks
-from pvedrbdstor.drbd.blocks import Block
+from pvedrbdstor.drbd.endpoints import endpoints
 
 MTU = Entry("network-mtu-differs", (Severity.WARNING,), "the ends of the replication link have different MTUs")
 SHARED = Entry("network-shared", (Severity.HINT,), "the replication link shares a bridge with guests")
 SLOW = Entry("network-slow", (Severity.WARNING,), "the replication link has less than 1 Gbit/s")
+SLOWER = Entry(
+    "network-slower-than-disk",
+    (Severity.HINT,),
+    "the replication link carries less than a third of what the slower of the two disks reads",
+)
 CLOCK = Entry("clock-skew", (Severity.WARNING,), "the nodes' clocks are two seconds or more apart")
-ENTRIES = (MTU, SHARED, SLOW, CLOCK)
+ENTRIES = (MTU, SHARED, SLOW, SLOWER, CLOCK)
+_SHARE = 3
+_BYTES_OF_MBIT, _MB = 125_000, 1_000_000
 _SKEW_SECONDS = 2.0
 _SLOW_MBIT = 1000
 _GUESTS = ("tap", "veth", "fwpr", "fwln")
@@ -54,7 +60,39 @@ def check(look: Look) -> Iterator[Finding]:
                 f"'pvedrbdstor mirror down' for its storages on both nodes first, then {', '.join(changes)}",
                 nodes=tuple(ends),
             )
+        yield from _beside_the_disks(look, ends, resource)
     yield from _clocks(look)
+
+
+def _beside_the_disks(look: Look, ends: Mapping[str, Link], resource: str) -> Iterator[Finding]:
+    """What the drivers tell against what was read from both lower disks, in a moment. DRBD has one connection, which a bond carries by one of its
+    members: so the slowest one counts."""
+    disks = [number(node.mapping("disk_speeds").get(resource)) for node in look.nodes]
+    told = [
+        speed
+        for node in look.nodes
+        if node.name in ends
+        for name in ends[node.name].below
+        if (speed := _speed(node, name))
+    ]
+    read = min((disk for disk in disks if disk), default=0)
+    if len(look.nodes) < 2 or None in disks or not told or min(told) < _SLOW_MBIT:  # which is told by itself
+        return
+    if min(told) * _BYTES_OF_MBIT * _SHARE < read:
+        carried = min(told) * _BYTES_OF_MBIT
+        yield SLOWER.found(
+            f"The replication link of '{resource}' carries {carried // _MB} MB/s, and the slower disk reads {read // _MB} MB/s at least",
+            "All guests' writes together, and a resync, get no more than the link carries.",
+            "If guests wait for their writes, give replication a faster link, or a link of its own; 'pvedrbdstor setup facts' shows the networks",
+            nodes=tuple(node.name for node in look.nodes),
+        )
+
+
+def _speed(node: Node, name: str) -> int | None:
+    """Mbit/s, as the driver tells; None where it tells none."""
+    text = node.mapping("speeds").get(name)
+    found = int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 9 else 0
+    return found or None
 
 
 def _end(node: Node, end: Link, resource: str) -> Iterator[Finding]:
@@ -65,11 +103,9 @@ def _end(node: Node, end: Link, resource: str) -> Iterator[Finding]:
             "Give replication a link of its own, or at least a priority; change the addresses in drbd.conf and cluster.conf with the storage down",
             nodes=(node.name,),
         )
-    speeds = node.mapping("speeds")
     for name in end.below:
-        text = speeds.get(name)
-        speed = int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 9 else None
-        if speed is not None and 0 < speed < _SLOW_MBIT:
+        speed = _speed(node, name)
+        if speed is not None and speed < _SLOW_MBIT:
             yield SLOW.found(
                 f"{plain(name, 20)} on {node.name}, which carries the replication of '{resource}', has {speed} Mbit/s",
                 "Every write of every guest goes through it: no more than that can be written.",
@@ -80,7 +116,7 @@ def _end(node: Node, end: Link, resource: str) -> Iterator[Finding]:
 
 def link(node: Node, resource: str) -> Link | None:
     """Where a resource's own address lies; None where that is not told."""
-    addresses = set(_own_addresses(node.text("show") or "", resource))
+    addresses = {address for address, _ in endpoints(node.text("show") or "", resource)[0]}
     interfaces = _interfaces(node.text("addresses") or "")
     own = next((found for found in interfaces.values() if addresses & set(_addresses(found))), None)
     if own is None:
@@ -90,23 +126,6 @@ def link(node: Node, resource: str) -> Link | None:
     shared = {name} | {master for each in below if (master := _text(interfaces[each], "master")) is not None}
     bridges = tuple(sorted(each for each in shared if each in interfaces and _has_guests(each, interfaces)))
     return Link(name, number(own.get("mtu")), below, bridges)
-
-
-def _own_addresses(show: str, resource: str) -> Iterator[str]:
-    """Of `_this_host`, beside the volumes (8.4) or in each path of a connection (9)."""
-    for block in blocks.parse(show).named("resource"):
-        if block.words[1:2] == (resource,):
-            yield from _this_host(block)
-
-
-def _this_host(block: Block) -> Iterator[str]:
-    words = block.options.get("_this_host")  # 9: `_this_host ipv4 10.0.0.1:7789;`
-    if words:
-        yield words[-1].rpartition(":")[0].strip("[]")
-    for inner in block.blocks:
-        if inner.words[:1] == ("_this_host",) and (address := inner.options.get("address")):
-            yield address[-1].rpartition(":")[0].strip("[]")
-        yield from _this_host(inner)
 
 
 def _interfaces(text: str) -> dict[str, Mapping[str, object]]:

@@ -1,0 +1,92 @@
+"""What lies at both ends of replication: how fast the disk below DRBD reads, and whether the other node's address answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+
+from pvedrbdstor import command, native
+from pvedrbdstor.doctor.answers import Answers
+from pvedrbdstor.drbd import commands, events2
+from pvedrbdstor.drbd.endpoints import endpoints
+from pvedrbdstor.drbd.lower import lower_disk
+from pvedrbdstor.native import IOPRIO_CLASS_IDLE, IoPriority
+
+SECONDS = 0.25
+BYTES = 64 << 20
+"""At most this long is read, and this much."""
+_AT_ONCE = 1 << 20
+_SSH = 22
+_CONNECT_SECONDS = 1.5
+_TOOL_SECONDS = 4.0
+
+
+def ask_replication(volumes: Sequence[Sequence[object]]) -> dict[str, object]:
+    """As work of a Helper. volumes: (resource, volume) of each storage."""
+    told = Answers()
+    wanted = [(str(resource), int(str(volume))) for resource, volume in volumes]
+    told.take("disk_speeds", lambda: _speeds(wanted))
+    told.take("answers", lambda: _answers(sorted({resource for resource, _ in wanted})))
+    return told.as_json()
+
+
+def _speeds(wanted: Sequence[tuple[str, int]]) -> dict[str, int | None]:
+    """Resource -> bytes a second of its slowest disk; without those that have none here."""
+    show = _show()
+    found: dict[str, int | None] = {}
+    for resource, volume in wanted:
+        lower = lower_disk(show, resource, volume)
+        if lower is not None:
+            speeds = [found.get(resource), speed(lower.path)]
+            found[resource] = min((each for each in speeds if each is not None), default=None)
+    return found
+
+
+def speed(path: str) -> int | None:
+    """Bytes a second of one reader, one request after the other, past the page cache: what the disk can do at least. Behind everybody else's
+    requests. None for one too small to tell. Raises OSError."""
+    native.set_io_priority(IoPriority(IOPRIO_CLASS_IDLE, 0))
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        with native.AlignedBuffer(_AT_ONCE) as buffer:
+            done, began = 0, time.monotonic()
+            while done < BYTES and time.monotonic() - began < SECONDS:
+                count = buffer.pread(fd, done, path=path)
+                done += count
+                if count < _AT_ONCE:
+                    break
+            seconds = time.monotonic() - began
+    finally:
+        os.close(fd)
+    return int(done / seconds) if done >= _AT_ONCE and seconds > 0 else None
+
+
+def _answers(resources: Sequence[str]) -> Mapping[str, bool]:
+    """Resource -> whether its peer's address answers at all, for those that are not connected. DRBD's own port is left alone: whoever connects
+    there may be taken for the peer."""
+    state = events2.parse_now(command.run(commands.events2_now(), timeout=_TOOL_SECONDS).stdout)
+    apart = {each.resource for each in state.connections if each.state != "Connected"}
+    show = _show() if apart else ""
+    found = {}
+    for resource in (each for each in resources if each in apart):
+        _, peers = endpoints(show, resource)
+        if peers:
+            found[resource] = all(_reached(address) for address, _ in peers)
+    return found
+
+
+def _show() -> str:
+    return command.run(commands.show(), timeout=_TOOL_SECONDS).stdout
+
+
+def _reached(address: str) -> bool:
+    """Whether somebody there accepts or refuses a connection to ssh's port."""
+    try:
+        socket.create_connection((address, _SSH), timeout=_CONNECT_SECONDS).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
