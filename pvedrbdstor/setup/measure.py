@@ -87,7 +87,7 @@ def _begin(child: subprocess.Popen[bytes], request: Request, route: Route) -> No
             if not data:
                 break
             said += data
-        answer = json.loads(said)
+        answer = json.loads(said.partition(b"\n")[0])
     except (OSError, ValueError) as error:
         detail = "it did not answer in time" if isinstance(error, TimeoutError) else "its answer is not understood"
         raise _Failed(f"{route.other} could not be asked to listen ({detail})", _ask(route)) from error

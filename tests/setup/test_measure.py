@@ -106,6 +106,7 @@ def test_it_never_listens_longer_than_it_may() -> None:
         json.dumps({"address": PEER, "port": PORT, "peer": OWN, "token": "x" * 64}),
         "x" * 5000,
     ],
+    ids=["nothing", "empty", "list", "no JSON", "reserved port", "any peer", "short token", "no token", "too long"],
 )
 def test_a_request_that_is_none_is_refused(line: str) -> None:
     done = subprocess.run(
