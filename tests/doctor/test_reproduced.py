@@ -11,11 +11,8 @@ LAB = Path(__file__).resolve().parents[1] / "lab"
 _NOT_YET = (
     "node-silent",
     "versions-differ",
-    "kernel-no-module",
-    "kernel-drbd-generation",
     "drbd-generations-differ",
     "fault-ocfs2-fallocate",
-    "fault-ocfs2-credits",
     "fault-drbd-lost-quorum",
     "ocfs2-slots",
     "ocfs2-features",
@@ -26,21 +23,10 @@ _NOT_YET = (
     "ocfs2-map-unread",
     "verify-diverged",
     "verify-failed",
-    "verify-never",
-    "verify-old",
-    "network-mtu-differs",
     "network-shared",
-    "network-slow",
-    "clock-skew",
-    "volume-missing",
-    "volume-orphaned",
-    "volume-unreferenced",
     "volume-interrupted",
     "volume-fragmented",
     "volume-unlooked",
-    "guest-cache-unsafe",
-    "guest-aio-native",
-    "guest-flushes-lost",
 )
 NOT_IN_THE_LAB = dict.fromkeys(_NOT_YET, "not shown yet")
 

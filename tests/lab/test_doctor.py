@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import splitting, storage
+from tests.lab import splitting
 from tests.lab.cluster import Cluster
 from tests.lab.corosync import Witness
 from tests.lab.doctoring import GUESTS, NEVER_COMPARED, RES_FILE, doctor, prepare
-from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
+from tests.lab.formation import RESOURCE, STORAGE, on_each
 from tests.lab.ops import wait_until
 from tests.lab.protection import Protection
 from tests.lab.results import Results
@@ -50,50 +50,6 @@ def test_the_hint_of_a_new_pair_is_cleared_by_its_command(pair: Cluster) -> None
     assert set(fresh) == NEVER_COMPARED, fresh
     a.run(fresh["verify-never"]["commands"][0], 120)
     assert doctor(a) == {}
-
-
-def test_many_things_broken_at_once_are_found_and_cleared(pair: Cluster, vmid: int) -> None:
-    a, b = pair.nodes
-    orphan, unnamed = storage.alloc(a, vmid, 1 << 20), storage.alloc(a, 100, 1 << 20)
-    a.run(f"drbdadm disk-options --resync-rate=1k --md-flushes=no {RESOURCE} && touch {KERNEL}")
-    a.run(f"echo 'scsi0: {STORAGE}:100/vm-100-disk-7.raw,cache=unsafe,size=4G' >{GUESTS}/100.conf")
-    a.run(f"echo 'scsi1: {STORAGE}:100/vm-100-disk-8.raw,cache=writeback,aio=native' >>{GUESTS}/100.conf")
-    a.run(
-        rf"sed -i 's/^\tcontent images/\tpreallocation falloc\n&/' /etc/pve/storage.cfg; mount -o remount,coherency=buffered,errors=panic {MOUNT_POINT}"
-    )
-    b.run(f"cp -p {RES_FILE} {CONF} {DEFAULTS} /root/ && sed -i 's/ping-int 5/ping-int 6/' {RES_FILE}")
-    b.run(f"sed -i 's/ip_port = 7777/ip_port = 7778/' {CONF} && sed -i 's/THRESHOLD=31/THRESHOLD=41/' {DEFAULTS}")
-    b.run("pvedrbdstor vendor-units unmask && ip link set vec0 mtu 1400 && date -s '+20 seconds'")
-    try:
-        found = doctor(a)
-    finally:
-        a.run(
-            f"rm {GUESTS}/100.conf; sed -i '/preallocation/d' /etc/pve/storage.cfg; mount -o remount,coherency=full,errors=remount-ro {MOUNT_POINT}; rm {KERNEL}"
-        )
-        b.run(
-            f"cd /root && mv {RESOURCE}.res {RES_FILE} && mv cluster.conf {CONF} && mv o2cb {DEFAULTS}; date -s @$(( $(date +%s) - 20 ))"
-        )
-    assert set(found) - NEVER_COMPARED == {
-        *("drbd-config-differs", "drbd-config-not-in-force", "drbd-resync-slow"),
-        *("o2cb-conf-differs", "o2cb-conf-not-in-force", "o2cb-timeouts-not-in-force"),
-        *("kernel-no-module", "fault-ocfs2-credits", "vendor-unmasked", "mount-coherency", "mount-errors"),
-        *("drbd-flushes-off", "network-mtu-differs", "clock-skew", "volume-orphaned", "volume-unreferenced"),
-        *("volume-missing", "guest-cache-unsafe", "guest-aio-native"),
-    }, found
-    assert "net ping-int is 5 on nodea and 6 on nodeb" in found["drbd-config-differs"]["meaning"]
-    assert "100/vm-100-disk-7.raw" in found["volume-missing"]["title"]
-    assert "6.99.0-lab" in found["kernel-no-module"]["title"]
-    # by what each of them prints; what was a file, or is Proxmox's own command, was put back above
-    a.run(found["drbd-config-not-in-force"]["commands"][0])
-    b.run(found["drbd-config-differs"]["commands"][0])
-    b.run(found["vendor-unmasked"]["commands"][0])
-    a.run(found["network-mtu-differs"]["commands"][0])
-    (free,) = found["volume-orphaned"]["commands"]
-    assert free == f"pvedrbdstor volume free {orphan}"
-    a.run(f"{free} --yes && pvedrbdstor volume free {unnamed} --yes")
-    left = doctor(a)
-    on_each(pair.nodes, lambda node: node.run("ip link set vec0 mtu 1500"))
-    assert set(left) <= NEVER_COMPARED, left
 
 
 def test_another_node_that_does_not_answer_is_told_and_all_else_is_looked_at(pair: Cluster) -> None:
