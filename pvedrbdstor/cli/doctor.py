@@ -6,7 +6,7 @@ import json
 
 import click
 
-from pvedrbdstor.cli import output
+from pvedrbdstor.cli import configuration, output
 from pvedrbdstor.cli.options import StorageName, json_option
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.errors import BadConfig
@@ -53,20 +53,21 @@ def ids(storage: Storage) -> list[str]:
 
 
 def chosen(session: Session, names: tuple[str, ...]) -> list[Storage]:
-    """Those named, or all that are usable on this node. Raises BadConfig for one that was named and is not."""
+    """Those named, or all that are usable on this node. Raises BadConfig for one that was named and is not, and where
+    storage.cfg does not answer."""
+    text = configuration.read(session.config_path, session.nodes_path)
     if names:
-        return [session.storage(name) for name in dict.fromkeys(names)]
-    try:
-        with open(session.config_path, encoding="utf-8", errors="replace") as file:
-            known = storage_cfg.storage_ids_on(file.read(), session.node)
-    except FileNotFoundError:
-        known = []
-    except OSError as error:
-        raise BadConfig(storage="*", detail=f"{session.config_path} cannot be read ({error.strerror})") from error
+        return [_usable(text, name, session.node) for name in dict.fromkeys(names)]
     found = []
-    for name in known:
+    for name in storage_cfg.storage_ids_on(text, session.node):
         try:
-            found.append(session.storage(name))
+            found.append(_usable(text, name, session.node))
         except BadConfig as error:
             output.say(f"passed over: {error.message}")
     return found
+
+
+def _usable(text: str, name: str, node: str) -> Storage:
+    storage = storage_cfg.find_storage(text, name)
+    storage.check_usable_on(node)
+    return storage

@@ -12,7 +12,8 @@ from pvedrbdstor.cli import doctor
 from pvedrbdstor.cli.options import json_option
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.cli.sizes import format_size
-from pvedrbdstor.errors import SystemCallFailed
+from pvedrbdstor.errors import BadConfig, SystemCallFailed
+from pvedrbdstor.pve.storage_cfg import Storage
 
 
 @click.command(short_help="Write one archive for a support request.")
@@ -33,9 +34,10 @@ def report(session: Session, local: bool, texts: bool) -> None:
     from pvedrbdstor.report.secrets import without_secrets
 
     if texts:
-        click.echo(json.dumps(without_secrets(sources.gather(session.config_path))))
+        clean = without_secrets(sources.gather(session.config_path))
+        click.echo(json.dumps({name: sources.cut(text) for name, text in clean.items()}))
         return
-    chosen = doctor.chosen(session, ())
+    chosen, unread = _storages(session)
     configs = [storage.config for storage in chosen]
     others = () if local else look.peers(session.node, configs)
     deadline = time.monotonic() + both.PEER_SECONDS
@@ -44,7 +46,7 @@ def report(session: Session, local: bool, texts: bool) -> None:
     seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
     own = {f"{session.node}/{name}": text for name, text in sources.gather(session.config_path).items()}
     now = time.time()
-    packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline)}, now)
+    packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline), **unread}, now)
     top = f"pvedrbdstor-report-{session.node}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
     path = os.path.abspath(f"{top}.tar.gz")
     try:
@@ -56,3 +58,11 @@ def report(session: Session, local: bool, texts: bool) -> None:
     names = sorted(packed)
     listed = "".join(f"  {name}\n" for name in names)
     session.answer({"path": path, "bytes": size, "contents": names}, f"{path} ({format_size(size)}) holds:\n{listed}")
+
+
+def _storages(session: Session) -> tuple[list[Storage], dict[str, str]]:
+    """All of this node; where storage.cfg cannot be read, none, and a text that says so: the rest of the node is wanted the more then."""
+    try:
+        return doctor.chosen(session, ()), {}
+    except BadConfig as error:
+        return [], {"STORAGES-NOT-READ.txt": f"{error.message}\n"}

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pvedrbdstor.cli import configuration
+from pvedrbdstor.cli.app import app
+from pvedrbdstor.cli.session import Session
 from pvedrbdstor.doctor import look
 from pvedrbdstor.doctor.facts import Look
 from tests.cli.conftest import CommandLine
@@ -59,6 +64,24 @@ def test_nothing_found(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_storage_that_does_not_exist_is_refused(cli: CommandLine) -> None:
     assert cli("doctor", "nowhere").exit_code == 78
+
+
+def test_a_cluster_file_system_that_is_not_there_is_no_healthy_node(tmp_path: Path) -> None:
+    """Where pve-cluster has failed, /etc/pve is an empty folder: that is not a node without storages."""
+    result = CliRunner().invoke(app, ["doctor", "--local"], obj=Session(config_path=str(tmp_path / "storage.cfg")))
+    assert result.exit_code == 78 and "pve-cluster" in result.output
+
+
+def test_a_storage_cfg_that_hangs_keeps_the_report_and_not_for_long(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(configuration, "SECONDS", 0.2)
+    monkeypatch.setattr(configuration, "_ask", lambda _question: time.sleep(5))
+    assert cli("doctor").exit_code == 78
+    monkeypatch.chdir(tmp_path)
+    seen(monkeypatch, healthy())
+    answer = json.loads(cli("report", "--json").stdout)
+    assert "STORAGES-NOT-READ.txt" in answer["contents"]
 
 
 def test_one_nodes_facts_are_json(cli: CommandLine) -> None:
