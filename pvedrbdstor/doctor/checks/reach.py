@@ -14,6 +14,7 @@ SILENT = Entry(
 )
 VERSIONS = Entry("versions-differ", (Severity.WARNING,), "the nodes have different versions of pvedrbdstor")
 ENTRIES = (UNREAD, SILENT, VERSIONS)
+_NOT_ROOT = ("Permission denied", "permission denied", "not permitted")
 
 
 def check(look: Look) -> Iterator[Finding]:
@@ -29,7 +30,9 @@ def check(look: Look) -> Iterator[Finding]:
             yield UNREAD.found(
                 f"Could not look at {what}",
                 f"{why[:1].upper()}{why[1:]}. Whatever is wrong there was not found.",
-                "Run it as root; if it hangs, look at 'cat /proc/drbd' and 'dmesg'",
+                "Run it as root"
+                if any(word in why for word in _NOT_ROOT)
+                else "If it hangs, look at 'cat /proc/drbd' and 'dmesg'",
                 nodes=(node.name,),
             )
     for here, other in look.pairs:
