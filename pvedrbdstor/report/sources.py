@@ -24,7 +24,15 @@ SECONDS = 20.0
 """After which no other source is begun."""
 _TOOL_SECONDS = 5.0
 _LINES = 3000
-_KERNEL = re.compile(r"drbd|ocfs2|o2cb|o2net|o2hb|o2dlm|\bdlm|JBD2|jbd2|I/O error|hung|blocked for more", re.IGNORECASE)
+_KERNEL = re.compile(
+    r"drbd|ocfs2|o2cb|o2net|o2hb|o2dlm|\bdlm|JBD2|jbd2|I/O error|hung|blocked for more|Link is (?:Up|Down)|link (?:up|down)|Out of memory|oom-kill",
+    re.IGNORECASE,
+)
+_TRACE = re.compile(
+    r"blocked for more than|Call Trace|cut here|\bBUG:|kernel BUG at|Oops|general protection|Kernel panic|soft lockup"
+)
+_TRACE_END = re.compile(r"</TASK>|end trace|end Kernel panic")
+_TRACE_LINES = 60
 _PACKAGES = (
     *(
         "pvedrbdstor",
@@ -166,8 +174,14 @@ def _section(section: Section) -> str:
 
 
 def kernel_lines(text: str) -> str:
-    """Those of DRBD, OCFS2 and its cluster, the last of them."""
-    lines = [line for line in text.splitlines() if _KERNEL.search(line)]
+    """Those of DRBD, OCFS2 and its cluster, of network links and memory, each with the call trace behind it; the last of them."""
+    lines, traced = [], 0
+    for line in text.splitlines():
+        if _TRACE.search(line):
+            traced = _TRACE_LINES
+        if traced or _KERNEL.search(line):
+            lines.append(line)
+        traced = 0 if _TRACE_END.search(line) else max(0, traced - 1)
     return "\n".join(lines[-_LINES:]) + "\n"
 
 

@@ -191,6 +191,11 @@ def test_only_the_kernels_lines_on_the_mirror_are_kept() -> None:
     )
 
 
+def test_the_call_trace_of_a_task_that_hangs_is_kept_to_its_end() -> None:
+    trace = "INFO: task kworker:12 blocked for more than 120 seconds.\nCall Trace:\n <TASK>\n schedule+0x2d\n </TASK>\n"
+    assert kernel_lines(f"usb 1-1: new\n{trace}usb 1-2: new\n") == trace
+
+
 @pytest.mark.parametrize("key", ["../x", "/etc/x", "a//b", "a/../b", "", "a\nb", "x" * 300, 5])
 def test_names_from_another_node_stay_within_the_archive(key: object) -> None:
     assert not both.is_name(key)
