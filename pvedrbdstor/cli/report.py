@@ -39,7 +39,7 @@ def report(session: Session, local: bool, texts: bool) -> None:
         return
     chosen, unread = _storages(session)
     configs = [storage.config for storage in chosen]
-    others = () if local else look.peers(session.node, configs)
+    others = () if local else look.peers(session.node, configs)[0]
     deadline = time.monotonic() + both.PEER_SECONDS
     helpers = both.of_other_nodes(others)
     aliases = {storage.config.id: doctor.ids(storage) for storage in chosen}

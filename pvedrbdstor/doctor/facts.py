@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pvedrbdstor.config import StorageConfig
 
 FORMAT = 1
+UNKNOWN_NODE = "the other node"
+"""In the place of its name, where that is not known."""
 _NAME_MAX = 64
 _REASON_MAX = 300
 _AT_MAX = 1 << 40

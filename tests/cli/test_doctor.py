@@ -22,7 +22,7 @@ from tests.doctor.world import broken, drive, healthy
 
 def seen(monkeypatch: pytest.MonkeyPatch, found: Look) -> None:
     monkeypatch.setattr(look, "look", lambda *_, **__: found)
-    monkeypatch.setattr(look, "peers", lambda *_: ())
+    monkeypatch.setattr(look, "peers", lambda *_: ((), {}))
 
 
 WARNING = broken({"speeds": {"eth1": "100"}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pvedrbdstor.doctor.facts import Look
+from pvedrbdstor.doctor.facts import UNKNOWN_NODE, Look
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.doctor.sources import NAMES
 
@@ -21,8 +21,10 @@ def check(look: Look) -> Iterator[Finding]:
     for name, why in look.silent.items():
         yield SILENT.found(
             f"{name} could not be looked at",
-            f"Node {name} did not tell how it is: {why}. What is different there, and what is wrong there alone, is not known.",
-            f"See that it runs and that root may log in without a password: 'ssh root@{name} true'; then run 'pvedrbdstor doctor' there",
+            f"It did not tell how it is: {why}. What is different there, and what is wrong there alone, is not known.",
+            "See what is wrong with the configuration: 'drbdadm dump'"
+            if name == UNKNOWN_NODE
+            else f"See that it runs and that root may log in without a password: 'ssh root@{name} true'; then run 'pvedrbdstor doctor' there",
         )
     for node in look.nodes:
         for source, why in node.unread.items():
