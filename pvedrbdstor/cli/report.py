@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 
 import click
 
@@ -37,13 +38,14 @@ def report(session: Session, local: bool, texts: bool) -> None:
         clean = without_secrets(sources.gather(session.config_path))
         click.echo(json.dumps({name: sources.cut(text) for name, text in clean.items()}))
         return
-    chosen, unread = _storages(session)
+    chosen, unusable, unread = _storages(session)
     configs = [storage.config for storage in chosen]
     others = () if local else look.peers(session.node, configs)[0]
     deadline = time.monotonic() + both.PEER_SECONDS
     helpers = both.of_other_nodes(others)
     aliases = {storage.config.id: doctor.ids(storage) for storage in chosen}
     seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
+    seen = replace(seen, unusable=unusable)
     own = {f"{session.node}/{name}": text for name, text in sources.gather(session.config_path).items()}
     now = time.time()
     packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline), **unread}, now)
@@ -60,9 +62,9 @@ def report(session: Session, local: bool, texts: bool) -> None:
     session.answer({"path": path, "bytes": size, "contents": names}, f"{path} ({format_size(size)}) holds:\n{listed}")
 
 
-def _storages(session: Session) -> tuple[list[Storage], dict[str, str]]:
-    """All of this node; where storage.cfg cannot be read, none, and a text that says so: the rest of the node is wanted the more then."""
+def _storages(session: Session) -> tuple[list[Storage], dict[str, str], dict[str, str]]:
+    """All of this node, and why others of it are unusable; where storage.cfg cannot be read, none, and a text that says so: the rest of the node is wanted the more then."""
     try:
-        return doctor.chosen(session, ()), {}
+        return *doctor.chosen(session, ()), {}
     except BadConfig as error:
-        return [], {"STORAGES-NOT-READ.txt": f"{error.message}\n"}
+        return [], {}, {"STORAGES-NOT-READ.txt": f"{error.message}\n"}

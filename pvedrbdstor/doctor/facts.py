@@ -51,12 +51,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Everything. here: the node that looks. others: those that answered. silent: node -> why it did not. storages: that are looked at."""
+    """Everything. here: the node that looks. others: those that answered. silent: node -> why it did not. storages: that are looked at. unusable: storage
+    -> what is wrong with its section of storage.cfg, for which it is not looked at."""
 
     here: Node
     others: tuple[Node, ...] = ()
     silent: Mapping[str, str] = field(default_factory=dict)
     storages: tuple[StorageConfig, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

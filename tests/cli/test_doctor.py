@@ -84,6 +84,21 @@ def test_a_storage_cfg_that_hangs_keeps_the_report_and_not_for_long(
     assert "STORAGES-NOT-READ.txt" in answer["contents"]
 
 
+def test_a_storage_whose_section_is_not_right_is_an_error_and_a_disabled_one_is_none(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen(monkeypatch, healthy())
+    file = tmp_path / "broken.cfg"
+    file.write_text(
+        "drbdocfs2: bad\n\tpath /mnt/bad\n\ndrbdocfs2: off\n\tpath /mnt/off\n\tdrbdocfs2-resource r1\n\tdisable\n"
+    )
+    result = CliRunner().invoke(app, ["doctor"], obj=Session(config_path=str(file)))
+    assert result.exit_code == 2
+    assert "'bad' in storage.cfg" in result.output and "[storage-unusable]" in result.output
+    file.write_text(file.read_text().partition("\n\n")[2])
+    assert CliRunner().invoke(app, ["doctor"], obj=Session(config_path=str(file))).exit_code == 0
+
+
 def test_one_nodes_facts_are_json(cli: CommandLine) -> None:
     document = json.loads(cli("doctor", "--facts").stdout)
     assert document["format"] == 1 and "release" in document["values"]

@@ -107,6 +107,7 @@ TABLE: list[tuple[str, Severity, Look, str]] = [
     ("unread", W, unread(), "a"),
     ("node-silent", W, silent(), ""),
     ("versions-differ", W, version(), "ab"),
+    ("storage-unusable", E, replace(healthy(), unusable={"bad": "the property 'path' is missing"}), ""),
     *[
         (f"mirror-{kind}", E, broken(verdict(kind)), "a")
         for kind in (

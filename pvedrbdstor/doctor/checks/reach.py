@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pvedrbdstor.doctor.facts import UNKNOWN_NODE, Look
+from pvedrbdstor.doctor.facts import UNKNOWN_NODE, Look, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.doctor.sources import NAMES
 
@@ -13,11 +13,21 @@ SILENT = Entry(
     "node-silent", (Severity.WARNING,), "the other node did not answer by ssh, or not in words that are understood"
 )
 VERSIONS = Entry("versions-differ", (Severity.WARNING,), "the nodes have different versions of pvedrbdstor")
-ENTRIES = (UNREAD, SILENT, VERSIONS)
+UNUSABLE = Entry(
+    "storage-unusable", (Severity.ERROR,), "a section of storage.cfg that is not right: its storage was not looked at"
+)
+ENTRIES = (UNREAD, SILENT, VERSIONS, UNUSABLE)
 _NOT_ROOT = ("Permission denied", "permission denied", "not permitted")
 
 
 def check(look: Look) -> Iterator[Finding]:
+    for storage, why in look.unusable.items():
+        yield UNUSABLE.found(
+            f"The section of '{storage}' in storage.cfg cannot be used",
+            f"{plain(why, 500).rstrip('.')}. Proxmox cannot use the storage, and nothing of it was looked at.",
+            f"Correct the section in /etc/pve/storage.cfg; its properties are in 'man pvedrbdstor'; then look again: 'pvedrbdstor doctor {storage}'",
+            storage=storage,
+        )
     for name, why in look.silent.items():
         yield SILENT.found(
             f"{name} could not be looked at",
