@@ -50,6 +50,8 @@ def report(session: Session, local: bool, texts: bool) -> None:
     now = time.time()
     packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline), **unread}, now)
     top = f"pvedrbdstor-report-{session.node}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
+    if os.path.lexists(f"{top}.tar.gz"):  # of the same second
+        top = f"{top}-{os.getpid()}"
     path = os.path.abspath(f"{top}.tar.gz")
     try:
         size = archive.write(path, top, packed, now)

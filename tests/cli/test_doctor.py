@@ -118,6 +118,17 @@ def test_a_report_is_written_into_the_current_folder(
         assert sorted(name.partition("/")[2] for name in archive.getnames()) == answer["contents"]
 
 
+def test_two_reports_of_the_same_second_are_two_files(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen(monkeypatch, healthy())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(time, "strftime", lambda *_: "20260101-000000")
+    paths = {json.loads(cli("report", "--json").stdout)["path"] for _ in range(2)}
+    assert paths == {str(path) for path in (tmp_path / "here").iterdir()} and len(paths) == 2
+
+
 def test_a_folder_that_cannot_be_written_to_is_told(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

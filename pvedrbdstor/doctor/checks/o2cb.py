@@ -72,7 +72,9 @@ def _differ(here: Node, other: Node) -> Iterator[Finding]:
         f"{o2cb.CLUSTER_CONF} is not the same on {here.name} and {other.name}",
         f"It says {_told(one.clusters)} on {here.name} and {_told(two.clusters)} on {other.name}. Nodes that disagree on numbers or addresses "
         "cannot mount together.",
-        f"Make it the same: on {here.name} 'scp {o2cb.CLUSTER_CONF} root@{other.name}:{o2cb.CLUSTER_CONF}', or the other way round",
+        f"See on both which file has what the running cluster has: 'cat {o2cb.CLUSTER_CONF}' beside 'cat /sys/kernel/config/cluster/*/node/*/ipv4_address'. "
+        f"Copy that one over the other: if {here.name}'s is right, 'scp {o2cb.CLUSTER_CONF} root@{other.name}:{o2cb.CLUSTER_CONF}' on "
+        f"{here.name}; if {other.name}'s is, 'scp {o2cb.CLUSTER_CONF} root@{here.name}:{o2cb.CLUSTER_CONF}' on {other.name}",
         nodes=(here.name, other.name),
     )
 
