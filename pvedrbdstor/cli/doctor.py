@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import click
 
-from pvedrbdstor.cli import output
+from pvedrbdstor.cli import configuration, output
 from pvedrbdstor.cli.options import StorageName, json_option
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.errors import BadConfig
@@ -28,7 +29,7 @@ def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool
 
     Example: pvedrbdstor doctor
     """
-    found_storages = chosen(session, storages)
+    found_storages, unusable = chosen(session, storages)
     configs = [storage.config for storage in found_storages]
     if facts:
         from pvedrbdstor.doctor import sources
@@ -41,6 +42,7 @@ def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool
 
     aliases = {storage.config.id: ids(storage) for storage in found_storages}
     seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
+    seen = replace(seen, unusable=unusable)
     found = checks.examine(seen)
     session.answer(words.as_json(seen, found), words.text(seen, found))
     if status := exit_status(found):
@@ -52,21 +54,27 @@ def ids(storage: Storage) -> list[str]:
     return [storage.config.id, *sorted(storage.aliases - {storage.config.id})]
 
 
-def chosen(session: Session, names: tuple[str, ...]) -> list[Storage]:
-    """Those named, or all that are usable on this node. Raises BadConfig for one that was named and is not."""
+def chosen(session: Session, names: tuple[str, ...]) -> tuple[list[Storage], dict[str, str]]:
+    """Those named, or all that are usable on this node; and of those whose section is not right, why. A disabled one is passed over. Raises BadConfig for one that was named and is not, and where
+    storage.cfg does not answer."""
+    text = configuration.read(session.config_path, session.nodes_path)
     if names:
-        return [session.storage(name) for name in dict.fromkeys(names)]
-    try:
-        with open(session.config_path, encoding="utf-8", errors="replace") as file:
-            known = storage_cfg.storage_ids_on(file.read(), session.node)
-    except FileNotFoundError:
-        known = []
-    except OSError as error:
-        raise BadConfig(storage="*", detail=f"{session.config_path} cannot be read ({error.strerror})") from error
-    found = []
-    for name in known:
+        return [_usable(text, name, session.node) for name in dict.fromkeys(names)], {}
+    found, unusable = [], {}
+    for name in storage_cfg.storage_ids_on(text, session.node):
         try:
-            found.append(session.storage(name))
+            storage = storage_cfg.find_storage(text, name)
         except BadConfig as error:
-            output.say(f"passed over: {error.message}")
-    return found
+            unusable[name] = error.message
+            continue
+        if storage.disabled:
+            output.say(f"passed over: storage '{name}' is disabled.")
+        else:
+            found.append(storage)
+    return found, unusable
+
+
+def _usable(text: str, name: str, node: str) -> Storage:
+    storage = storage_cfg.find_storage(text, name)
+    storage.check_usable_on(node)
+    return storage

@@ -44,7 +44,10 @@ def save(session: Session, storages: tuple[str, ...], below: str | None) -> None
 
     priority.take(GUESTS_FIRST)
     answers, lines, failed = [], [], 0
-    for storage in doctor.chosen(session, storages):
+    found, unusable = doctor.chosen(session, storages)
+    for why in unusable.values():
+        output.say(f"passed over: {why}")
+    for storage in found:
         try:
             document, line = _save(session, storage, os.path.abspath(below) if below else sets.FOLDER)
         except NotMounted as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 
 import click
 
@@ -12,7 +13,8 @@ from pvedrbdstor.cli import doctor
 from pvedrbdstor.cli.options import json_option
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.cli.sizes import format_size
-from pvedrbdstor.errors import SystemCallFailed
+from pvedrbdstor.errors import BadConfig, SystemCallFailed
+from pvedrbdstor.pve.storage_cfg import Storage
 
 
 @click.command(short_help="Write one archive for a support request.")
@@ -33,19 +35,23 @@ def report(session: Session, local: bool, texts: bool) -> None:
     from pvedrbdstor.report.secrets import without_secrets
 
     if texts:
-        click.echo(json.dumps(without_secrets(sources.gather(session.config_path))))
+        clean = without_secrets(sources.gather(session.config_path))
+        click.echo(json.dumps({name: sources.cut(text) for name, text in clean.items()}))
         return
-    chosen = doctor.chosen(session, ())
+    chosen, unusable, unread = _storages(session)
     configs = [storage.config for storage in chosen]
-    others = () if local else look.peers(session.node, configs)
+    others = () if local else look.peers(session.node, configs)[0]
     deadline = time.monotonic() + both.PEER_SECONDS
     helpers = both.of_other_nodes(others)
     aliases = {storage.config.id: doctor.ids(storage) for storage in chosen}
     seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
+    seen = replace(seen, unusable=unusable)
     own = {f"{session.node}/{name}": text for name, text in sources.gather(session.config_path).items()}
     now = time.time()
-    packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline)}, now)
+    packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline), **unread}, now)
     top = f"pvedrbdstor-report-{session.node}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
+    if os.path.lexists(f"{top}.tar.gz"):  # of the same second
+        top = f"{top}-{os.getpid()}"
     path = os.path.abspath(f"{top}.tar.gz")
     try:
         size = archive.write(path, top, packed, now)
@@ -56,3 +62,11 @@ def report(session: Session, local: bool, texts: bool) -> None:
     names = sorted(packed)
     listed = "".join(f"  {name}\n" for name in names)
     session.answer({"path": path, "bytes": size, "contents": names}, f"{path} ({format_size(size)}) holds:\n{listed}")
+
+
+def _storages(session: Session) -> tuple[list[Storage], dict[str, str], dict[str, str]]:
+    """All of this node, and why others of it are unusable; where storage.cfg cannot be read, none, and a text that says so: the rest of the node is wanted the more then."""
+    try:
+        return *doctor.chosen(session, ()), {}
+    except BadConfig as error:
+        return [], {}, {"STORAGES-NOT-READ.txt": f"{error.message}\n"}

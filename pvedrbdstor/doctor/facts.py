@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pvedrbdstor.config import StorageConfig
 
 FORMAT = 1
+UNKNOWN_NODE = "the other node"
+"""In the place of its name, where that is not known."""
 _NAME_MAX = 64
 _REASON_MAX = 300
 _AT_MAX = 1 << 40
@@ -49,12 +51,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Everything. here: the node that looks. others: those that answered. silent: node -> why it did not. storages: that are looked at."""
+    """Everything. here: the node that looks. others: those that answered. silent: node -> why it did not. storages: that are looked at. unusable: storage
+    -> what is wrong with its section of storage.cfg, for which it is not looked at."""
 
     here: Node
     others: tuple[Node, ...] = ()
     silent: Mapping[str, str] = field(default_factory=dict)
     storages: tuple[StorageConfig, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from pvedrbdstor import command, nodes
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.doctor import sources
-from pvedrbdstor.doctor.facts import BadFacts, Look, Node, from_json
+from pvedrbdstor.doctor.answers import reason_of
+from pvedrbdstor.doctor.facts import UNKNOWN_NODE, BadFacts, Look, Node, from_json
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.errors import Error
 from pvedrbdstor.mirror.helper import Helper
@@ -30,7 +30,7 @@ def look(
     local: bool = False,
 ) -> Look:
     """Everything, in PEER_SECONDS at most. local: leave the other nodes alone."""
-    others = () if local else peers(node, configs)
+    others, unknown = ((), {}) if local else peers(node, configs)
     asked = {other: Helper(_ask) for other in others}
     try:
         for other, helper in asked.items():
@@ -44,17 +44,20 @@ def look(
         for helper in asked.values():
             helper.close()
     found = tuple(answer for answer in answers.values() if isinstance(answer, Node))
-    silent = {other: answer for other, answer in answers.items() if isinstance(answer, str)}
+    silent = {**unknown, **{other: answer for other, answer in answers.items() if isinstance(answer, str)}}
     return Look(here, found, silent, tuple(configs))
 
 
-def peers(node: str, configs: Sequence[StorageConfig]) -> tuple[str, ...]:
-    """The other nodes of the storages' resources, by DRBD's configuration; none where it does not tell, which is told elsewhere."""
-    with suppress(Error):
+def peers(node: str, configs: Sequence[StorageConfig]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The other nodes of the storages' resources, by DRBD's configuration; and where that does not tell, UNKNOWN_NODE with the reason."""
+    if not configs:
+        return (), {}
+    try:
         dump = command.run(commands.dump(), timeout=_DUMP_SECONDS).stdout
-        found = (other for config in configs for other in nodes.other_nodes(dump, config.resource, node))
-        return tuple(dict.fromkeys(found))
-    return ()
+    except Error as error:
+        return (), {UNKNOWN_NODE: f"which it is could not be read: {reason_of(error)}"}
+    found = (other for config in configs for other in nodes.other_nodes(dump, config.resource, node))
+    return tuple(dict.fromkeys(found)), {}
 
 
 def _ask(question: Mapping[str, object]) -> dict[str, object]:

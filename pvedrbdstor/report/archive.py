@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from pvedrbdstor.report.secrets import without_secrets
+from pvedrbdstor.report.sources import cut
 
 TOTAL_MAX = 32 << 20
 """Bytes of all texts before they are packed; the largest are left out first."""
@@ -34,7 +35,8 @@ _WHAT = {
 
 def packed(documents: Mapping[str, object], now: float) -> dict[str, str]:
     """All as texts that go into the archive: without secrets, not too large in all, with a list of contents."""
-    kept, left_out = _bounded(without_secrets(documents))
+    clean = without_secrets(documents)
+    kept, left_out = _bounded({name: cut(text) if name.endswith(".txt") else text for name, text in clean.items()})
     contents = [f"A report of pvedrbdstor, {time.strftime('%Y-%m-%d %H:%M:%S %z', time.localtime(now))}.", ""]
     contents += [
         "Passwords, keys and shared secrets are left out. Names and addresses of nodes, names of guests' disks and of storages are in it: look",

@@ -12,7 +12,6 @@ from pvedrbdstor.doctor.checks import examine
 from pvedrbdstor.doctor.facts import Look, as_json
 from pvedrbdstor.errors import Error
 from pvedrbdstor.mirror.helper import Helper
-from pvedrbdstor.report import sources
 
 PEER_SECONDS = 40.0
 """From the beginning of the report on."""
@@ -42,7 +41,7 @@ def told(helpers: Mapping[str, Helper], deadline: float) -> dict[str, str]:
             continue
         for key, text in list(texts.items())[:_TEXTS_MAX]:
             if isinstance(text, str) and is_name(key):
-                found[f"{name}/{key}"] = sources.cut(text)
+                found[f"{name}/{key}"] = text
     return found
 
 

@@ -11,6 +11,7 @@ from pvedrbdstor import __version__, command
 from pvedrbdstor.doctor.answers import reason_of
 from pvedrbdstor.errors import Error
 from pvedrbdstor.fencing import paths as fencing_paths
+from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.mirror.live import view
 from pvedrbdstor.pve.section_config import Section, parse
 from pvedrbdstor.pve.storage_cfg import STORAGE_TYPE
@@ -18,11 +19,20 @@ from pvedrbdstor.report.secrets import LEFT_OUT
 
 TEXT_MAX = 1 << 20
 """Of one text, in bytes; of a longer one the end is kept."""
+_CUT_LINE = 64
 SECONDS = 20.0
 """After which no other source is begun."""
 _TOOL_SECONDS = 5.0
 _LINES = 3000
-_KERNEL = re.compile(r"drbd|ocfs2|o2cb|o2net|o2hb|o2dlm|\bdlm|JBD2|jbd2|I/O error|hung|blocked for more", re.IGNORECASE)
+_KERNEL = re.compile(
+    r"drbd|ocfs2|o2cb|o2net|o2hb|o2dlm|\bdlm|JBD2|jbd2|I/O error|hung|blocked for more|Link is (?:Up|Down)|link (?:up|down)|Out of memory|oom-kill",
+    re.IGNORECASE,
+)
+_TRACE = re.compile(
+    r"blocked for more than|Call Trace|cut here|\bBUG:|kernel BUG at|Oops|general protection|Kernel panic|soft lockup"
+)
+_TRACE_END = re.compile(r"</TASK>|end trace|end Kernel panic")
+_TRACE_LINES = 60
 _PACKAGES = (
     *(
         "pvedrbdstor",
@@ -82,7 +92,7 @@ _KEPT = frozenset(
 
 
 def gather(config_path: str = _STORAGE_CFG) -> dict[str, str]:
-    """Everything of this node. What cannot be read is told in its place."""
+    """Everything of this node, secrets too, each text whole. What cannot be read is told in its place."""
     deadline = time.monotonic() + SECONDS
     found = {}
     for name, ask in _sources(config_path):
@@ -94,23 +104,24 @@ def gather(config_path: str = _STORAGE_CFG) -> dict[str, str]:
         except (Error, OSError) as error:
             text = f"not read: {reason_of(error)}\n"
         if text is not None:
-            found[name] = cut(text)
+            found[name] = text
     return found
 
 
 def cut(text: str) -> str:
-    """The end of it, where it is too long."""
+    """The end of it, where it is too long. Only of a text without secrets: what is left of one that was cut in two is known by no word."""
     data = text.encode("utf-8", "replace")
     if len(data) <= TEXT_MAX:
         return text
-    return f"(the first {len(data) - TEXT_MAX} bytes are left out)\n" + data[-TEXT_MAX:].decode("utf-8", "replace")
+    kept = data[-(TEXT_MAX - _CUT_LINE) :]
+    return f"(the first {len(data) - len(kept)} bytes are left out)\n{kept.decode('utf-8', 'ignore')}"
 
 
 def _sources(config_path: str) -> Iterator[tuple[str, Callable[[], str | None]]]:
     yield "versions.txt", _versions
     for path in _configurations():
         yield f"etc/{path.removeprefix('/etc/')}", lambda path=path: _file(path)  # type: ignore[misc]
-    yield "etc/pve/storage.cfg", lambda: our_storages(_file(config_path) or "")
+    yield "etc/pve/storage.cfg", lambda: _our_storages_in(config_path)
     yield "drbd/proc-drbd.txt", lambda: _file("/proc/drbd")
     yield "drbd/events.txt", lambda: _run("drbdsetup", "events2", "--now", "--statistics")
     yield "drbd/show.txt", lambda: _run("drbdsetup", "show")
@@ -135,6 +146,21 @@ def _configurations() -> list[str]:
     return [*fixed, *(f"/etc/drbd.d/{name}" for name in inside[:64])]
 
 
+def _our_storages_in(path: str) -> str:
+    """By a process of its own: /etc/pve may hang. Raises OSError."""
+    helper = Helper(_file_for_helper)
+    helper.ask(path)
+    answer = helper.wait(_TOOL_SECONDS)
+    helper.close()
+    if not isinstance(answer, dict) or "error" in answer:
+        raise OSError(0, str((answer or {}).get("error") or f"{path} did not answer within {_TOOL_SECONDS:.0f} s"))
+    return our_storages(answer["text"] or "")
+
+
+def _file_for_helper(path: str) -> dict[str, str | None]:
+    return {"text": _file(path)}
+
+
 def our_storages(text: str) -> str:
     """The sections of our type, each property that is not known by its name alone."""
     return "\n".join(_section(section) for section in parse(text).values() if section.type == STORAGE_TYPE)
@@ -149,8 +175,14 @@ def _section(section: Section) -> str:
 
 
 def kernel_lines(text: str) -> str:
-    """Those of DRBD, OCFS2 and its cluster, the last of them."""
-    lines = [line for line in text.splitlines() if _KERNEL.search(line)]
+    """Those of DRBD, OCFS2 and its cluster, of network links and memory, each with the call trace behind it; the last of them."""
+    lines, traced = [], 0
+    for line in text.splitlines():
+        if _TRACE.search(line):
+            traced = _TRACE_LINES
+        if traced or _KERNEL.search(line):
+            lines.append(line)
+        traced = 0 if _TRACE_END.search(line) else max(0, traced - 1)
     return "\n".join(lines[-_LINES:]) + "\n"
 
 

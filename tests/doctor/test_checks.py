@@ -121,6 +121,7 @@ TABLE: list[tuple[str, Severity, Look, str]] = [
     ("unread", W, unread(), "a"),
     ("node-silent", W, silent(), ""),
     ("versions-differ", W, version(), "ab"),
+    ("storage-unusable", E, replace(healthy(), unusable={"bad": "the property 'path' is missing"}), ""),
     *[
         (f"mirror-{kind}", E, broken(verdict(kind)), "a")
         for kind in (
@@ -366,6 +367,18 @@ def test_a_clock_within_the_answers_delay_is_no_skew() -> None:
     """A node that took 3 s to answer may have looked at any moment of them."""
     other = replace(node("b"), at=NOW + 2.5, asked=NOW, heard=NOW + 3)
     assert examine(Look(node("a"), (other,), {}, (HA,))) == ()
+
+
+def test_no_image_of_an_unknown_guest_is_freed_by_a_command_to_copy() -> None:
+    """Where the configurations were lost, every image is such a one, and the only copy of its guest."""
+    (found,) = examine(broken({"guests:ha": {"vmids": [], "named": [], "drives": []}}))
+    assert found.id == "volume-orphaned" and "vm-100-disk-0" not in " ".join(found.commands)
+
+
+def test_root_is_asked_for_only_where_it_is_missing() -> None:
+    assert "root" not in examine(unread())[0].remedy
+    denied = Look(replace(node("a"), unread={"show": "/dev/x: Permission denied"}), (node("b"),), {}, (HA,))
+    assert "root" in examine(denied)[0].remedy
 
 
 def test_the_order_is_worst_first() -> None:

@@ -134,13 +134,16 @@ def test_another_nodes_words(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_peers_are_those_of_the_resource(monkeypatch: pytest.MonkeyPatch) -> None:
     dump = str(node("a").values["dump"])
     monkeypatch.setattr(command, "run", lambda argv, **_: command.Result(0, dump, ""))
-    assert look.peers("nodea", [HA]) == ("nodeb",)
+    assert look.peers("nodea", [HA]) == (("nodeb",), {})
 
     def fails(argv: list[str], **_: object) -> command.Result:
         raise CommandFailed(command="drbdadm dump", status="exit status 1", output="no")
 
     monkeypatch.setattr(command, "run", fails)
-    assert look.peers("nodea", [HA]) == ()
+    seen = look.look("nodea", [HA], "/does/not/exist", {})
+    assert [(name, "'drbdadm dump' failed: no" in why) for name, why in seen.silent.items()] == [
+        ("the other node", True)
+    ]
 
 
 def test_units_are_told_by_their_properties(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ REPRODUCES = {
     *("guest-cache-unsafe", "guest-aio-native", "guest-flushes-lost"),
     *("volume-missing", "volume-orphaned", "volume-unreferenced"),
     *("kernel-no-module", "kernel-drbd-generation", "fault-ocfs2-credits"),
-    *("network-mtu-differs", "network-slow", "clock-skew", "verify-never", "verify-old"),
+    *("network-mtu-differs", "network-slow", "clock-skew", "verify-never", "verify-old", "storage-unusable"),
 }
 RECORD = f"/var/lib/pvedrbdstor/verify/last/{STORAGE}.json"
 CONF = f"{GUESTS}/100.conf"
@@ -40,8 +40,7 @@ STAND_INS = {
 "remove drbd-dkms") echo 8.4.11 >/run/drbd-of-{OTHER} ;;
 *) exit 1 ;; esac""",
     "dpkg": 'echo "proxmox-kernel: $2"',
-    "chronyc": "true",
-    "systemctl": """[ "$*" = "restart chrony" ] && date -s "@$(($(date +%s) - 20))" """,
+    "systemctl": "true",
     "ethtool": "true",
 }
 
@@ -87,6 +86,7 @@ def test_guests_images_kernels_link_and_clock(pair: Cluster, vmid: int) -> None:
         a, "/usr/sbin/modinfo", "cat /run/drbd-of-$2 2>/dev/null || echo 8.4.11"
     )  # `-k RELEASE -F version drbd`
     a.run(r"sed -i 's/^\tcontent images/\tpreallocation falloc\n&/' /etc/pve/storage.cfg")
+    a.run(r"printf '\ndrbdocfs2: bad\n\tpath mnt/bad\n' >>/etc/pve/storage.cfg")
     b.run("ip link set vec0 mtu 1400 && date -s '+20 seconds'")
     on_each(pair.nodes, lambda node: tell_speed(node, 100))
     try:
@@ -106,9 +106,10 @@ def test_guests_images_kernels_link_and_clock(pair: Cluster, vmid: int) -> None:
         unreferenced = told(found["volume-unreferenced"], "hint", "")
         assert unreferenced["commands"][0] == "qm disk rescan --vmid 100"  # and pct's, for a container
         a.run(f"{PROGRAMS}/{unreferenced['commands'][0]}")
-        (free,) = told(found["volume-orphaned"], "hint", "")["commands"]
-        assert free == f"pvedrbdstor volume free {orphan}"
-        a.run(f"{free} --yes")
+        orphaned = told(found["volume-orphaned"], "hint", "")
+        run(a, orphaned, f"pvesm list {STORAGE}", "pvedrbdstor volume free --help")
+        assert orphan.partition(":")[2] in orphaned["title"]
+        a.run(f"pvedrbdstor volume free {orphan} --yes")  # as that help says
 
         kernel = told(found["kernel-no-module"], "warning", "nodea")
         assert LACKS in kernel["title"] and kernel["commands"][0] == f"dpkg -S /boot/vmlinuz-{LACKS}"
@@ -124,13 +125,18 @@ def test_guests_images_kernels_link_and_clock(pair: Cluster, vmid: int) -> None:
         assert slow["severity"] == "warning"
         run(a, slow, "ethtool vec0")
         on_each(pair.nodes, lambda node: tell_speed(node, 100_000))  # another cable
-        run(b, told(found["clock-skew"], "warning", "nodea nodeb"), "chronyc tracking", "systemctl restart chrony")
+        unusable = told(found["storage-unusable"], "error", "")
+        assert unusable["storage"] == "bad" and "Correct the section in /etc/pve/storage.cfg" in unusable["remedy"]
+        a.run("sed -i '/^drbdocfs2: bad/,$d' /etc/pve/storage.cfg")
+        skew = told(found["clock-skew"], "warning", "nodea nodeb")
+        run(b, skew, "systemctl status chrony systemd-timesyncd ntpsec")
+        b.run("date -s '-20 seconds'")  # what that service does once it asks the right servers
         left = doctor(a)
         assert set(left) <= NEVER_COMPARED, list(left.values())
     finally:
         on_each(pair.nodes, lambda node: node.run("ip link set vec0 mtu 1500; umount /sys/class/net/vec0/speed"))
         a.run(f"rm -rf {CONF} /boot/vmlinuz-* /lib/modules/{LACKS} /lib/modules/{OTHER} /usr/sbin/modinfo")
-        a.run("ln -s /bin/kmod /usr/sbin/modinfo; sed -i /preallocation/d /etc/pve/storage.cfg")
+        a.run("ln -s /bin/kmod /usr/sbin/modinfo; sed -i '/preallocation/d; /^drbdocfs2: bad/,$d' /etc/pve/storage.cfg")
         for volid in (whole, unsafe, native, unnamed):
             a.sh(f"pvedrbdstor volume free {volid} --yes")
 

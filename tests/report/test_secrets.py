@@ -100,10 +100,41 @@ def test_what_is_no_secret_stays() -> None:
         "DB_PASSWORD='b3BlbnNzaC1rZXk x'",
         'net {\n  shared-secret\n    "b3BlbnNzaC1rZXk";\n}\n',
         "https://root:p@b3BlbnNzaC1rZXk@backup/share",
+        "GET https://b3BlbnNzaC1rZXk00@git.example/x",
     ],
 )
 def test_usual_forms_of_secrets(text: str) -> None:
     assert "b3BlbnNzaC1rZXk" not in redacted(text, secrets_in(text))
+
+
+def test_a_token_of_proxmoxs_api_without_a_word_before_it() -> None:
+    text = redacted("replied to monitoring@pve!grafana=0123abcd-0123-4567-89ab-0123456789ab\n")
+    assert text == f"replied to monitoring@pve!grafana={LEFT_OUT}\n"
+
+
+def test_a_sentence_that_names_a_secret_tears_no_holes_into_other_texts() -> None:
+    """A report on two nodes whose shared secrets are not the same tells that they differ."""
+    texts = without_secrets({"doctor": "net shared-secret differs\n", "ids": "drbd-config-differs\n"})
+    assert texts["ids"] == "drbd-config-differs\n"
+    texts = without_secrets({"dump": "shared-secret hunter;\n", "log": "the hunter was here\n"})
+    assert "hunter" not in texts["log"]
+
+
+def test_a_secret_that_the_cut_goes_through_is_left_out_whole() -> None:
+    secret = "correct horse battery staple"
+    rest = "drbd r0 x\n" * ((TEXT_MAX - 80) // 10)
+    for at in range(0, 80, 16):
+        text = f'{" " * 200}\nnet {{ shared-secret "{secret}"; }}\n{rest}{"y" * at}\n'
+        clean = archive.packed({"nodea/log/kernel.txt": text}, 0.0)["nodea/log/kernel.txt"]
+        assert "horse" not in clean and "battery" not in clean and "staple" not in clean, at
+        (told,) = [t for n, t in archive.packed({"a.txt": clean}, 0.0).items() if n == "a.txt"]
+        assert told == clean, "a text that was cut once is cut again"
+
+
+def test_what_is_gathered_is_cut_by_nobody_before_its_secrets_are_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "z" * (TEXT_MAX + 10)
+    monkeypatch.setattr(sources, "_sources", lambda _path: iter([("log/kernel.txt", lambda: long)]))
+    assert sources.gather("/does/not/exist") == {"log/kernel.txt": long}
 
 
 def test_a_short_secret_is_taken_out_where_it_is_named_and_spoils_nothing_else() -> None:
@@ -158,6 +189,11 @@ def test_only_the_kernels_lines_on_the_mirror_are_kept() -> None:
         kernel_lines("usb 1-1: new device\ndrbd r0: conn( Connecting )\nocfs2: Mounting\n")
         == "drbd r0: conn( Connecting )\nocfs2: Mounting\n"
     )
+
+
+def test_the_call_trace_of_a_task_that_hangs_is_kept_to_its_end() -> None:
+    trace = "INFO: task kworker:12 blocked for more than 120 seconds.\nCall Trace:\n <TASK>\n schedule+0x2d\n </TASK>\n"
+    assert kernel_lines(f"usb 1-1: new\n{trace}usb 1-2: new\n") == trace
 
 
 @pytest.mark.parametrize("key", ["../x", "/etc/x", "a//b", "a/../b", "", "a\nb", "x" * 300, 5])

@@ -188,6 +188,6 @@ def _clocks(look: Look) -> Iterator[Finding]:
             yield CLOCK.found(
                 f"The clock of {other.name} is at least {skew:.0f} s {word} {look.here.name}'s",
                 "Logs of the two cannot be laid side by side, and Proxmox refuses tickets of the other node.",
-                "See that both ask the same servers for the time: 'chronyc tracking', 'systemctl restart chrony'",
+                "See that both ask the same servers for the time: 'systemctl status chrony systemd-timesyncd ntpsec' tells which of them runs",
                 nodes=(look.here.name, other.name),
             )

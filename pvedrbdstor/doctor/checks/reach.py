@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pvedrbdstor.doctor.facts import Look
+from pvedrbdstor.doctor.facts import UNKNOWN_NODE, Look, Node, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.doctor.sources import NAMES
 
@@ -13,32 +13,39 @@ SILENT = Entry(
     "node-silent", (Severity.WARNING,), "the other node did not answer by ssh, or not in words that are understood"
 )
 VERSIONS = Entry("versions-differ", (Severity.WARNING,), "the nodes have different versions of pvedrbdstor")
-ENTRIES = (UNREAD, SILENT, VERSIONS)
+UNUSABLE = Entry(
+    "storage-unusable", (Severity.ERROR,), "a section of storage.cfg that is not right: its storage was not looked at"
+)
+ENTRIES = (UNREAD, SILENT, VERSIONS, UNUSABLE)
+_NOT_ROOT = ("Permission denied", "permission denied", "not permitted")
 
 _WRITTEN = ("dump", "adjust")
 """Sources that fail where DRBD's configuration files are wrong."""
 
 
 def check(look: Look) -> Iterator[Finding]:
+    for storage, why in look.unusable.items():
+        yield UNUSABLE.found(
+            f"The section of '{storage}' in storage.cfg cannot be used",
+            f"{plain(why, 500).rstrip('.')}. Proxmox cannot use the storage, and nothing of it was looked at.",
+            f"Correct the section in /etc/pve/storage.cfg; its properties are in 'man pvedrbdstor'; then look again: 'pvedrbdstor doctor {storage}'",
+            storage=storage,
+        )
     for name, why in look.silent.items():
         yield SILENT.found(
             f"{name} could not be looked at",
-            f"Node {name} did not tell how it is: {why}. What is different there, and what is wrong there alone, is not known.",
-            f"See that it runs and that root of {look.here.name} may log in there without a password: 'ssh root@{name} true'; if that works, run "
+            f"{'It' if name == UNKNOWN_NODE else f'Node {name}'} did not tell how it is: {why}. What is different there, and what is wrong there alone, is not known.",
+            "See what is wrong with the configuration: 'drbdadm dump'"
+            if name == UNKNOWN_NODE
+            else f"See that it runs and that root of {look.here.name} may log in there without a password: 'ssh root@{name} true'; if that works, run "
             f"'pvedrbdstor doctor' on {name}",
         )
     for node in look.nodes:
         for source, why in node.unread.items():
-            what, plainly = (
-                called(source),
-                f"Run it as root; if it hangs, look at 'cat /proc/drbd' and 'dmesg' on {node.name}",
-            )
             yield UNREAD.found(
-                f"Could not look at {what}",
+                f"Could not look at {called(source)}",
                 f"{why[:1].upper()}{why[1:]}. Whatever is wrong there was not found.",
-                f"Correct the files in /etc/drbd.d/ on {node.name}: 'drbdadm dump' says what is wrong"
-                if source in _WRITTEN
-                else plainly,
+                _remedy(node, source, why),
                 nodes=(node.name,),
             )
     for here, other in look.pairs:
@@ -49,6 +56,14 @@ def check(look: Look) -> Iterator[Finding]:
                 "Run 'apt update' and 'apt install pvedrbdstor' on both",
                 nodes=(here.name, other.name),
             )
+
+
+def _remedy(node: Node, source: str, why: str) -> str:
+    if source in _WRITTEN:
+        return f"Correct the files in /etc/drbd.d/ on {node.name}: 'drbdadm dump' says what is wrong"
+    if any(word in why for word in _NOT_ROOT):
+        return "Run it as root"
+    return f"If it hangs, look at 'cat /proc/drbd' and 'dmesg' on {node.name}"
 
 
 def called(source: str) -> str:
