@@ -6,6 +6,7 @@ the run ends, also when it is killed.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.examples import load_profile
 from tests.loopback import Loopback, fill, fresh_folder
 
 load_profile()
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as from a terminal: under nohup(1) programs rightly go on ignoring it
 
 
 @pytest.fixture(scope="session")

@@ -186,7 +186,12 @@ TABLE: list[tuple[str, Severity, Look, str]] = [
     ("kernel-drbd-generation", W, broken(kernel("6.14.8-2-pve", drbd="9.2.14")), "a"),
     ("drbd-generations-differ", W, broken({"kernels": [{**KERNELS[0], "drbd": "9.2.14"}]}, on="b"), "ab"),
     ("fault-ocfs2-fallocate", E, broken({"release": "5.10.70-1-pve #1"}), "a"),
-    ("fault-ocfs2-credits", W, broken({}, storage=replace(HA, preallocation="falloc")), "ab"),
+    (
+        "fault-ocfs2-credits",
+        W,
+        broken({"release": "6.8.12-9-pve #1"}, on="ab", storage=replace(HA, preallocation="falloc")),
+        "ab",
+    ),
     ("fault-drbd-lost-quorum", W, drbd_9(), "a"),
     ("ocfs2-slots", E, broken(superblock(slots=1)), ""),
     (
@@ -529,3 +534,24 @@ def test_a_link_is_measured_against_the_slower_disk_and_by_the_slowest_member() 
     assert examine(broken({"speeds": {"eth1": "1000"}, "disk_speeds": {"r0": None}})) == ()
     (finding,) = examine(broken({"disk_speeds": {"r0": 4_000_000_000}}, on="ab"))
     assert "carries 1250 MB/s" in finding.title and "reads 4000 MB/s" in finding.title
+
+
+@pytest.mark.parametrize(
+    ("release", "mended"),
+    [
+        ("7.1.0 #1", True),
+        ("7.0.9 #1", False),
+        ("6.1.176 #1", True),
+        ("6.1.175 #1", True),
+        ("6.1.174 #1", False),
+        ("6.1.0-44-amd64 #1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-01)", True),
+        ("6.1.0-43-amd64 #1 SMP PREEMPT_DYNAMIC Debian 6.1.170-1 (2026-05-01)", False),
+        ("6.12.86+deb13-amd64 #1 SMP Debian 6.12.86-1", True),
+        ("6.12.85 #1", False),
+        ("6.12.900-1-pve #1", False),  # Proxmox numbers its own
+        ("6.14.11-4-pve #1", False),
+    ],
+)
+def test_a_kernel_with_the_fix_of_a_stable_series_is_not_called_faulty(release: str, mended: bool) -> None:
+    found = examine(broken({"release": release}, on="ab", storage=replace(HA, preallocation="falloc")))
+    assert {finding.id for finding in found} == (set() if mended else {"fault-ocfs2-credits"})

@@ -8,27 +8,25 @@ from pathlib import Path
 from pvedrbdstor.doctor.checks import CATALOGUE
 
 LAB = Path(__file__).resolve().parents[1] / "lab"
-_NOT_YET = (
-    "node-silent",
-    "versions-differ",
-    "drbd-generations-differ",
-    "fault-ocfs2-fallocate",
-    "fault-drbd-lost-quorum",
-    "ocfs2-slots",
-    "ocfs2-features",
-    "ocfs2-small-clusters",
-    "ocfs2-journal",
-    "ocfs2-full",
-    "ocfs2-scattered",
-    "ocfs2-map-unread",
-    "verify-diverged",
-    "verify-failed",
-    "network-shared",
-    "volume-interrupted",
-    "volume-fragmented",
-    "volume-unlooked",
-)
-NOT_IN_THE_LAB = dict.fromkeys(_NOT_YET, "not shown yet")
+_OTHER_DRBD, _MENDED = "the lab has DRBD 8.4 alone", "the lab's kernel has it mended"
+_NOT_YET = "not shown yet"
+NOT_IN_THE_LAB = {
+    "drbd-generations-differ": _OTHER_DRBD,
+    "fault-drbd-lost-quorum": _OTHER_DRBD,
+    "fault-ocfs2-credits": _MENDED,
+    "fault-ocfs2-fallocate": _MENDED,
+    "network-shared": _NOT_YET,
+    "node-silent": "it is told there (test_doctor.py), but its remedy was not followed",
+    "ocfs2-full": "it is filled there (test_full.py), but not looked at by the doctor",
+    "ocfs2-map-unread": _NOT_YET,
+    "ocfs2-scattered": _NOT_YET,
+    "verify-diverged": _NOT_YET,
+    "verify-failed": _NOT_YET,
+    "versions-differ": _NOT_YET,
+    "volume-fragmented": _NOT_YET,
+    "volume-interrupted": _NOT_YET,
+    "volume-unlooked": _NOT_YET,
+}
 
 
 def reproduced(folder: Path = LAB) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ from tests.lab.test_doctor_network import tell_speed
 REPRODUCES = {
     *("guest-cache-unsafe", "guest-aio-native", "guest-flushes-lost"),
     *("volume-missing", "volume-orphaned", "volume-unreferenced"),
-    *("kernel-no-module", "kernel-drbd-generation", "fault-ocfs2-credits"),
+    *("kernel-no-module", "kernel-drbd-generation"),
     *("network-mtu-differs", "network-slow", "clock-skew", "verify-never", "verify-old", "storage-unusable"),
 }
 RECORD = f"/var/lib/pvedrbdstor/verify/last/{STORAGE}.json"
@@ -34,7 +34,7 @@ STAND_INS = {
     grep -q "${{file##*/}}" {GUESTS}/$4.conf || echo "unused0: {STORAGE}:$4/${{file##*/}}" >>{GUESTS}/$4.conf; done ;;
 "set "*) sed -i "/^${{3#--}}:/d" {GUESTS}/$2.conf && echo "${{3#--}}: $4" >>{GUESTS}/$2.conf ;;
 *) exit 1 ;; esac""",
-    "pvesm": """[ "$1" = list ] || { [ "$1 $3 $4" = "set --preallocation off" ] && sed -i 's/preallocation .*/preallocation off/' /etc/pve/storage.cfg; }""",
+    "pvesm": '[ "$1" = list ]',
     "apt": f"""case "$*" in
 "install --reinstall proxmox-kernel") printf '{MODULES.replace(chr(10), chr(92) + "n")}' >/lib/modules/{LACKS}/modules.dep ;;
 "remove drbd-dkms") echo 8.4.11 >/run/drbd-of-{OTHER} ;;
@@ -85,7 +85,6 @@ def test_guests_images_kernels_link_and_clock(pair: Cluster, vmid: int) -> None:
     write_program(
         a, "/usr/sbin/modinfo", "cat /run/drbd-of-$2 2>/dev/null || echo 8.4.11"
     )  # `-k RELEASE -F version drbd`
-    a.run(r"sed -i 's/^\tcontent images/\tpreallocation falloc\n&/' /etc/pve/storage.cfg")
     a.run(r"printf '\ndrbdocfs2: bad\n\tpath mnt/bad\n' >>/etc/pve/storage.cfg")
     b.run("ip link set vec0 mtu 1400 && date -s '+20 seconds'")
     on_each(pair.nodes, lambda node: tell_speed(node, 100))
@@ -116,7 +115,6 @@ def test_guests_images_kernels_link_and_clock(pair: Cluster, vmid: int) -> None:
         package = a.run(f"{PROGRAMS}/{kernel['commands'][0]}").partition(":")[0]
         a.run(f"{PROGRAMS}/{kernel['commands'][1].replace('PACKAGE', package)}")
         run(a, told(found["kernel-drbd-generation"], "warning", "nodea"), "apt remove drbd-dkms")
-        run(a, told(found["fault-ocfs2-credits"], "warning", "nodea nodeb"), f"pvesm set {STORAGE} --preallocation off")
 
         mtu = told(found["network-mtu-differs"], "warning", "nodea nodeb")
         assert mtu["commands"][-1] == "ip link set vec0 mtu 1400" and "on nodea 'ip link" in mtu["remedy"]
@@ -136,7 +134,7 @@ def test_guests_images_kernels_link_and_clock(pair: Cluster, vmid: int) -> None:
     finally:
         on_each(pair.nodes, lambda node: node.run("ip link set vec0 mtu 1500; umount /sys/class/net/vec0/speed"))
         a.run(f"rm -rf {CONF} /boot/vmlinuz-* /lib/modules/{LACKS} /lib/modules/{OTHER} /usr/sbin/modinfo")
-        a.run("ln -s /bin/kmod /usr/sbin/modinfo; sed -i '/preallocation/d; /^drbdocfs2: bad/,$d' /etc/pve/storage.cfg")
+        a.run("ln -s /bin/kmod /usr/sbin/modinfo; sed -i '/^drbdocfs2: bad/,$d' /etc/pve/storage.cfg")
         for volid in (whole, unsafe, native, unnamed):
             a.sh(f"pvedrbdstor volume free {volid} --yes")
 

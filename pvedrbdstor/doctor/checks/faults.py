@@ -1,14 +1,14 @@
 """Known faults of the kernel's OCFS2 and of DRBD that this node may have, with what helps and where they are described.
 
-Only the mainline release that mended a fault is known for certain. A distribution may have taken the fix over into an older one: then its changelog
-has the commit, and the finding says so.
+Only the mainline release that mended a fault, and some of the stable ones, are known for certain. A distribution may have taken the fix over into an
+older one: then its changelog has the commit, and the finding says so.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.doctor.facts import Look, Node, plain
@@ -20,8 +20,8 @@ _COMMIT = "https://git.kernel.org/linus/"
 
 @dataclass(frozen=True, slots=True)
 class KernelFault:
-    """mended: the first mainline release, (major, minor), without it. commits: that mended it. only: of storages whose `preallocation` is one of
-    these, empty meaning all."""
+    """mended: the first mainline release, (major, minor), without it. stable: (major, minor) of an older series -> its first release without it.
+    commits: that mended it. only: of storages whose `preallocation` is one of these, empty meaning all."""
 
     entry: Entry
     mended: tuple[int, int]
@@ -29,6 +29,7 @@ class KernelFault:
     meaning: str
     remedy: str
     only: frozenset[str] = frozenset()
+    stable: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
 
 KERNEL_FAULTS = (
@@ -57,6 +58,8 @@ KERNEL_FAULTS = (
         "too many credits', after which the file system fails.",
         "Have new images made sparse: 'pvesm set {storage} --preallocation off'; those made before stay as they are until they are written or copied",
         frozenset({"falloc", "full"}),
+        # 6.1 by Debian's changelog of 6.1.176-1, the others by the announcements of stable releases
+        {(5, 15): 209, (6, 1): 175, (6, 12): 86},
     ),
 )
 LOST_QUORUM = Entry(
@@ -66,20 +69,30 @@ LOST_QUORUM = Entry(
     "https://github.com/LINBIT/drbd/issues/145",
 )
 ENTRIES = (*(fault.entry for fault in KERNEL_FAULTS), LOST_QUORUM)
-_RELEASE = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})")
+_RELEASE = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})(?:\.([0-9]{1,4}))?")
+_DEBIAN = re.compile(r"\bDebian ([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,4})-")
+"""In uname(2)'s version: the stable release, which Debian's `6.1.0-44-amd64` does not tell."""
 _DRBD_9 = re.compile(r"version: 9\.")
 
 
 def check(look: Look) -> Iterator[Finding]:
     for node in look.nodes:
-        release = plain((node.text("release") or "").partition(" ")[0], 80)
-        found = _RELEASE.match(release)
+        text = node.text("release") or ""
+        release = plain(text.partition(" ")[0], 80)
+        debian = _DEBIAN.search(text)
+        found = _RELEASE.match(debian[1] if debian else release)
         for fault in KERNEL_FAULTS if found is not None else ():
             assert found is not None
-            if (int(found[1]), int(found[2])) < fault.mended:
+            if _has(fault, int(found[1]), int(found[2]), int(found[3] or 0), own=release.endswith("-pve")):
                 yield from _kernel_fault(node, fault, release, look.storages)
         if _DRBD_9.match(node.text("proc_drbd") or ""):
             yield from _lost_quorum(node, look.storages)
+
+
+def _has(fault: KernelFault, major: int, minor: int, patch: int, *, own: bool) -> bool:
+    """own: it is Proxmox's, whose third number is not that of the stable series at its end."""
+    since = None if own else fault.stable.get((major, minor))
+    return (major, minor) < fault.mended and (since is None or patch < since)
 
 
 def _kernel_fault(
@@ -89,7 +102,9 @@ def _kernel_fault(
         if fault.only and storage.preallocation not in fault.only:
             continue
         title = f"Kernel {release}: {fault.entry.finds}"
-        since = f"Mended in Linux {fault.mended[0]}.{fault.mended[1]} ({', '.join(fault.commits)}); whether this kernel has the fix its changelog tells."
+        stable = "".join(f", {major}.{minor}.{patch}" for (major, minor), patch in fault.stable.items())
+        mended = f"{fault.mended[0]}.{fault.mended[1]}{stable}"
+        since = f"Mended in Linux {mended} ({', '.join(fault.commits)}); whether another kernel has the fix its changelog tells."
         yield fault.entry.found(
             title,
             f"{fault.meaning} {since}",
