@@ -14,8 +14,8 @@ _PARAMETER = re.compile(r"--?(\S+)\s+(\S+)\s*")
 _OPTION = re.compile(r"(enable):\s*([0-9]{1,18})|(policy_in|policy_out):\s*(ACCEPT|DROP|REJECT)", re.I)
 _TITLE = re.compile(r"\[(options|aliases|rules|group\s+\S+|ipset\s+\S+)\]", re.I)
 _MACRO = re.compile(r"\S+\((ACCEPT|DROP|REJECT)\)")
-_NO_MACRO_PORTS = range(7000, 8000)
-"""No macro of PVE::Firewall names a port of these."""
+_NO_MACRO_PORTS = range(7301, 8000)
+"""No macro of PVE::Firewall names a port of these; Ceph's has 6800:7300."""
 _RANGE = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
 _DEPTH_MAX = 4
 

@@ -94,6 +94,7 @@ def test_policies() -> None:
 
 def test_a_macro_may_have_a_port_that_no_mirror_usually_has() -> None:
     assert asked("IN Web(ACCEPT)", port=443) is Answer.UNKNOWN
+    assert asked("IN Ceph(ACCEPT)", port=7100) is Answer.UNKNOWN
 
 
 def test_groups_and_aliases_that_name_themselves_end() -> None:

@@ -94,7 +94,7 @@ def _closed(node: Node, storage: StorageConfig, cluster: str, host: str) -> Iter
             f"The firewall of {node.name} {'does not let' if sure else 'may not let'} {path.what} through: TCP {ports} with {path.peer}",
             "A connection that stands goes on; the next one, after a reboot or a network failure, does not come about, and the mirror stays on one copy.",
             f"Write {rules} first in [RULES] of /etc/pve/firewall/cluster.fw, which is all nodes'; Proxmox takes it up within 10 s, "
-            " and 'pve-firewall compile' shows what it makes of it",
+            "and 'pve-firewall compile' shows what it makes of it",
             nodes=(node.name,),
             storage=storage.id,
             severity=Severity.WARNING if sure else Severity.HINT,
