@@ -7,12 +7,9 @@ from dataclasses import replace
 
 import click
 
-from pvedrbdstor.cli import configuration, output
+from pvedrbdstor.cli import configuration
 from pvedrbdstor.cli.options import StorageName, json_option
 from pvedrbdstor.cli.session import Session, pass_session
-from pvedrbdstor.errors import BadConfig
-from pvedrbdstor.pve import storage_cfg
-from pvedrbdstor.pve.storage_cfg import Storage
 
 
 @click.command(short_help="Say what is wrong, what it means and what helps.")
@@ -29,7 +26,7 @@ def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool
 
     Example: pvedrbdstor doctor
     """
-    found_storages, unusable = chosen(session, storages)
+    found_storages, unusable = configuration.chosen(session, storages)
     configs = [storage.config for storage in found_storages]
     if facts:
         from pvedrbdstor.doctor import sources
@@ -40,41 +37,10 @@ def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool
     from pvedrbdstor.doctor import checks, look, words
     from pvedrbdstor.doctor.finding import exit_status
 
-    aliases = {storage.config.id: ids(storage) for storage in found_storages}
+    aliases = {storage.config.id: configuration.ids(storage) for storage in found_storages}
     seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
     seen = replace(seen, unusable=unusable)
     found = checks.examine(seen)
     session.answer(words.as_json(seen, found), words.text(seen, found))
     if status := exit_status(found):
         raise click.exceptions.Exit(status)
-
-
-def ids(storage: Storage) -> list[str]:
-    """Its own first."""
-    return [storage.config.id, *sorted(storage.aliases - {storage.config.id})]
-
-
-def chosen(session: Session, names: tuple[str, ...]) -> tuple[list[Storage], dict[str, str]]:
-    """Those named, or all that are usable on this node; and of those whose section is not right, why. A disabled one is passed over. Raises BadConfig for one that was named and is not, and where
-    storage.cfg does not answer."""
-    text = configuration.read(session.config_path, session.nodes_path)
-    if names:
-        return [_usable(text, name, session.node) for name in dict.fromkeys(names)], {}
-    found, unusable = [], {}
-    for name in storage_cfg.storage_ids_on(text, session.node):
-        try:
-            storage = storage_cfg.find_storage(text, name)
-        except BadConfig as error:
-            unusable[name] = error.message
-            continue
-        if storage.disabled:
-            output.say(f"passed over: storage '{name}' is disabled.")
-        else:
-            found.append(storage)
-    return found, unusable
-
-
-def _usable(text: str, name: str, node: str) -> Storage:
-    storage = storage_cfg.find_storage(text, name)
-    storage.check_usable_on(node)
-    return storage

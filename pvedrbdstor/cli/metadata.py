@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import click
 
-from pvedrbdstor.cli import doctor, output
+from pvedrbdstor.cli import configuration, output
 from pvedrbdstor.cli.options import StorageName, json_option
 from pvedrbdstor.cli.session import LONG, SHORT, Session, pass_session
 from pvedrbdstor.cli.sizes import format_size
@@ -44,7 +44,7 @@ def save(session: Session, storages: tuple[str, ...], below: str | None) -> None
 
     priority.take(GUESTS_FIRST)
     answers, lines, failed = [], [], 0
-    found, unusable = doctor.chosen(session, storages)
+    found, unusable = configuration.chosen(session, storages)
     for why in unusable.values():
         output.say(f"passed over: {why}")
     for storage in found:
@@ -96,10 +96,11 @@ def _save(session: Session, storage: Storage, below: str) -> tuple[dict[str, obj
 def _section(session: Session, name: str) -> str:
     """As it stands in storage.cfg."""
     try:
-        with open(session.config_path, encoding="utf-8", errors="replace") as file:
-            section = parse(file.read())[name]
-    except (OSError, KeyError) as error:
-        raise BadConfig(storage=name, detail=f"{session.config_path} has changed or cannot be read: {error}") from error
+        section = parse(configuration.read(session.config_path, session.nodes_path))[name]
+    except KeyError as error:
+        raise BadConfig(
+            storage=name, detail=f"{session.config_path} has changed meanwhile: its section is gone"
+        ) from error
     return f"{section.type}: {section.id}\n" + "".join(
         f"\t{key} {value}\n" for key, value in section.properties.items()
     )

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import click
 
-from pvedrbdstor.cli import doctor
+from pvedrbdstor.cli import configuration
 from pvedrbdstor.cli.options import json_option
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.cli.sizes import format_size
@@ -43,7 +43,7 @@ def report(session: Session, local: bool, texts: bool) -> None:
     others = () if local else look.peers(session.node, configs)[0]
     deadline = time.monotonic() + both.PEER_SECONDS
     helpers = both.of_other_nodes(others)
-    aliases = {storage.config.id: doctor.ids(storage) for storage in chosen}
+    aliases = {storage.config.id: configuration.ids(storage) for storage in chosen}
     seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
     seen = replace(seen, unusable=unusable)
     own = {f"{session.node}/{name}": text for name, text in sources.gather(session.config_path).items()}
@@ -67,6 +67,6 @@ def report(session: Session, local: bool, texts: bool) -> None:
 def _storages(session: Session) -> tuple[list[Storage], dict[str, str], dict[str, str]]:
     """All of this node, and why others of it are unusable; where storage.cfg cannot be read, none, and a text that says so: the rest of the node is wanted the more then."""
     try:
-        return *doctor.chosen(session, ()), {}
+        return *configuration.chosen(session, ()), {}
     except BadConfig as error:
         return [], {}, {"STORAGES-NOT-READ.txt": f"{error.message}\n"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from pvedrbdstor.mirror.live.current import current_verdict
 from pvedrbdstor.mirror.live.view import verdict_as_json
 from pvedrbdstor.mirror.mount import mirror, open_store
 from pvedrbdstor.mirror.status import read_superblock
+from pvedrbdstor.ocfs2 import journal
 from pvedrbdstor.ocfs2.inodes import BadBlock
 from pvedrbdstor.verify.direct import Reader
 from pvedrbdstor.verify.space import Space
@@ -31,8 +31,6 @@ IMAGES_SECONDS = 1.5
 """For the map of clusters, and for the images' extents: what could not be looked at by then is told."""
 ENOUGH = 256 << 20
 """Bytes of free space in one piece after which no more of the map is read."""
-_JOURNAL_SUPER = struct.Struct(">II 32x II")
-_JBD2_MAGIC, _JBD2_SUPERBLOCK_V2 = 0xC03B3998, 4
 _LISTING_SECONDS = 5.0
 _NAMES_SHOWN = 4
 
@@ -98,27 +96,12 @@ def _superblock(config: StorageConfig) -> dict[str, object] | None:
             space = Space(found, [reader.read], ())
             journals = [space.size_of(f"journal:{slot:04d}") for slot in range(found.slots)]
             values["journals"] = [size for size in journals if size is not None]
-            values["journal_features"] = [journal_features(space, slot) for slot in range(found.slots)]
+            begins = [space.start_of(f"journal:{slot:04d}", journal.SIZE) for slot in range(found.slots)]
+            values["journal_features"] = [journal.features(begin) for begin in begins]
             values.update(_largest_hole(space, found.size))
         except BadBlock as error:
             values["problem"] = str(error)
     return values
-
-
-def journal_features(space: Space, slot: int) -> dict[str, int] | None:
-    """What a journal's superblock says that its reader has to know, as bits (journal_superblock_t in include/linux/jbd2.h); None where it is none."""
-    block = space.start_of(f"journal:{slot:04d}", _JOURNAL_SUPER.size) or b""
-    if len(block) < _JOURNAL_SUPER.size:
-        return None
-    magic, kind, incompat, ro_compat = _JOURNAL_SUPER.unpack(block)
-    if magic != _JBD2_MAGIC:
-        return None
-    # the first kind of superblock had no features
-    return (
-        {"incompat": incompat, "ro_compat": ro_compat}
-        if kind == _JBD2_SUPERBLOCK_V2
-        else {"incompat": 0, "ro_compat": 0}
-    )
 
 
 def _largest_hole(space: Space, size: int) -> dict[str, object]:

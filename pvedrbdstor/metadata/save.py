@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pvedrbdstor import __version__, files, native
+from pvedrbdstor import __version__, files
 from pvedrbdstor.call import Call
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import devices
 from pvedrbdstor.errors import MetadataNotSaved, SystemCallFailed
 from pvedrbdstor.metadata import places, sets, texts
 from pvedrbdstor.mirror.mount import mirror
+from pvedrbdstor.mirror.status import read_head
 from pvedrbdstor.native import IOPRIO_CLASS_IDLE
-from pvedrbdstor.ocfs2.superblock import READ_SIZE, parse_superblock
+from pvedrbdstor.ocfs2.superblock import parse_superblock
 from pvedrbdstor.verify import priority
 
 LOCK = "/run/pvedrbdstor/metadata.lock"
@@ -98,20 +99,9 @@ def save(config: StorageConfig, section: str, node: str, now: float, below: str,
 
 
 def _write_superblock(minor: int, path: str) -> dict[str, object]:
-    """The first bytes of the device, up to and with the superblock, past the page cache. Raises NotOcfs2, OSError as SystemCallFailed."""
-    device = devices.node(minor)
-    try:
-        fd = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
-        try:
-            size = native.device_size(fd, device)
-            with native.AlignedBuffer(READ_SIZE) as buffer:
-                data = bytes(buffer.view[: buffer.pread(fd, 0, path=device)])
-        finally:
-            os.close(fd)
-    except OSError as error:
-        remedy = "Look at 'drbdadm status' and 'dmesg'"
-        raise SystemCallFailed(operation="Reading", path=device, reason=error.strerror, remedy=remedy) from error
-    found = parse_superblock(data, device)
+    """What the device begins with, as a file; and what it says. Raises NotOcfs2, SystemCallFailed, OSError of the file."""
+    data, size = read_head(minor)
+    found = parse_superblock(data, devices.node(minor))
     with open(path, "xb") as file:
         file.write(data)
     return {

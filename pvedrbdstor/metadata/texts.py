@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.doctor.answers import reason_of
+from pvedrbdstor.doctor.answers import reason_of, text_of
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.drbd.lower import lower_disk
 from pvedrbdstor.errors import Error
 from pvedrbdstor.ocfs2 import o2cb
 
 _TOOL_SECONDS = 20.0
+_GROUP_MAX = 4 << 20
 _SYS = "/sys/class/block"
 
 
@@ -39,8 +40,8 @@ def _texts(
     yield "storage.cfg", lambda: section
     yield "drbd.res", lambda: _output(commands.dump(resource))
     yield "drbd-show.txt", lambda: _output(commands.show(resource))
-    yield "cluster.conf", lambda: _file(o2cb.CLUSTER_CONF)
-    yield "o2cb.default", lambda: _file(o2cb.DEFAULTS_FILE)
+    yield "cluster.conf", lambda: text_of(o2cb.CLUSTER_CONF)
+    yield "o2cb.default", lambda: text_of(o2cb.DEFAULTS_FILE)
     try:
         lower = lower_disk(_output(commands.show(resource)), resource, config.volume)
     except Error:
@@ -68,7 +69,7 @@ def _group_text(group: str, path: str) -> str | None:
     """As vgcfgrestore(8) takes it."""
     try:
         _output(["vgcfgbackup", "-f", path, group])
-        return _file(path)
+        return text_of(path, _GROUP_MAX)
     finally:
         if os.path.exists(path):
             os.unlink(path)
@@ -90,17 +91,8 @@ def _partitions(disk: str) -> str | None:
 
 
 def _sectors(name: str) -> int:
-    return int(_file(f"{_SYS}/{name}/size") or 0)
+    return int(text_of(f"{_SYS}/{name}/size") or 0)
 
 
 def _output(argv: list[str]) -> str:
     return command.run(argv, timeout=_TOOL_SECONDS).stdout
-
-
-def _file(path: str) -> str | None:
-    """None where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(4 << 20)
-    except FileNotFoundError:
-        return None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pvedrbdstor.drbd.config import FENCED, ResourceConfig
 from pvedrbdstor.drbd.generation import Generation
+from pvedrbdstor.drbd.remedies import taken_up
 from pvedrbdstor.fencing.paths import HANDLER, UNFENCE
 from pvedrbdstor.fencing.times import ARBITRATION_SECONDS, DEAD_THRESHOLD_MIN
 from pvedrbdstor.mirror.arbitration import arbitration
@@ -17,7 +18,7 @@ _DETECTION_DEFAULT = 20.5  # 2 x ping-int 10 s + ping-timeout 0.5 s
 
 _FENCE = (
     f'Write `fencing resource-and-stonith;` in {{section}} and `fence-peer "{HANDLER}"; unfence-peer "{UNFENCE}";` in handlers {{{{ }}}} of resource '
-    "{resource} in drbd.conf on both nodes, then run 'drbdadm adjust {resource}' on both (docs/fencing.md)"
+    "{resource} in drbd.conf on both nodes, {taken_up} (docs/fencing.md)"
 )
 
 
@@ -56,14 +57,14 @@ def _split_brain(facts: Facts, config: ResourceConfig) -> Iterator[Finding]:
     else:
         cause = f"After a split brain DRBD may discard one side's writes unasked: {found}"
     lines = " ".join(f"{option} disconnect;" for option in wrong)
-    remedy = f"Write `{lines}` in net {{ }} of resource {facts.resource} in drbd.conf on both nodes, then run 'drbdadm adjust {facts.resource}' on both"
+    remedy = f"Write `{lines}` in net {{ }} of resource {facts.resource} in drbd.conf on both nodes, {taken_up(facts.resource)}"
     yield _unprotected(cause, remedy, what="split-brain policies")
 
 
 def _fencing(facts: Facts, config: ResourceConfig, drbd: Drbd) -> Iterator[Finding]:
     if facts.generation is Generation.V8_4 and drbd.disk == "Diskless" and facts.volume not in config.disk_fencing:
         return  # without a disk 8.4 has no policy in force, and without a peer no data to diverge
-    remedy = _FENCE.format(section=_section(facts), resource=facts.resource)
+    remedy = _FENCE.format(section=_section(facts), resource=facts.resource, taken_up=taken_up(facts.resource))
     policy = config.fencing(facts.volume)
     if policy != FENCED:
         found = f"fencing is '{policy}'" if policy is not None else "its fencing policy is not known"
@@ -79,7 +80,7 @@ def _section(facts: Facts) -> str:
 
 def _quorum(facts: Facts, config: ResourceConfig) -> Iterator[Finding]:
     if config.quorum != "off" and config.on_no_quorum == "io-error":
-        remedy = f"Set 'on-no-quorum suspend-io' and run 'drbdadm adjust {facts.resource}'"
+        remedy = f"Write `on-no-quorum suspend-io;` in options {{ }} of resource {facts.resource} in drbd.conf on both nodes, {taken_up(facts.resource)}"
         yield _unprotected("A lost quorum fails I/O, on which OCFS2 aborts its journal", remedy)
 
 

@@ -53,15 +53,20 @@ def identity(config: StorageConfig) -> str:
 
 def read_superblock(minor: int) -> Superblock:
     """The superblock on a DRBD device, read past the page cache. Raises NotOcfs2, SystemCallFailed."""
+    return parse_superblock(read_head(minor)[0], devices.node(minor))
+
+
+def read_head(minor: int) -> tuple[bytes, int]:
+    """The first bytes of a DRBD device, up to and with the superblock, past the page cache; and the bytes that it has. Raises as read_superblock()."""
     device = devices.node(minor)
     try:
         fd = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
         try:
             if os.fstat(fd).st_rdev != os.makedev(devices.MAJOR, minor):
                 raise NotOcfs2(device=device, detail="it is not the DRBD device of that number")
+            size = native.device_size(fd, device)
             with native.AlignedBuffer(READ_SIZE) as buffer:
-                count = buffer.pread(fd, 0, path=device)
-                return parse_superblock(bytes(buffer.view[:count]), device)
+                return bytes(buffer.view[: buffer.pread(fd, 0, path=device)]), size
         finally:
             os.close(fd)
     except OSError as error:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from pvedrbdstor import __version__, command
-from pvedrbdstor.doctor.answers import reason_of
+from pvedrbdstor.doctor.answers import reason_of, text_of
 from pvedrbdstor.errors import Error
 from pvedrbdstor.fencing import paths as fencing_paths
 from pvedrbdstor.mirror.helper import Helper
@@ -20,6 +20,7 @@ from pvedrbdstor.report.secrets import LEFT_OUT
 TEXT_MAX = 1 << 20
 """Of one text, in bytes; of a longer one the end is kept."""
 _CUT_LINE = 64
+_FILE_MAX = 4 << 20
 SECONDS = 20.0
 """After which no other source is begun."""
 _TOOL_SECONDS = 5.0
@@ -161,6 +162,10 @@ def _file_for_helper(path: str) -> dict[str, str | None]:
     return {"text": _file(path)}
 
 
+def _file(path: str) -> str | None:
+    return text_of(path, _FILE_MAX)
+
+
 def our_storages(text: str) -> str:
     """The sections of our type, each property that is not known by its name alone."""
     return "\n".join(_section(section) for section in parse(text).values() if section.type == STORAGE_TYPE)
@@ -214,12 +219,3 @@ def _journal(names: tuple[str, ...]) -> str:
 
 def _run(*argv: str, limit: int = 4 << 20) -> str:
     return command.run(list(argv), timeout=_TOOL_SECONDS, limit=limit).stdout
-
-
-def _file(path: str) -> str | None:
-    """None where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(4 << 20)
-    except FileNotFoundError:
-        return None

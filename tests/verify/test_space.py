@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pvedrbdstor.doctor.storages import journal_features
 from pvedrbdstor.drbd.metadata import Range
-from pvedrbdstor.ocfs2 import bitmap, inodes
+from pvedrbdstor.ocfs2 import bitmap, inodes, journal
 from pvedrbdstor.ocfs2.inodes import BadBlock
 from pvedrbdstor.ocfs2.superblock import READ_SIZE, parse_superblock
 from pvedrbdstor.verify.direct import Reader
@@ -282,13 +281,17 @@ def test_runs_are_those_of_each_bit(bits: list[bool], data: st.DataObject) -> No
     assert all(one[2] != two[2] for one, two in pairwise(found))
 
 
+def features_of(space: Space, slot: int) -> dict[str, int] | None:
+    return journal.features(space.start_of(f"journal:{slot:04d}", journal.SIZE))
+
+
 def test_the_features_of_a_journal_are_those_that_fsck_judges(tmp_path: Path) -> None:
     """Read from the disk by the doctor; of one that fsck.ocfs2 does not know it says that it is unknown."""
     path = tmp_path / "disk"
     make(path, 300 * MIB, 4096, 65536)
     reader = Reader(str(path))
     space = Space(parse_superblock(reader.read(0, READ_SIZE)), [reader.read], ())
-    assert [journal_features(space, slot) for slot in range(3)] == [{"incompat": 0, "ro_compat": 0}] * 2 + [None]
+    assert [features_of(space, slot) for slot in range(3)] == [{"incompat": 0, "ro_compat": 0}] * 2 + [None]
     start = space.start_of("journal:0001", 64)
     assert start is not None and start[:4] == b"\xc0\x3b\x39\x98"
     with path.open("r+b") as file:
@@ -296,6 +299,6 @@ def test_the_features_of_a_journal_are_those_that_fsck_judges(tmp_path: Path) ->
         file.seek(at + 0x28)
         file.write(struct.pack(">I", 0x4))
     space = Space(parse_superblock(reader.read(0, READ_SIZE)), [Reader(str(path)).read], ())
-    assert journal_features(space, 1) == {"incompat": 4, "ro_compat": 0}
+    assert features_of(space, 1) == {"incompat": 4, "ro_compat": 0}
     said = subprocess.run(["fsck.ocfs2", "-fyF", path], capture_output=True, text=True, input="y\n")
     assert "unknown features" in said.stdout + said.stderr

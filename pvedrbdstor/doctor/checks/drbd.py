@@ -11,6 +11,7 @@ from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.drbd import blocks
 from pvedrbdstor.drbd.blocks import Block
 from pvedrbdstor.drbd.config import parse_show
+from pvedrbdstor.drbd.remedies import taken_up
 
 PROTOCOL = Entry("drbd-protocol", (Severity.ERROR,), "DRBD does not replicate with protocol C")
 VERIFY_ALG = Entry("drbd-no-verify-alg", (Severity.HINT,), "DRBD's own verify has no algorithm")
@@ -69,7 +70,7 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
     config = parse_show(show).get(storage.resource)
     nets = config.nets if config is not None else ()
     loose = sorted({net.protocol for net in nets if net.protocol != "C"})
-    adjust = f"in place of what it says of that now, {_taken_up(storage.resource)}"
+    adjust = f"in place of what it says of that now, {taken_up(storage.resource)}"
     if loose:
         yield PROTOCOL.found(
             f"DRBD replicates with protocol {plain(', '.join(loose))}",
@@ -89,16 +90,11 @@ def _net(node: Node, storage: StorageConfig, show: str) -> Iterator[Finding]:
         )
 
 
-def _taken_up(resource: str) -> str:
-    """adjust(8) also disconnects or detaches where addresses or disks differ, which would take the mirror from under the guests."""
-    return f"see with 'drbdadm --dry-run adjust {resource}' that nothing else would change, then run 'drbdadm adjust {resource}' on both"
-
-
 def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, tuple[str, ...]]) -> Iterator[Finding]:
     own = next(volume.named("disk"), Block(("disk",)))
     options = Block(own.words, {**own.options, **of_peer})
     section = f"disk {{ }} of resource {storage.resource}"
-    adjust = _taken_up(storage.resource)
+    adjust = taken_up(storage.resource)
     off = [name for name in ("disk-flushes", "md-flushes") if options.value(name) == "no"]
     if off:
         lines = " and ".join(f"`{name} no;`" for name in off)
@@ -134,7 +130,7 @@ def _ordering(node: Node, storage: StorageConfig, volume: Block) -> Iterator[Fin
     """DRBD 8.4 tells it in /proc/drbd: `wo:` with b(arrier), f(lush), d(rain) or n(one), write_ordering_chars in drivers/block/drbd/drbd_proc.c. It
     steps down by itself where the disk refuses a flush (drbd_bump_write_ordering()). DRBD 9 tells it in debugfs alone: there the options count."""
     own = next(volume.named("disk"), Block(("disk",)))
-    off = {name for name in ("disk-barrier", "disk-flushes", "disk-drain") if own.value(name) == "no"}
+    off = {name for name in ("disk-flushes", "disk-drain") if own.value(name) == "no"}
     minor = (volume.options.get("device") or ("",))[-1]  # `device minor 0;`
     in_force = _in_force(node.text("proc_drbd") or "", minor) or ("n" if {"disk-flushes", "disk-drain"} <= off else "")
     if in_force == "n":
@@ -143,7 +139,7 @@ def _ordering(node: Node, storage: StorageConfig, volume: Block) -> Iterator[Fin
             "After a power failure a later write may be on the disk and an earlier one not, which breaks journals of guests' file systems and OCFS2's own. Only "
             "a disk whose cache outlives a power failure, and that keeps the order itself, needs none.",
             f"Remove `disk-drain no;` and `disk-flushes no;` from disk {{ }} of resource {storage.resource} in drbd.conf on both nodes, "
-            f"{_taken_up(storage.resource)}",
+            f"{taken_up(storage.resource)}",
             nodes=(node.name,),
             storage=storage.id,
         )
@@ -154,7 +150,7 @@ def _ordering(node: Node, storage: StorageConfig, volume: Block) -> Iterator[Fin
             "acknowledged.",
             "See what is between DRBD and the disk, 'lsblk -s', and whether the kernel told why: 'dmesg'. A disk without a cache, or with one that outlives a "
             f"power failure, needs no flush: then write `disk-flushes no; md-flushes no;` in disk {{ }} of resource {storage.resource} in drbd.conf on both "
-            f"nodes, {_taken_up(storage.resource)}",
+            f"nodes, {taken_up(storage.resource)}",
             nodes=(node.name,),
             storage=storage.id,
         )

@@ -40,7 +40,7 @@ def check(look: Look) -> Iterator[Finding]:
         ]
         drives.sort(key=lambda drive: (drive.vmid, drive.key, drive.pending))
         yield from _at_risk(storage, drives)
-        yield from _when_full(storage, drives, look.here.mapping(f"volumes:{storage.id}").get("images"))
+        yield from _when_full(storage, drives, _named_whole(look, storage))
         native = [drive for drive in drives if drive.aio == "native" and not drive.direct]
         if native:
             yield NATIVE.found(
@@ -71,17 +71,27 @@ def _at_risk(storage: StorageConfig, drives: list[Drive]) -> Iterator[Finding]:
             )
 
 
-def _when_full(storage: StorageConfig, drives: list[Drive], images: object) -> Iterator[Finding]:
-    """OCFS2 answers EIO to a write with O_DIRECT that finds no space, and QEMU pauses a guest on ENOSPC alone (its default, `werror=enospc`)."""
+def _named_whole(look: Look, storage: StorageConfig) -> set[tuple[object, object]]:
+    """(VMID, key) of the drives whose image has all of its space, so that no write of it needs more."""
     whole = {
         f"{image.get('vmid')}/{image.get('name')}"
-        for image in (images if isinstance(images, list) else ())
-        if isinstance(image, Mapping) and (number(image.get("used")) or 0) >= (number(image.get("size")) or 0)
+        for image in _mappings(look.here.mapping(f"volumes:{storage.id}").get("images"))
+        if (number(image.get("used")) or 0) >= (number(image.get("size")) or 0)
     }
+    named = _mappings(look.here.mapping(f"guests:{storage.id}").get("named"))
+    return {(line.get("vmid"), line.get("key")) for line in named if line.get("volume") in whole}
+
+
+def _mappings(listed: object) -> list[Mapping[str, object]]:
+    return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+
+
+def _when_full(storage: StorageConfig, drives: list[Drive], whole: set[tuple[object, object]]) -> Iterator[Finding]:
+    """OCFS2 answers EIO to a write with O_DIRECT that finds no space, and QEMU pauses a guest on ENOSPC alone (its default, `werror=enospc`)."""
     found = [
         drive
         for drive in drives
-        if drive.direct and "werror=stop" not in drive.value.split(",") and _volume(drive) not in whole
+        if drive.direct and "werror=stop" not in drive.value.split(",") and (drive.vmid, drive.key) not in whole
     ]
     if found:
         yield FULL.found(
@@ -91,12 +101,6 @@ def _when_full(storage: StorageConfig, drives: list[Drive], images: object) -> I
             f"From the guest's next start on: {_set(found[0], werror='stop')}, and the same for each; or see that there is always space",
             storage=storage.id,
         )
-
-
-def _volume(drive: Drive) -> str:
-    """`VMID/NAME` of what it names; of a linked clone the image itself, which is the last part."""
-    parts = drive.value.partition(",")[0].partition("=")[2 if "file=" in drive.value.partition(",")[0] else 0]
-    return "/".join(parts.partition(":")[2].split("/")[-2:])
 
 
 def _drive(words: object) -> Drive | None:

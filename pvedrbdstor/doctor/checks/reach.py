@@ -28,7 +28,7 @@ def check(look: Look) -> Iterator[Finding]:
         yield UNUSABLE.found(
             f"The section of '{storage}' in storage.cfg cannot be used",
             f"{plain(why, 500).rstrip('.')}. Proxmox cannot use the storage, and nothing of it was looked at.",
-            f"Correct the section in /etc/pve/storage.cfg; its properties are in 'man pvedrbdstor'; then look again: 'pvedrbdstor doctor {storage}'",
+            f"Correct the section in /etc/pve/storage.cfg; its properties are in 'man drbdocfs2'; then look again: 'pvedrbdstor doctor {storage}'",
             storage=storage,
         )
     for name, why in look.silent.items():

@@ -71,9 +71,7 @@ def _against(
         yield ORPHANED.found(
             f"{counted(len(orphaned), 'image')} of guests that do not exist: {shown(orphaned)}",
             "They take space, and a new guest of that number finds them among its own. The guest may have been removed on a node that could not reach them.",
-            "Look whose they were ('pvesm list "
-            + storage.id
-            + "'): a guest whose configuration was lost has its data here alone, and gets it back with "
+            f"Look whose they were ('pvesm list {storage.id}'): a guest whose configuration was lost has its data here alone, and gets it back with "
             "that configuration, out of a backup. What is nobody's 'pvedrbdstor volume free --help' removes for good",
             storage=storage.id,
         )
