@@ -7,29 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from tests.browser import pictures
+from tests.browser.colours import COLOURS, CONTRAST
 from tests.browser.page import Page
 from tests.browser.site import State
 from tests.browser.test_edit import SECTION
 
-# WCAG 2.1, success criterion 1.4.3: contrast of text to what lies behind it
-CONTRAST = 4.5
-
 # Every text of our panel with its contrast; what is disabled is pale on purpose.
-READ_CONTRASTS = """
-const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-const luminance = (rgb) => {
-    let [r, g, b] = rgb.slice(0, 3).map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-        let colour = parse(getComputedStyle(at).backgroundColor);
-        if (colour.length === 3 || colour[3] > 0) {
-            return colour;
-        }
-    }
-    return [255, 255, 255];
-};
+READ_CONTRASTS = (
+    COLOURS
+    + """
 return [...dialog().ipanel.el.dom.querySelectorAll('*')]
     .filter((e) => e.offsetParent && e.type !== 'checkbox' && !e.closest('.x-item-disabled'))
     .map((e) => [e, e.value || [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data.trim()).join('')])
@@ -39,6 +25,7 @@ return [...dialog().ipanel.el.dom.querySelectorAll('*')]
         return [text, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
     });
 """
+)
 
 # Every text of our panel that does not fit where it stands: a label in two lines, a value or a hint wider than its box.
 READ_CUT_OFF = """

@@ -10,27 +10,15 @@ from typing import Any
 import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 
+from tests.browser.colours import COLOURS, CONTRAST
 from tests.browser.pictures import ROOT
-from tests.browser.test_looks import CONTRAST
 
 TELEPHONE, DESK = 390, 1200  # pixels
 
 # Every text of a page, with the contrast to what lies behind it.
-READ_CONTRASTS = """
-const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-const luminance = (rgb) => {
-    let [r, g, b] = rgb.slice(0, 3).map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-        let colour = parse(getComputedStyle(at).backgroundColor);
-        if (colour.length === 3 || colour[3] > 0) {
-            return colour;
-        }
-    }
-    return [255, 255, 255];
-};
+READ_CONTRASTS = (
+    COLOURS
+    + """
 return [...document.querySelectorAll('body *')]
     .filter((e) => e.offsetParent && !e.matches('.headerlink, script, style'))
     .map((e) => [e, [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data.trim()).join('')])
@@ -40,6 +28,7 @@ return [...document.querySelectorAll('body *')]
         return [text.slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
     });
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tests.lab import splitting
@@ -88,6 +89,14 @@ def prepare(cluster: Cluster) -> None:
     settle(cluster)
     kept = f"/var/lib/pvedrbdstor/metadata/{STORAGE}"
     on_each(cluster.nodes, lambda node: node.run(f"[ -d {kept} ] || pvedrbdstor metadata save {STORAGE}", 60))
+
+
+@contextmanager
+def own_file(cluster: Cluster) -> Iterator[None]:
+    """DRBD's configuration is put back afterwards, and in force."""
+    on_each(cluster.nodes, lambda node: node.run(f"cp -p {RES_FILE} /root/"))
+    yield
+    on_each(cluster.nodes, lambda node: node.run(f"cp -p /root/{RESOURCE}.res {RES_FILE} && drbdadm adjust {RESOURCE}"))
 
 
 def settle(cluster: Cluster) -> None:

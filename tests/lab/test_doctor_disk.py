@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab import storage
 from tests.lab.cluster import Cluster
-from tests.lab.doctoring import GUESTS, NEVER_COMPARED, RES_FILE, doctor, follow, prepare, settle, told
+from tests.lab.doctoring import GUESTS, NEVER_COMPARED, RES_FILE, doctor, follow, own_file, prepare, settle, told
 from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
 
 REPRODUCES = {"drbd-write-ordering", "fsck-missing", "fsck-cannot-replay", "guest-full-errors"}
@@ -21,9 +21,8 @@ QM_SET = r"qm set (\d+) --(\w+) (\S+)"
 @pytest.fixture
 def pair(volumes: Cluster) -> Iterator[Cluster]:
     prepare(volumes)
-    on_each(volumes.nodes, lambda node: node.run(f"cp -p {RES_FILE} /root/"))
-    yield volumes
-    on_each(volumes.nodes, lambda node: node.run(f"cp -p /root/{RESOURCE}.res {RES_FILE} && {ADJUST}"))
+    with own_file(volumes):
+        yield volumes
 
 
 def test_no_order_of_writes_no_fsck_and_a_guest_that_would_see_errors(pair: Cluster) -> None:

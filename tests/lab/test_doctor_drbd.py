@@ -8,7 +8,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.cluster import Cluster
-from tests.lab.doctoring import NEVER_COMPARED, RES_FILE, doctor, edit_drbd_conf, follow, prepare, settle, told
+from tests.lab.doctoring import (
+    NEVER_COMPARED,
+    RES_FILE,
+    doctor,
+    edit_drbd_conf,
+    follow,
+    own_file,
+    prepare,
+    settle,
+    told,
+)
 from tests.lab.formation import RESOURCE, STORAGE, on_each
 from tests.lab.node import Node
 
@@ -25,9 +35,8 @@ DUMP = f"drbdadm dump {RESOURCE}"
 def pair(volumes: Cluster) -> Iterator[Cluster]:
     """The shared cluster as an administrator should have it; its configuration is put back afterwards."""
     prepare(volumes)
-    on_each(volumes.nodes, lambda node: node.run(f"cp -p {RES_FILE} /root/"))
-    yield volumes
-    on_each(volumes.nodes, lambda node: node.run(f"cp -p /root/{RESOURCE}.res {RES_FILE} && {ADJUST}"))
+    with own_file(volumes):
+        yield volumes
 
 
 def change(node: Node, *programs: str, adjust: bool = True) -> None:

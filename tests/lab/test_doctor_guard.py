@@ -79,7 +79,10 @@ def test_fencing_that_cannot_work_is_set_right_as_told() -> None:
         for finding in of(a, "mirror-unprotected"):
             if "drbd.conf" not in finding["remedy"]:
                 continue  # what follows from the others
-            assert finding["severity"] == "error" and finding["commands"] == [ADJUST], finding
+            assert finding["severity"] == "error" and finding["commands"] == [
+                f"drbdadm --dry-run adjust {RESOURCE}",
+                ADJUST,
+            ], finding
             edit_drbd_conf(nodes, finding)
             on_each(nodes, lambda node: node.run(ADJUST))
         wait_until(
