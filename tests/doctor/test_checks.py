@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 
@@ -12,6 +11,36 @@ from pvedrbdstor.doctor.checks import CATALOGUE, examine
 from pvedrbdstor.doctor.checks.network import link
 from pvedrbdstor.doctor.facts import Look
 from pvedrbdstor.doctor.finding import Severity, exit_status
+from tests.doctor.breaking import (
+    APART,
+    DIVERGED,
+    DUMP,
+    FILLED,
+    KERNEL_NODES,
+    KERNEL_SHORT,
+    KERNELS,
+    OLD,
+    PROC,
+    SHOW,
+    E,
+    H,
+    W,
+    bridge,
+    clock,
+    drbd_9,
+    fw,
+    guard,
+    image,
+    images,
+    kernel,
+    silent,
+    superblock,
+    unit,
+    unread,
+    verdict,
+    version,
+    with_disk_option,
+)
 from tests.doctor.world import (
     CONF,
     DEFAULTS,
@@ -19,8 +48,6 @@ from tests.doctor.world import (
     HA,
     MOUNT,
     NOW,
-    UNIT,
-    VERIFIED,
     addresses,
     broken,
     drive,
@@ -29,92 +56,6 @@ from tests.doctor.world import (
     over,
 )
 from tests.drbd.support import FILES
-
-SHOW, DUMP, PROC = (str(node("a").values[source]) for source in ("show", "dump", "proc_drbd"))
-KERNELS = [{"release": "6.1.176", "running": True, "missing": [], "drbd": "8.4.11"}]
-
-
-def verdict(kind: str, severity: str = "error", also: tuple[dict[str, str], ...] = ()) -> dict[str, object]:
-    found = {"kind": kind, "cause": f"It is {kind}.", "remedy": "Run 'true'.", "severity": severity}
-    return {"verdict:ha": {**found, "also": list(also)}}
-
-
-def kernel(release: str, **words: object) -> dict[str, object]:
-    return {"kernels": [*KERNELS, {"release": release, "running": False, "missing": [], "drbd": "8.4.11", **words}]}
-
-
-def guard(**words: object) -> dict[str, object]:
-    status = {"at": 999.0, "pid": 1, "version": "0.1.0", "outages": {}, **words}
-    return {"guard": json.dumps(status)}
-
-
-def bridge() -> str:
-    found = json.loads(addresses("10.77.0.1", linkinfo={"info_kind": "bridge"}))
-    return json.dumps([*found, {"ifname": "tap100i0", "master": "eth1", "mtu": 1500}])
-
-
-def superblock(**words: object) -> dict[str, object]:
-    return {"superblock:ha": words}
-
-
-def fw(rules: str, **words: str) -> dict[str, object]:
-    return {"firewall": {"cluster": f"[OPTIONS]\nenable: 1\n[RULES]\n{rules}\n", **words}}
-
-
-def unit(name: str, **words: str) -> dict[str, object]:
-    return {"units": {name: {**UNIT, **words}}}
-
-
-def images(**words: object) -> dict[str, object]:
-    return {"volumes:ha": words}
-
-
-def image(vmid: int, name: str, used: int = GIB) -> dict[str, object]:
-    return {"vmid": vmid, "name": name, "size": used, "used": used}
-
-
-def silent() -> Look:
-    return Look(node("a"), (), {"nodeb": "no route to host"}, (HA,))
-
-
-def clock(seconds: float) -> Look:
-    return Look(node("a"), (replace(node("b"), at=NOW + seconds),), {}, (HA,))
-
-
-def version() -> Look:
-    return Look(node("a"), (replace(node("b"), version="0.2.0"),), {}, (HA,))
-
-
-def unread() -> Look:
-    return Look(replace(node("a"), unread={"superblock:ha": "it did not answer within 6 s"}), (node("b"),), {}, (HA,))
-
-
-def drbd_9() -> Look:
-    """A third node without a disk, as `drbdsetup show` of DRBD 9 has it."""
-    show = """resource r0 { options { quorum majority; }
- _this_host { node-id 0; volume 0 { device minor 0; disk "/dev/sdb"; meta-disk internal; } }
- connection { _peer_node_id 1; path { _this_host ipv4 10.77.0.1:7789; } net { verify-alg "crc32c"; } }
- connection { _peer_node_id 2; path { _this_host ipv4 10.77.0.1:7790; } net { verify-alg "crc32c"; } } }"""
-    return broken({"proc_drbd": "version: 9.3.3 (api:2/proto:118-124)\n", "show": show})
-
-
-def with_disk_option(option: str) -> dict[str, object]:
-    return {"show": SHOW.replace("c-plan-ahead", f"{option};\n                c-plan-ahead")}
-
-
-APART: dict[str, object] = {
-    "events": "exists resource name:r0 role:Primary suspended:no\n"
-    "exists connection name:r0 peer-node-id:0 conn-name:peer connection:Connecting role:Unknown\nexists -\n",
-    "answers": {"r0": True},
-}
-E, W, H = Severity.ERROR, Severity.WARNING, Severity.HINT
-MANY = {f"100/vm-100-disk-{at}.raw": 12 for at in range(2)}
-OLD = {**(VERIFIED or {}), "judged": {**VERIFIED["judged"], "ended": NOW - 40 * 86400}}  # type: ignore[index, dict-item]
-DIVERGED = {"judged": {"verdict": "diverged", "ended": NOW - 5}}
-CONF_OTHER = CONF.replace("10.77.0.2", "10.77.0.9")
-KERNEL_NODES = {"pve": {**node("a").mapping("o2cb_kernel")["pve"], "node/nodeb/ipv4_address": "10.77.0.9"}}  # type: ignore[dict-item]
-KERNEL_SHORT = {"pve": {**node("a").mapping("o2cb_kernel")["pve"], "heartbeat/dead_threshold": "7"}}  # type: ignore[dict-item]
-FILLED = {"mounted": False, "there": True, "immutable": False, "count": 2, "names": ["dump", "images"]}
 
 # the finding and its severity; the pair that has it; the nodes it names
 TABLE: list[tuple[str, Severity, Look, str]] = [
@@ -441,117 +382,3 @@ def test_no_remedy_changes_the_mtu_of_a_link_in_use_or_puts_an_unsigned_kernel_i
         "--reinstall PACKAGE" in remedies["kernel-no-module"]
         and "dpkg -S /boot/vmlinuz-" in remedies["kernel-no-module"]
     )
-
-
-def test_no_order_of_writes_at_all_is_told_of_either_generation() -> None:
-    options = with_disk_option("disk-flushes no;\n disk-drain no")
-    for there in (PROC.replace("wo:f", "wo:n"), "version: 9.2.12 (api:2/proto:86-122)\n"):
-        (finding,) = (
-            found for found in examine(broken({"proc_drbd": there, **options})) if found.id == "drbd-write-ordering"
-        )
-        assert "'none'" in finding.title
-
-
-def test_draining_where_flushes_are_switched_off_is_one_finding_not_two() -> None:
-    (finding,) = examine(broken({"proc_drbd": PROC.replace("wo:f", "wo:d"), **with_disk_option("disk-flushes no")}))
-    assert finding.id == "drbd-flushes-off"
-
-
-@pytest.mark.parametrize(
-    ("words", "remedy"),
-    [
-        ({"UnitFileState": "masked", "LoadState": "masked"}, "systemctl unmask pvedrbdstor-fence.service"),
-        ({"LoadState": "not-found", "ActiveState": "inactive"}, "apt install --reinstall pvedrbdstor"),
-        ({"ActiveState": "inactive"}, "systemctl start pvedrbdstor-fence.service"),
-        ({"ActiveState": "failed"}, "journalctl -u pvedrbdstor-fence.service -n 50"),
-    ],
-)
-def test_a_unit_that_does_not_do_its_work(words: dict[str, str], remedy: str) -> None:
-    (finding,) = examine(broken(unit("pvedrbdstor-fence.service", **words)))
-    assert finding.commands[0] == remedy and "cannot decide" in finding.meaning
-
-
-def test_where_there_is_no_systemd_nothing_is_said_of_units() -> None:
-    assert examine(broken({"units": None}, on="ab")) == ()
-
-
-@pytest.mark.parametrize(
-    ("bits", "told"),
-    [
-        ({"incompat": 5, "ro_compat": 0}, "async-commit"),
-        ({"incompat": 0x11, "ro_compat": 0}, "checksums (v3)"),
-        ({"incompat": 0x101, "ro_compat": 2}, "bits 0x200000100"),
-    ],
-)
-def test_what_fsck_would_refuse_in_a_journal(bits: dict[str, int], told: str) -> None:
-    (finding,) = examine(broken(superblock(journal_features=[None, bits])))
-    assert finding.title.endswith(told) and "slot 1" in finding.title
-    assert ("journal_async_commit" in finding.remedy) == (told == "async-commit")
-
-
-def test_a_file_system_with_features_nobody_here_knows() -> None:
-    features = [*node("a").mapping("superblock:ha")["features"], "unknown-incompat-0x40000"]  # type: ignore[misc]
-    (finding,) = examine(broken(superblock(features=features)))
-    assert finding.id == "fsck-cannot-replay" and "0x40000" in finding.title
-
-
-def test_a_fsck_that_leaves_out_the_end_of_a_journal() -> None:
-    (finding,) = examine(broken({"fsck": "fsck.ocfs2 1.8.4"}, on="b"))
-    assert finding.id == "fsck-cannot-replay" and finding.nodes == ("nodeb",)
-
-
-def test_a_guest_that_is_paused_when_the_storage_is_full_has_no_hint() -> None:
-    sparse = {"images": [{**image(100, "vm-100-disk-0.raw"), "used": 0}]}
-    for options in ({"cache": "writeback"}, {"werror": "stop"}):
-        found = examine(broken({"guests:ha": {"drives": [drive(**options)]}, "volumes:ha": sparse}))
-        assert "guest-full-errors" not in {finding.id for finding in found}
-
-
-def test_the_rules_that_are_told_open_the_firewall() -> None:
-    """Those of DRBD and those of OCFS2, of both nodes at once, also where out is shut."""
-    shut = "[OPTIONS]\nenable: 1\npolicy_out: DROP\n"
-    found = examine(broken({"firewall": {"cluster": shut}}, on="ab"))
-    assert {finding.id for finding in found} == {"firewall-closed"} and len(found) == 4
-    rules = {rule for finding in found for rule in re.findall("`([^`]+)`", finding.remedy)}
-    assert len(rules) == 4
-    text = f"{shut}[RULES]\n" + "\n".join(rules)
-    assert examine(broken({"firewall": {"cluster": text}}, on="ab")) == ()
-
-
-def test_nothing_is_said_of_the_port_while_the_other_node_may_be_away() -> None:
-    def look(answers: dict[str, bool], **more: object) -> Look:
-        apart = [over(node(letter), {**APART, "answers": answers, **more}) for letter in "ab"]
-        return Look(apart[0], (apart[1],), {}, (HA,))
-
-    assert "drbd-port-blocked" not in {finding.id for finding in examine(look({"r0": False}))}
-    alone = APART["events"].replace("Connecting", "StandAlone")  # type: ignore[attr-defined]
-    assert "drbd-port-blocked" not in {finding.id for finding in examine(look({"r0": True}, events=alone))}
-    assert "drbd-port-blocked" not in {finding.id for finding in examine(broken(APART))}
-
-
-def test_a_link_is_measured_against_the_slower_disk_and_by_the_slowest_member() -> None:
-    assert examine(broken({"speeds": {"eth1": "1000"}, "disk_speeds": {"r0": 200_000_000}})) == ()
-    assert examine(broken({"speeds": {"eth1": "1000"}, "disk_speeds": {"r0": None}})) == ()
-    (finding,) = examine(broken({"disk_speeds": {"r0": 4_000_000_000}}, on="ab"))
-    assert "carries 1250 MB/s" in finding.title and "reads 4000 MB/s" in finding.title
-
-
-@pytest.mark.parametrize(
-    ("release", "mended"),
-    [
-        ("7.1.0 #1", True),
-        ("7.0.9 #1", False),
-        ("6.1.176 #1", True),
-        ("6.1.175 #1", True),
-        ("6.1.174 #1", False),
-        ("6.1.0-44-amd64 #1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-01)", True),
-        ("6.1.0-43-amd64 #1 SMP PREEMPT_DYNAMIC Debian 6.1.170-1 (2026-05-01)", False),
-        ("6.12.86+deb13-amd64 #1 SMP Debian 6.12.86-1", True),
-        ("6.12.85 #1", False),
-        ("6.12.900-1-pve #1", False),  # Proxmox numbers its own
-        ("6.14.11-4-pve #1", False),
-    ],
-)
-def test_a_kernel_with_the_fix_of_a_stable_series_is_not_called_faulty(release: str, mended: bool) -> None:
-    found = examine(broken({"release": release}, on="ab", storage=replace(HA, preallocation="falloc")))
-    assert {finding.id for finding in found} == (set() if mended else {"fault-ocfs2-credits"})
