@@ -79,6 +79,11 @@ def is_on(cluster: str, host: str = "") -> bool:
     return int(options(cluster).get("enable", "0")) > 0 and int(options(host).get("enable", "1")) > 0
 
 
+def has_rules(text: str) -> bool:
+    """Whether a file has a rule, also one that is switched off."""
+    return bool(parse(text).sections.get("rules"))
+
+
 def answer(cluster: str, host: str, way: Way, source: str, dest: str, port: int) -> Answer:
     """Of a node with these files, for a new TCP connection: the host's rules first, then the cluster's, then the policy; the first that
     matches counts. source, dest: IPv4 or IPv6 addresses."""

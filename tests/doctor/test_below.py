@@ -138,3 +138,18 @@ def test_a_link_is_measured_against_the_slower_disk_and_by_the_slowest_member() 
 def test_a_kernel_with_the_fix_of_a_stable_series_is_not_called_faulty(release: str, mended: bool) -> None:
     found = examine(broken({"release": release}, on="ab", storage=replace(HA, preallocation="falloc")))
     assert {finding.id for finding in found} == (set() if mended else {"fault-ocfs2-credits"})
+
+
+def test_the_rules_go_where_the_nodes_own_come_first() -> None:
+    shut, host = "[OPTIONS]\nenable: 1\n", "[RULES]\nIN DROP -p tcp\n"
+    found = examine(broken({"firewall": {"cluster": shut, "host": host}}))
+    assert {finding.id for finding in found} == {"firewall-closed"}
+    assert all("/etc/pve/nodes/nodea/host.fw, which comes first" in finding.remedy for finding in found)
+    rules = "\n".join(rule for finding in found for rule in re.findall("`([^`]+)`", finding.remedy))
+    assert examine(broken({"firewall": {"cluster": shut, "host": host.replace("[RULES]", f"[RULES]\n{rules}")}})) == ()
+
+
+def test_scattered_space_is_told_also_where_little_of_it_is_free() -> None:
+    found = examine(broken(superblock(free=2 << 30, largest_free=1 << 20)))
+    assert {finding.id for finding in found} == {"ocfs2-full", "ocfs2-scattered"}
+    assert [finding.id for finding in examine(broken(superblock(free=1 << 20, largest_free=1 << 20)))] == ["ocfs2-full"]

@@ -26,7 +26,8 @@ BLOCKED = Entry(
     "DRBD does not connect although the other node answers on the same network",
 )
 ENTRIES = (CLOSED, BLOCKED)
-_WAITING = frozenset({"WFConnection", "Connecting", "NetworkFailure", "Timeout", "Unconnected"})
+_WAITING = frozenset({"WFConnection", "Connecting"})
+_CLUSTER_FW = "/etc/pve/firewall/cluster.fw, which is all nodes'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,11 @@ def _closed(node: Node, storage: StorageConfig, cluster: str, host: str) -> Iter
         both = ",".join(sorted((path.own, path.peer)))
         ports = ",".join(str(port) for port in sorted({path.port, path.peer_port}))
         rules = " and ".join(f"`{way.name} ACCEPT -source {both} -dest {both} -p tcp -dport {ports}`" for way in shut)
+        place = f"/etc/pve/nodes/{node.name}/host.fw, which comes first" if firewall.has_rules(host) else _CLUSTER_FW
         yield CLOSED.found(
             f"The firewall of {node.name} {'does not let' if sure else 'may not let'} {path.what} through: TCP {ports} with {path.peer}",
             "A connection that stands goes on; the next one, after a reboot or a network failure, does not come about, and the mirror stays on one copy.",
-            f"Write {rules} first in [RULES] of /etc/pve/firewall/cluster.fw, which is all nodes'; Proxmox takes it up within 10 s, "
+            f"Write {rules} first in [RULES] of {place}; Proxmox takes it up within 10 s, "
             "and 'pve-firewall compile' shows what it makes of it",
             nodes=(node.name,),
             storage=storage.id,
@@ -102,7 +104,7 @@ def _closed(node: Node, storage: StorageConfig, cluster: str, host: str) -> Iter
 
 
 def _blocked(look: Look, storage: StorageConfig) -> Iterator[Finding]:
-    """Both wait, and each reaches the other's address: so it is not the link, and not that one of them is down."""
+    """Both wait, and this one reaches the other's address: so it is not the link, and not that one of them is down."""
     if len(look.nodes) < 2 or not all(_waits(node, storage) for node in look.nodes):
         return
     reached = look.here.mapping("answers").get(storage.resource)
@@ -112,7 +114,8 @@ def _blocked(look: Look, storage: StorageConfig) -> Iterator[Finding]:
     yield BLOCKED.found(
         f"DRBD of '{plain(storage.resource)}' cannot connect, though the other node answers on the replication's network",
         f"Both nodes wait for each other. Something between them, such as a firewall, lets TCP {own[0][1]} not through, or only one way.",
-        f"See on both nodes what filters there: 'nft list ruleset', and what listens: 'ss -tln sport = :{own[0][1]}'. When it is mended DRBD connects by itself; "
+        f"See on both nodes what filters there: 'nft list ruleset', and what listens: 'ss -tln sport = :{own[0][1]}'. Right after an outage DRBD may only not have tried again yet: look again in "
+        "half a minute. When it is mended it connects by itself; "
         f"'drbdadm status {storage.resource}' shows it",
         storage=storage.id,
     )

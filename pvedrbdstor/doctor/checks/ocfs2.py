@@ -88,7 +88,8 @@ def _file_system(look: Look, node: Node, storage: StorageConfig) -> Iterator[Fin
             f"The file system allocates in clusters of {cluster // _KIB} KiB",
             "Images that grow by small writes are spread all over the disk; of spinning disks it was reported (ocfs2-devel, 2012) that nearly all of "
             "their speed was gone on a volume that was half full.",
-            "Only a new file system has others: 'mkfs.ocfs2 -T vmstore' takes 1 MiB; move the guests to it with Proxmox's 'qm disk move'",
+            "Only a new file system has others. Make a second storage on other disks or logical volumes ('pvedrbdstor setup plan NAME'), and move the "
+            "guests' disks to it with Proxmox's 'qm disk move'; this one and its images stay as they are",
             storage=storage.id,
         )
     journals = [length for length in _list(found.get("journals")) if (number(length) or 0) > 0]
@@ -142,7 +143,7 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
             storage=storage.id,
             severity=Severity.ERROR if share < 0.03 else Severity.WARNING,
         )
-    elif largest < _TOGETHER and found.get("map_read") is True:
+    if largest < min(_TOGETHER, free) and found.get("map_read") is True:
         needed = "discontig-bg" not in _list(found.get("features"))
         yield SCATTERED.found(
             f"The largest piece of free space has {largest // _KIB} KiB, of {free // _MIB} MiB that are free",
