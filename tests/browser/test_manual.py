@@ -94,10 +94,10 @@ def test_the_search_finds_a_page_without_a_network(manual: Path, reader: WebDriv
     reader.get((manual / "search.html").as_uri() + "?q=resync")
     found = reader.execute_async_script(
         """
-        const done = arguments[0];
+        const done = arguments[0];  // Sphinx shows one page after the other, and says at the end how many
         const poll = () => {
             const links = [...document.querySelectorAll('#search-results a')].map((a) => a.href);
-            links.length ? done(links) : setTimeout(poll, 100);
+            document.querySelector('.search-summary')?.innerText ? done(links) : setTimeout(poll, 50);
         };
         poll();
         """
