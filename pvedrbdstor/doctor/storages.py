@@ -105,7 +105,9 @@ def _superblock(config: StorageConfig) -> dict[str, object] | None:
 
 
 def _largest_hole(space: Space, size: int) -> dict[str, object]:
-    """`free`: bytes. `largest_free`: bytes of the largest piece seen; `map_read`: whether all was looked at that was needed to say so."""
+    """`free`: bytes. `largest_free`: bytes of the largest piece seen; `map_read`: whether all was looked at that was needed to say so.
+    `problem`: of the first group of clusters that is not right."""
+    known = len(space.remarks)
     largest, behind, whole = 0, 0, True
     deadline = time.monotonic() + MAP_SECONDS
     for start, length in space.in_use():
@@ -117,7 +119,8 @@ def _largest_hole(space: Space, size: int) -> dict[str, object]:
             break
     else:
         largest = max(largest, size - behind)
-    return {"free": space.free, "largest_free": largest, "map_read": whole}
+    found: dict[str, object] = {"free": space.free, "largest_free": largest, "map_read": whole}
+    return found | ({"problem": space.remarks[known]} if len(space.remarks) > known else {})
 
 
 def ask_volumes(wire: Mapping[str, object]) -> dict[str, object]:

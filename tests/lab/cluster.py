@@ -36,7 +36,7 @@ class Cluster:
     backend needs. formed: DRBD up, the file system mounted; without it the nodes are booted and configured, no more.
     first: what is PID 1 in the nodes, "agent" or "systemd". witness: there is a third node c with so much memory, which
     has no part in DRBD. fencing: how DRBD is to fence, if at all. booted: called when the nodes have booted, before DRBD
-    is there. disk_size: bytes of a lower disk. bare: the disks are empty, and nothing is configured or done.
+    is there. disk_size: bytes of a lower disk. layout: of its file system. bare: the disks are empty, and nothing is configured or done.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Cluster:
         fencing: formation.Fencing | None = None,
         booted: Callable[[Cluster], None] = lambda _: None,
         disk_size: int = _DISK_SIZE,
+        layout: formation.Layout | None = None,
         bare: bool = False,
     ) -> None:
         self.backend = backend or choose()
@@ -61,6 +62,7 @@ class Cluster:
         self.uuid = uuid.uuid4().hex.upper()
         self._booted = booted
         self._disk_size = disk_size
+        self._layout = layout
         self._bare = bare
         self._formed = formed
         self._first = first
@@ -113,7 +115,7 @@ class Cluster:
         if self._bare:
             formation.make_empty_disks(self.nodes, self._disk_size)
         else:
-            formation.make_disks(self.nodes, self._disk_size, self.uuid)
+            formation.make_disks(self.nodes, self._disk_size, self.uuid, self._layout)
         if self.c:
             with self.c.disk.open("wb") as disk:
                 disk.truncate(_WITNESS_DISK)

@@ -39,6 +39,15 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How the file system is made: mkfs.ocfs2(8). cluster and journal: sizes, as -C and -J take them."""
+
+    features: str = _FEATURES
+    cluster: str = "64K"
+    journal: str = "16M"
+
+
+@dataclass(frozen=True)
 class Fencing:
     """DRBD stands still when it loses the peer, until the program ``handler`` in the node has said who may go on."""
 
@@ -51,16 +60,17 @@ def on_each(nodes: Sequence[Node], work: Callable[[Node], _T]) -> list[_T]:
         return list(pool.map(work, nodes))
 
 
-def make_disks(nodes: Sequence[Node], size: int, uuid: str) -> None:
+def make_disks(nodes: Sequence[Node], size: int, uuid: str, layout: Layout | None = None) -> None:
     """Give every node a lower disk of ``size`` bytes that holds the same new OCFS2 file system with this UUID."""
+    layout = layout or Layout()
     first, *others = (node.disk for node in nodes)
     with first.open("wb") as disk:
         disk.truncate(size)
     blocks = (size - _DRBD_METADATA_ROOM) // 4096
     _host(
-        *("mkfs.ocfs2", "-F", "-q", "-U", uuid, "-L", STORAGE, "-N", str(len(nodes)), "-b", "4K", "-C", "64K"),
-        *("-J", "size=16M", "-T", "vmstore", "--cluster-stack=o2cb", f"--cluster-name={CLUSTER}"),
-        *(f"--fs-features={_FEATURES}", str(first), str(blocks)),
+        *("mkfs.ocfs2", "-F", "-q", "-U", uuid, "-L", STORAGE, "-N", str(len(nodes)), "-b", "4K", "-C", layout.cluster),
+        *("-J", f"size={layout.journal}", "-T", "vmstore", "--cluster-stack=o2cb", f"--cluster-name={CLUSTER}"),
+        *(f"--fs-features={layout.features}", str(first), str(blocks)),
     )
     for other in others:
         _host("cp", "--sparse=always", str(first), str(other))

@@ -11,11 +11,13 @@ import pytest
 
 from tests.lab import lower_lvm
 from tests.lab.cluster import Cluster
+from tests.lab.doctoring import Found, doctor
 from tests.lab.formation import on_each
 from tests.lab.lower_lvm import GROUP, MOUNT_POINT, RESOURCE, SIZE_MIB, STORAGE
 from tests.lab.node import Node
 from tests.lab.ops import ops, wait_until
 
+REPRODUCES = {"ocfs2-full"}
 MIB = 1 << 20
 DRBD = f"/dev/drbd{lower_lvm.MINOR}"
 LOWER = {"a": "/dev/loop1", "b": f"/dev/{GROUP}/{RESOURCE}"}
@@ -40,6 +42,15 @@ def total(node: Node) -> int:
     return int(node.run(f"stat -f -c %b {MOUNT_POINT}")) * int(node.run(f"stat -f -c %S {MOUNT_POINT}"))
 
 
+def free_bytes(node: Node) -> int:
+    return int(ops(node, "free_bytes", MOUNT_POINT))
+
+
+def of_this(node: Node) -> Found:
+    """What the doctor tells of this storage."""
+    return doctor(node, STORAGE, "--local")
+
+
 def in_sync(node: Node) -> bool:
     state = node.run(f"grep '^ *{lower_lvm.MINOR}:' /proc/drbd")
     return "cs:Connected" in state and "ds:UpToDate/UpToDate" in state
@@ -54,13 +65,19 @@ def digest_of_data(node: Node, mib: int) -> str:
 def test_a_mirror_in_use_grows_on_both_nodes(mirror: Cluster) -> None:
     a, b = mirror.nodes
     before = total(a)
+    a.run(f"fallocate -l {free_bytes(a) * 98 // 100} {MOUNT_POINT}/almost-all")
+    full = of_this(a)["ocfs2-full"]
+    assert full["severity"] == "error", full
+    _list, resize, more = full["commands"]
     a.run(f"truncate -s {2 * SIZE_MIB}M /run/{RESOURCE}.img && losetup -c /dev/loop1")
     b.run(f"lvextend -q -L {2 * SIZE_MIB}M /dev/{GROUP}/{RESOURCE}", 60)
-    a.run(f"drbdadm resize {RESOURCE}", 60)
+    a.run(resize, 60)
     on_each(mirror.nodes, lambda node: wait_until(lambda: in_sync(node), "the new part is copied", 120))
-    a.run(f"tunefs.ocfs2 -S {DRBD}", 120)
+    a.run(more, 120)
+    assert "ocfs2-full" not in of_this(a)
     assert [total(node) > before + 0.9 * SIZE_MIB * MIB for node in mirror.nodes] == [True, True]
 
+    a.run(f"rm {MOUNT_POINT}/almost-all")
     size = before  # more than fits without the new room, as the journals and the first file take some of the old
     b.run(f"truncate -s {size} {MOUNT_POINT}/large")
     written = ops(b, "write_pattern", f"{MOUNT_POINT}/large", "large", 0, size)

@@ -123,13 +123,14 @@ def _features(listed: object, storage: StorageConfig, device: str) -> Iterator[F
 def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
     found = node.mapping(f"superblock:{storage.id}")
     if problem := plain(found.get("problem")):
+        check = f"'fsck.ocfs2 -f {_device(storage)}' (it asks before it changes anything)"
         yield MAP.found(
             f"The map of free space of '{storage.id}' does not add up on {node.name}'s disk",
             f"{problem[:1].upper()}{problem[1:]}. It may have been read while it was being changed.",
-            "Run 'pvedrbdstor doctor' again; if it stays, take the storage down and run fsck.ocfs2 (see 'pvedrbdstor mirror status')",
+            f"Run 'pvedrbdstor doctor {storage.id}' again. If it is still told, the file system is damaged, and OCFS2 makes itself read-only when it comes "
+            f"to that place: shut down what uses the storage. {offline(storage, check)}",
             storage=storage.id,
         )
-        return
     free, largest = number(found.get("free")), number(found.get("largest_free"))
     if free is None or largest is None or not size:
         return
@@ -138,11 +139,13 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
         yield FULL.found(
             f"{100 * share:.0f} % of '{storage.id}' is free, {free // _GIB} GiB of {size // _GIB}",
             "Guests whose images cannot grow any more stand still with an I/O error, all of them at the same time.",
-            f"Free what nobody needs: 'pvesm list {storage.id}', old snapshots first; or grow both disks, then 'drbdadm resize {storage.resource}' and "
-            f"'tunefs.ocfs2 -S {_device(storage)}'",
+            f"Free what nobody needs: 'pvesm list {storage.id}', old snapshots first. Or grow both disks, and on one node, while guests run, "
+            f"'drbdadm resize {storage.resource}', then 'tunefs.ocfs2 -S {_device(storage)}' (docs/daily.md, \"More room\")",
             storage=storage.id,
             severity=Severity.ERROR if share < 0.03 else Severity.WARNING,
         )
+    if problem:
+        return
     if largest < min(_TOGETHER, free) and found.get("map_read") is True:
         needed = "discontig-bg" not in _list(found.get("features"))
         yield SCATTERED.found(
@@ -150,7 +153,8 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
             "Allocation of inodes and extents needs pieces that lie together without the feature 'discontig-bg': 'No space left' may come at any moment."
             if needed
             else "What is written now is spread over many places.",
-            f"Free large images or their snapshots ('pvesm list {storage.id}'), and copy the most fragmented ones, with their guest off",
+            f"Free large images or old snapshots ('pvesm list {storage.id}'); move the most fragmented images away and back, with their guest off "
+            "('qm disk move')" + (". The feature can be added: see what is told of missing features" if needed else ""),
             storage=storage.id,
             severity=Severity.WARNING if needed else Severity.HINT,
         )
