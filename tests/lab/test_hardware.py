@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab import lower_lvm
 from tests.lab.cluster import Cluster
-from tests.lab.doctoring import Found, doctor
+from tests.lab.doctoring import Found, doctor, told
 from tests.lab.formation import on_each
 from tests.lab.lower_lvm import GROUP, MOUNT_POINT, RESOURCE, SIZE_MIB, STORAGE
 from tests.lab.node import Node
@@ -42,10 +42,6 @@ def total(node: Node) -> int:
     return int(node.run(f"stat -f -c %b {MOUNT_POINT}")) * int(node.run(f"stat -f -c %S {MOUNT_POINT}"))
 
 
-def free_bytes(node: Node) -> int:
-    return int(ops(node, "free_bytes", MOUNT_POINT))
-
-
 def of_this(node: Node) -> Found:
     """What the doctor tells of this storage."""
     return doctor(node, STORAGE, "--local")
@@ -65,9 +61,10 @@ def digest_of_data(node: Node, mib: int) -> str:
 def test_a_mirror_in_use_grows_on_both_nodes(mirror: Cluster) -> None:
     a, b = mirror.nodes
     before = total(a)
-    a.run(f"fallocate -l {free_bytes(a) * 98 // 100} {MOUNT_POINT}/almost-all")
-    full = of_this(a)["ocfs2-full"]
-    assert full["severity"] == "error", full
+    a.run(f"mkdir -p {MOUNT_POINT}/ballast/a {MOUNT_POINT}/ballast/b")
+    for node in mirror.nodes:  # as each keeps some space for itself
+        ops(node, "fill", f"{MOUNT_POINT}/ballast/{node.name}")
+    full = told(of_this(a)["ocfs2-full"], "error", "")
     _list, resize, more = full["commands"]
     a.run(f"truncate -s {2 * SIZE_MIB}M /run/{RESOURCE}.img && losetup -c /dev/loop1")
     b.run(f"lvextend -q -L {2 * SIZE_MIB}M /dev/{GROUP}/{RESOURCE}", 60)
@@ -77,7 +74,7 @@ def test_a_mirror_in_use_grows_on_both_nodes(mirror: Cluster) -> None:
     assert "ocfs2-full" not in of_this(a)
     assert [total(node) > before + 0.9 * SIZE_MIB * MIB for node in mirror.nodes] == [True, True]
 
-    a.run(f"rm {MOUNT_POINT}/almost-all")
+    a.run(f"rm -r {MOUNT_POINT}/ballast")
     size = before  # more than fits without the new room, as the journals and the first file take some of the old
     b.run(f"truncate -s {size} {MOUNT_POINT}/large")
     written = ops(b, "write_pattern", f"{MOUNT_POINT}/large", "large", 0, size)
