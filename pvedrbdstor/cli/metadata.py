@@ -12,11 +12,11 @@ import click
 from pvedrbdstor.cli import configuration, output
 from pvedrbdstor.cli.options import StorageName, json_option
 from pvedrbdstor.cli.session import LONG, SHORT, Session, pass_session
-from pvedrbdstor.cli.sizes import format_size
 from pvedrbdstor.errors import BadConfig, Error, MetadataBroken, MetadataWithout, NotMounted
 from pvedrbdstor.metadata import sets
 from pvedrbdstor.pve.section_config import parse
 from pvedrbdstor.pve.storage_cfg import Storage
+from pvedrbdstor.sizes import format_size
 
 
 @click.group(short_help="Keep what finds images on a disk whose file system is gone.")

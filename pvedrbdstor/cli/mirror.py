@@ -12,7 +12,6 @@ import click
 from pvedrbdstor.cli import mirror_adopt, mirror_peer, output, verify_rejoin
 from pvedrbdstor.cli.options import StorageName, confirm, json_option, storage_argument, yes_option
 from pvedrbdstor.cli.session import DEFAULT_CONFIG, Session, pass_session
-from pvedrbdstor.cli.sizes import format_size
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.errors import BadConfig, Error, StillComingUp, SystemCallFailed
 from pvedrbdstor.mirror import vendor
@@ -24,6 +23,7 @@ from pvedrbdstor.mirror.live.current import current_verdict
 from pvedrbdstor.mirror.live.view import verdict_as_json
 from pvedrbdstor.mirror.verdict import Verdict
 from pvedrbdstor.pve import storage_cfg
+from pvedrbdstor.sizes import format_size
 from pvedrbdstor.verify import last as last_verify
 from pvedrbdstor.verify.write_path import last as last_write_path
 

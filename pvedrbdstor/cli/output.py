@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import click
 
-from pvedrbdstor.cli.sizes import format_size
+from pvedrbdstor.sizes import format_size
 
 NOTHING = "-"
 

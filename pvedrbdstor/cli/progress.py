@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pvedrbdstor.cli.sizes import format_size
+from pvedrbdstor.sizes import format_size
 
 PATIENCE = 1.0  # seconds before there is a bar at all
 _STEP = 0.1  # seconds between two drawings

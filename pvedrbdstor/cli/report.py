@@ -12,9 +12,9 @@ import click
 from pvedrbdstor.cli import configuration
 from pvedrbdstor.cli.options import json_option
 from pvedrbdstor.cli.session import Session, pass_session
-from pvedrbdstor.cli.sizes import format_size
 from pvedrbdstor.errors import BadConfig, SystemCallFailed
 from pvedrbdstor.pve.storage_cfg import Storage
+from pvedrbdstor.sizes import format_size
 
 
 @click.command(short_help="Write one archive for a support request.")

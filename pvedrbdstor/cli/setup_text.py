@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import click
 
 from pvedrbdstor.cli.output import Column, table, text_cell
-from pvedrbdstor.cli.sizes import format_size
 from pvedrbdstor.errors import SetupRefused
 from pvedrbdstor.setup import link, paths
 from pvedrbdstor.setup.facts import Disk, Facts
@@ -22,6 +21,7 @@ from pvedrbdstor.setup.journal import Journal
 from pvedrbdstor.setup.plan import Plan
 from pvedrbdstor.setup.steps import DESTROYING, TOUCHING, File, Kind, Step, printable
 from pvedrbdstor.setup.undo import Act
+from pvedrbdstor.sizes import format_size
 
 _DISKS = (Column("Device"), Column("Size", True), Column("Model"), Column("Serial"), Column("Holds"), Column("Used by"))
 _NETWORK = (Column("Interface"), Column("Addresses"), Column("Mbit/s", True), Column("MTU", True))

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from pvedrbdstor.cli.sizes import KIB, format_size
 from pvedrbdstor.cli.space_table import guest_label
 from pvedrbdstor.cli.svg_style import style_sheet
+from pvedrbdstor.sizes import KIB, format_size
 
 _WIDTH, _LEFT, _RIGHT = 920, 240, 290
 _LABEL = 28  # letters that find room left of the bars

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pvedrbdstor.cli.output import NOTHING, Column, size_cell, table, text_cell
-from pvedrbdstor.cli.sizes import format_size
+from pvedrbdstor.sizes import format_size
 
 _WHO = Column("Guest, image, snapshot")
 _SIZES = tuple(Column(title, right=True) for title in ("Apparent", "Allocated", "Shared", "Exclusive", "Frees"))

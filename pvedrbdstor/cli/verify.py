@@ -16,11 +16,11 @@ from pvedrbdstor.cli.interrupt import ENDINGS, EXIT_STATUS, Interrupt
 from pvedrbdstor.cli.options import json_option, storage_argument
 from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session, pass_session
-from pvedrbdstor.cli.sizes import parse_size
 from pvedrbdstor.cli.verify_metrics import metrics_options
 from pvedrbdstor.errors import BadConfig, BadSize, Error, SystemCallFailed
 from pvedrbdstor.mirror import readers
 from pvedrbdstor.pve.storage_cfg import Storage
+from pvedrbdstor.sizes import parse_size
 from pvedrbdstor.verify import last
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import click
 
 from pvedrbdstor import command, files
 from pvedrbdstor.cli.interrupt import EXIT_STATUS
-from pvedrbdstor.cli.sizes import format_size
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import generation_ids
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error, SystemCallFailed, VerifyRefused
+from pvedrbdstor.sizes import format_size
 from pvedrbdstor.verify import last, rejoin, rejoin_status
 
 _WAIT_SECONDS = 86400.0

@@ -19,9 +19,9 @@ from pvedrbdstor.cli.options import (
 )
 from pvedrbdstor.cli.output import Column, size_cell, table, text_cell, time_cell
 from pvedrbdstor.cli.session import LONG, Session, pass_session, volid_of
-from pvedrbdstor.cli.sizes import KIB, format_size, parse_new_size, parse_size
 from pvedrbdstor.cli.snapshot import snapshot
 from pvedrbdstor.errors import LeftoversRemain
+from pvedrbdstor.sizes import KIB, format_size, parse_new_size, parse_size
 
 _LIST = (
     Column("Volume"),

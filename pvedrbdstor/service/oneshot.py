@@ -24,6 +24,7 @@ from pvedrbdstor.service.protocol import (
     exit_status,
     parse_request,
 )
+from pvedrbdstor.sizes import format_size
 
 log = logging.getLogger(__name__)
 
@@ -119,18 +120,8 @@ class _Progress:
         if now - self.last < PROGRESS_INTERVAL:
             return
         self.last = now
-        share = f" of {_size(total)} ({100 * done // total} %)" if total else ""
-        _write_all(self.fd, f"transferred {_size(done)}{share}\n".encode())
-
-
-def _size(count: int) -> str:
-    """A number of bytes, for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.4g} {unit}"
-        value /= 1024
-    return f"{value:.4g} TiB"
+        share = f" of {format_size(total)} ({100 * done // total} %)" if total else ""
+        _write_all(self.fd, f"transferred {format_size(done)}{share}\n".encode())
 
 
 @contextmanager

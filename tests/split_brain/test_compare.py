@@ -131,9 +131,3 @@ def test_a_side_is_read_back_and_anything_else_refused() -> None:
     ):
         with pytest.raises(BadRequest, match="split-brain show"):
             from_json(bad)
-
-
-def test_sizes_for_people() -> None:
-    assert [compare.shown(size) for size in (0, 512, 1024, 1536, 1 << 30, 3 << 41)] == [
-        *("0 B", "512 B", "1 KiB", "1.5 KiB", "1 GiB", "6.0 TiB")
-    ]

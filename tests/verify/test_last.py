@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pvedrbdstor.cli.sizes import format_size
+from pvedrbdstor.sizes import format_size
 from pvedrbdstor.verify import kept, last, metrics
 from pvedrbdstor.verify.last import COULD_NOT, VERDICTS, Check, Record
 from pvedrbdstor.verify.report import Outcome

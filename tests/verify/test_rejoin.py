@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvedrbdstor import command
-from pvedrbdstor.cli.sizes import format_size
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.generation_ids import Identifiers
 from pvedrbdstor.drbd.metadata import BLOCK, Range
 from pvedrbdstor.errors import VerifyRefused
+from pvedrbdstor.sizes import format_size
 from pvedrbdstor.verify import last, rejoin, rejoin_status, rejoined, written
 from pvedrbdstor.verify.last import Check, Record
 from pvedrbdstor.verify.rejoin import SOURCE, TARGET, Kept, Note

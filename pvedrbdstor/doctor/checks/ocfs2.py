@@ -9,6 +9,7 @@ from pvedrbdstor.doctor.checks.o2cb import registered
 from pvedrbdstor.doctor.facts import Look, Node, counted, number, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.mirror.bringup.plan_ocfs2 import offline
+from pvedrbdstor.sizes import format_size
 
 SLOTS = Entry("ocfs2-slots", (Severity.ERROR,), "OCFS2 has fewer slots than the cluster has nodes")
 FEATURES = Entry(
@@ -85,7 +86,7 @@ def _file_system(look: Look, node: Node, storage: StorageConfig) -> Iterator[Fin
     cluster = number(found.get("cluster_size"))
     if cluster and cluster < _CLUSTER_MIN:
         yield CLUSTERS.found(
-            f"The file system allocates in clusters of {cluster // _KIB} KiB",
+            f"The file system allocates in clusters of {format_size(cluster)}",
             "Images that grow by small writes are spread all over the disk; of spinning disks it was reported (ocfs2-devel, 2012) that nearly all of "
             "their speed was gone on a volume that was half full.",
             "Only a new file system has others. Make a second storage on other disks or logical volumes ('pvedrbdstor setup plan NAME'), and move the "
@@ -96,7 +97,7 @@ def _file_system(look: Look, node: Node, storage: StorageConfig) -> Iterator[Fin
     smallest = min((length for length in journals if isinstance(length, int)), default=None)
     if smallest is not None and smallest < _JOURNAL_MIN and size >= _LARGE:
         yield JOURNAL.found(
-            f"The smallest journal has {smallest // _MIB} MiB, for a volume of {size // _GIB} GiB",
+            f"The smallest journal has {format_size(smallest)}, for a volume of {format_size(size)}",
             "Many small changes at once, as of reflinks, wait for it.",
             offline(storage, f"'tunefs.ocfs2 -J size=256M {device}'"),
             storage=storage.id,
@@ -137,7 +138,7 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
     share = free / size
     if share < 0.10:
         yield FULL.found(
-            f"{100 * share:.0f} % of '{storage.id}' is free, {free // _GIB} GiB of {size // _GIB}",
+            f"{100 * share:.0f} % of '{storage.id}' is free, {format_size(free)} of {format_size(size)}",
             "Guests whose images cannot grow any more stand still with an I/O error, all of them at the same time.",
             f"Free what nobody needs: 'pvesm list {storage.id}', old snapshots first. Or grow both disks, and on one node, while guests run, "
             f"'drbdadm resize {storage.resource}', then 'tunefs.ocfs2 -S {_device(storage)}' (docs/daily.md, \"More room\")",
@@ -149,7 +150,7 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
     if largest < min(_TOGETHER, free) and found.get("map_read") is True:
         needed = "discontig-bg" not in _list(found.get("features"))
         yield SCATTERED.found(
-            f"The largest piece of free space has {largest // _KIB} KiB, of {free // _MIB} MiB that are free",
+            f"The largest piece of free space has {format_size(largest)}, of {format_size(free)} that are free",
             "Allocation of inodes and extents needs pieces that lie together without the feature 'discontig-bg': 'No space left' may come at any moment."
             if needed
             else "What is written now is spread over many places.",
@@ -161,7 +162,7 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
     elif found.get("map_read") is False:
         yield MAP.found(
             f"The map of free space of '{storage.id}' was not read to its end in time",
-            f"In the part that was read the largest piece has {largest // _KIB} KiB.",
+            f"In the part that was read the largest piece has {format_size(largest)}.",
             "Nothing needs to be done; a quieter moment shows more",
             storage=storage.id,
             severity=Severity.HINT,

@@ -11,13 +11,14 @@ from pvedrbdstor.drbd.generation_ids import same_base
 from pvedrbdstor.drbd.metadata import Range, merged
 from pvedrbdstor.errors import SplitRefused
 from pvedrbdstor.fencing.split import copies, hands, investigate, look, preserve, snapshot, verify
-from pvedrbdstor.fencing.split.compare import lost_here, shown
+from pvedrbdstor.fencing.split.compare import lost_here
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.judge import Case
 from pvedrbdstor.fencing.split.plan import Refusal, in_use
 from pvedrbdstor.fencing.split.report import Report
 from pvedrbdstor.fencing.split.steps import Preserve, Step
 from pvedrbdstor.mirror.facts import drbd_facts
+from pvedrbdstor.sizes import format_size
 
 _LISTED = 20
 _WHOLE = ("UpToDate", "Consistent")
@@ -176,7 +177,7 @@ def _steps(begun: Begun, config: StorageConfig) -> tuple[str, ...]:
     journal, name = begun.journal, config.resource
     match journal.preserve:
         case Preserve.SNAPSHOT:
-            sized = f" of {shown(journal.size)}" if journal.size else ""
+            sized = f" of {format_size(journal.size)}" if journal.size else ""
             kept = (
                 f"unmount {config.path} here, make DRBD Secondary",
                 f"take a snapshot{sized} of the lower device: {journal.target}",
@@ -184,13 +185,13 @@ def _steps(begun: Begun, config: StorageConfig) -> tuple[str, ...]:
         case Preserve.FILES:
             count = len(journal.files)
             kept = (
-                f"make {config.path} read-only here and copy what this side changed, {count} files of {shown(begun.needed)}, to {journal.target}",
+                f"make {config.path} read-only here and copy what this side changed, {count} files of {format_size(begun.needed)}, to {journal.target}",
                 f"unmount {config.path} here, make DRBD Secondary",
             )
         case _:
             kept = (
                 "make DRBD Secondary here",
-                f"copy the whole lower device, {shown(begun.needed)} at most, to {os.path.join(journal.target, copies.DEVICE_FILE)}",
+                f"copy the whole lower device, {format_size(begun.needed)} at most, to {os.path.join(journal.target, copies.DEVICE_FILE)}",
             )
     return (
         f"drbdadm disconnect {name}, unless it is StandAlone",

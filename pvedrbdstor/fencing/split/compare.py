@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.fencing.split.ranges import chunks_of, total
 from pvedrbdstor.fencing.split.side import FileState, Side
+from pvedrbdstor.sizes import format_size
 
 _CLOCK_SECONDS = 10
 """By which the clocks of two nodes, or of a file system and DRBD's log, may differ."""
@@ -36,8 +37,12 @@ class Written:
 
     def __str__(self) -> str:
         if self.sure == self.most:
-            return shown(self.most)
-        return f"{shown(self.sure)} to {shown(self.most)}" if self.sure else f"perhaps {shown(self.most)}"
+            return format_size(self.most)
+        return (
+            f"{format_size(self.sure)} to {format_size(self.most)}"
+            if self.sure
+            else f"perhaps {format_size(self.most)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +201,3 @@ def _loss(change: Change, written: Written | None, only: Fate, only_other: Fate)
     if not written.sure:
         return f"perhaps something written to {change.path} (its place was in use lately{compared})"
     return f"what was written to {change.path} ({written}{compared})"
-
-
-def shown(size: int) -> str:
-    """Bytes in the largest unit that leaves a whole number or one decimal."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if value == int(value) else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"

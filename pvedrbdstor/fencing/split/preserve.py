@@ -11,13 +11,13 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import SplitRefused, SplitStepFailed
 from pvedrbdstor.fencing.split import copies, look, lvm, manifest, snapshot
-from pvedrbdstor.fencing.split.compare import shown
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.manifest import Manifest
 from pvedrbdstor.fencing.split.mounted import Mounted
 from pvedrbdstor.fencing.split.plan import Refusal
 from pvedrbdstor.fencing.split.side import FileState, Side
 from pvedrbdstor.fencing.split.steps import Preserve, Step
+from pvedrbdstor.sizes import format_size
 
 _MARGIN_NS = 60 * 10**9
 """Clocks of two nodes, and a file whose writes were on their way when the copies parted."""
@@ -51,9 +51,7 @@ def choose(
     marked: what the resync will overwrite, if hints: both sides' bitmaps are known whole. unfit: what is against the folder. room:
     bytes free there. files: bytes of the changed files, None while they cannot be read. device: bytes of the lower device.
     """
-    name_one = (
-        f"Name a folder on a local disk: '--preserve-to DIR', with {shown(device if files is None else files)} of room"
-    )
+    name_one = f"Name a folder on a local disk: '--preserve-to DIR', with {format_size(device if files is None else files)} of room"
     if folder is None:
         if volume is None:
             return Refusal("the lower device is no logical volume, so that no snapshot can be made of it", name_one)
@@ -62,7 +60,7 @@ def choose(
         return Refusal(f"what will be lost cannot be preserved in {folder}: {unfit}", name_one)
     needed = device if files is None else files
     if room < needed:
-        cause = f"{folder} has room for {shown(room)}, and what will be lost needs {shown(needed)}"
+        cause = f"{folder} has room for {format_size(room)}, and what will be lost needs {format_size(needed)}"
         return Refusal(cause, name_one)
     how = Preserve.DEVICE if files is None else Preserve.FILES
     return Choice(how, os.path.join(os.path.abspath(folder), f"{storage}-split-{stamp}"), needed=needed)
@@ -78,11 +76,9 @@ def _snapshot(volume: lvm.Volume, target: str, marked: Sequence[Range], hints: b
     size = lvm.snapshot_size(volume, lvm.in_chunks(marked, lvm.CHUNK), hints=hints)
     if size is not None:
         return Choice(Preserve.SNAPSHOT, target, size)
-    cause = (
-        f"volume group '{volume.group}' has only {shown(volume.group_free)} free for a snapshot of what will be lost"
-    )
+    cause = f"volume group '{volume.group}' has only {format_size(volume.group_free)} free for a snapshot of what will be lost"
     if not hints:
-        cause += f", and how much that is nobody knows, so that it needs {shown(volume.full_snapshot)}"
+        cause += f", and how much that is nobody knows, so that it needs {format_size(volume.full_snapshot)}"
     return Refusal(cause, f"Make room there, or preserve it elsewhere. {else_}")
 
 
@@ -252,6 +248,6 @@ def _check_room(journal: Journal, needed: int, otherwise: str = "") -> None:
     """Of a folder that is there. otherwise: what else can be done."""
     free = copies.room(journal.target)
     if free < needed:
-        cause = f"{journal.target} has room for {shown(free)}, and what will be lost needs {shown(needed)}"
+        cause = f"{journal.target} has room for {format_size(free)}, and what will be lost needs {format_size(needed)}"
         remedy = f"Make room there and run 'pvedrbdstor split-brain resolve {journal.storage}' again{otherwise}"
         raise SplitRefused(storage=journal.storage, cause=cause, remedy=remedy)

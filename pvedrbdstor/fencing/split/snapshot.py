@@ -10,9 +10,9 @@ from pvedrbdstor import command
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, SplitRefused, SplitStepFailed
 from pvedrbdstor.fencing.split import copies, lvm
-from pvedrbdstor.fencing.split.compare import shown
 from pvedrbdstor.fencing.split.journal import Journal
 from pvedrbdstor.fencing.split.steps import Step
+from pvedrbdstor.sizes import format_size
 
 DEVICES = "/dev"
 _SECONDS = 120.0
@@ -79,7 +79,7 @@ def too_small(journal: Journal, device: str, origin: int, marked: Sequence[Range
         return f"LVM does not tell how full snapshot {journal.target} is"
     if left >= needed:
         return None
-    return f"snapshot {journal.target} has {shown(left)} left, and what the resync will overwrite needs {shown(needed)} by now"
+    return f"snapshot {journal.target} has {format_size(left)} left, and what the resync will overwrite needs {format_size(needed)} by now"
 
 
 def outlook(journal: Journal, origin: int) -> str:
@@ -93,7 +93,7 @@ def outlook(journal: Journal, origin: int) -> str:
     if journal.size >= lvm.full_snapshot(origin):
         return f"It slows each write to the storage here: take what you need from it, then {remove}."
     left = _left(journal)
-    room = "its room" if left is None else shown(left)
+    room = "its room" if left is None else format_size(left)
     return (
         f"IT IS LOST once {room} more has been written to the storage: take what you need from it now, then {remove}."
     )
@@ -119,7 +119,7 @@ def make(journal: Journal, device: str) -> None:
         earlier = f" What earlier tries made can be removed if you do not need it: {', '.join(journal.given_up)}."
         raise SplitRefused(
             storage=journal.storage,
-            cause=f"volume group '{volume.group}' has {shown(volume.group_free)} free, and the snapshot takes {shown(journal.size)}",
+            cause=f"volume group '{volume.group}' has {format_size(volume.group_free)} free, and the snapshot takes {format_size(journal.size)}",
             remedy=f"Make room there.{earlier if journal.given_up else ''} Then run 'pvedrbdstor split-brain resolve "
             f"{journal.storage}' again; or begin anew and preserve it elsewhere: '--start-over --preserve-to DIR'",
         )

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pvedrbdstor.cli.sizes import format_size, parse_new_size, parse_size
 from pvedrbdstor.errors import BadSize
+from pvedrbdstor.sizes import format_size, parse_new_size, parse_size
 
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 
