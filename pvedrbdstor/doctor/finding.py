@@ -23,6 +23,7 @@ PROGRAMS = frozenset(
         "drbdsetup",
         "echo",
         "ethtool",
+        "filefrag",
         "findmnt",
         "fsck.ocfs2",
         "ip",

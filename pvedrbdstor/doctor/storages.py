@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from pvedrbdstor import native
@@ -153,10 +153,13 @@ def _fragments(store: Store, found: list[ImageInfo]) -> dict[str, object]:
     """Pieces of each image, the largest image first, for as long as there is time: asking costs a cluster lock and a call for 256 of them."""
     deadline = time.monotonic() + IMAGES_SECONDS
     pieces: dict[str, int] = {}
+    left: list[str] = []
     waiting = sorted(found, key=lambda info: -info.used)
     for info in waiting:
+        name = f"{info.file.vmid}/{info.file.name}"
         if time.monotonic() > deadline:
-            break
+            left.append(name)
+            continue
         with ExitStack() as stack:
             try:
                 guest_fd = stack.enter_context(store.guest_of(info.volume))
@@ -164,18 +167,19 @@ def _fragments(store: Store, found: list[ImageInfo]) -> dict[str, object]:
                     info.file.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=guest_fd
                 )
                 stack.callback(os.close, fd)
-                pieces[f"{info.file.vmid}/{info.file.name}"] = sum(1 for _ in _pieces(fd, deadline))
+                pieces[name], whole = _pieces(fd, deadline)
             except OSError:
                 continue  # it has gone meanwhile
-    return {"pieces": pieces, "not_looked_at": len(waiting) - len(pieces)}
+        left += [] if whole else [name]
+    return {"pieces": pieces, "not_looked_at": len(left), "left": left[:_NAMES_SHOWN]}
 
 
-def _pieces(fd: int, deadline: float) -> Iterator[int]:
-    """One for each run that lies apart from the one before it on the device."""
-    end = -1
+def _pieces(fd: int, deadline: float) -> tuple[int, bool]:
+    """Runs that lie apart from the one before them on the device, and whether all were seen by the deadline."""
+    count, end = 0, -1
     for extent in native.fiemap(fd):
-        if extent.physical != end:
-            yield extent.physical
+        count += extent.physical != end
         end = extent.physical + extent.length
         if time.monotonic() > deadline:
-            return
+            return count, False
+    return count, True

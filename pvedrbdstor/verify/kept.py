@@ -1,4 +1,4 @@
-"""The record of the last check of one kind, in a file of its own: the last try, and the last one that came to a verdict."""
+"""The record of the last check of one kind, in a file of its own: the last try, the last one that came to a verdict, and the one that stands."""
 
 from __future__ import annotations
 
@@ -23,28 +23,34 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)  # with slots a Record[Check] could not be called (Python 3.11)
 class Record(Generic[C]):
-    """last: the last try. judged: the last one that came to a verdict, perhaps the same; a try that failed does not hide it."""
+    """last: the last try. judged: the last one that came to a verdict, perhaps the same; a try that failed does not hide it. standing: the last one
+    whose verdict is not taken back by what came later."""
 
     last: C
     judged: C | None
+    standing: C | None = None
 
 
 class Unknown(Exception):
     """The record cannot be read; the text says why."""
 
 
-def keep(path: str, check: Any, before: Callable[[], Record[Any] | None]) -> None:
-    """On the disk when this returns. before: reads what was kept. Raises OSError."""
-    judged = check
-    if check.verdict == COULD_NOT:
-        try:
-            old = before()
-        except Unknown:
-            old = None
-        judged = old.judged if old is not None else None
-    document = {"format": _FORMAT, "last": asdict(check), "judged": None if judged is None else asdict(judged)}
+def keep(path: str, check: Any, before: Callable[[], Record[Any] | None], *, stands: bool = True) -> None:
+    """On the disk when this returns. before: reads what was kept. stands: its verdict takes the place of the one that stood. Raises OSError."""
+    try:
+        old = before()
+    except Unknown:
+        old = None
+    came = check.verdict != COULD_NOT
+    judged = check if came else old.judged if old is not None else None
+    standing = check if came and stands else old.standing if old is not None else None
+    document = {"format": _FORMAT, "last": asdict(check), "judged": _dict(judged), "standing": _dict(standing)}
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     files.replace(path, json.dumps(document), durable=True)
+
+
+def _dict(check: Any) -> dict[str, object] | None:
+    return None if check is None else asdict(check)
 
 
 def read(path: str, kind: type[C], verdicts: Collection[str]) -> Record[C] | None:
@@ -62,7 +68,7 @@ def as_json(record: Record[Any] | None) -> dict[str, object] | None:
     """The last try, and as `judged` the last one that came to a verdict."""
     if record is None:
         return None
-    return {**asdict(record.last), "judged": None if record.judged is None else asdict(record.judged)}
+    return {**asdict(record.last), "judged": _dict(record.judged)}
 
 
 def age(seconds: float) -> str:
@@ -84,9 +90,16 @@ def _record(data: object, kind: type[C], verdicts: Collection[str]) -> Record[C]
     if not isinstance(data, Mapping) or data.get("format") != _FORMAT or not isinstance(data.get("last"), Mapping):
         raise ValueError("it is of another version")
     judged = data.get("judged")
-    if judged is not None and not isinstance(judged, Mapping):
-        raise ValueError("'judged' is no object")
-    return Record(_check(data["last"], kind, verdicts), None if judged is None else _check(judged, kind, verdicts))
+    standing = data.get("standing", judged)  # of a version that did not tell them apart
+    return Record(
+        _check(data["last"], kind, verdicts), *(_optional(each, kind, verdicts) for each in (judged, standing))
+    )
+
+
+def _optional(data: object, kind: type[C], verdicts: Collection[str]) -> C | None:
+    if data is not None and not isinstance(data, Mapping):
+        raise ValueError("a check is no object")
+    return None if data is None else _check(data, kind, verdicts)
 
 
 def _check(data: Mapping[str, object], kind: type[C], verdicts: Collection[str]) -> C:

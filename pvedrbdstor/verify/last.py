@@ -2,23 +2,27 @@
 
 Checks of what was written before a rejoin have a record of their own: a clean one says nothing of the rest, and must not stand where a check of
 all of it stood. One that has found a difference stands in both.
+
+A difference stands until all that is allocated was found equal: a sample that has met nothing, or a comparison that left something open, says
+nothing of that block.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
 
 from pvedrbdstor.drbd.metadata import Range
 from pvedrbdstor.verify import kept
-from pvedrbdstor.verify.kept import COULD_NOT, Unknown, age, as_json, plain
+from pvedrbdstor.verify.kept import COULD_NOT, Unknown, age, plain
 
 FOLDER = "/var/lib/pvedrbdstor/verify/last"
 """A folder of its own: a storage may be called `ha.last`, and its file must not be mistaken for another's."""
 REJOIN = "rejoin"
-"""The mode of such a comparison (verify.plan.Mode)."""
+SAMPLE = "sample"
+"""The modes of such comparisons (verify.plan.Mode)."""
 VERDICTS = ("clean", "diverged", "unsettled", "unreadable", COULD_NOT)
 """`unreadable`: a disk could not give back some of it; the rest is equal."""
 
@@ -120,7 +124,8 @@ def _read_or_none(storage: str) -> Record | None:
 
 
 def _keep(storage: str, check: Check, *, rejoin: bool = False) -> None:
-    kept.keep(path(storage, rejoin=rejoin), check, lambda: read(storage, rejoin=rejoin))
+    stands = check.verdict == "diverged" or (check.verdict == "clean" and check.mode != SAMPLE)
+    kept.keep(path(storage, rejoin=rejoin), check, lambda: read(storage, rejoin=rejoin), stands=stands)
 
 
 def path(storage: str, *, rejoin: bool = False) -> str:
@@ -132,17 +137,36 @@ def read(storage: str, *, rejoin: bool = False) -> Record | None:
     return kept.read(path(storage, rejoin=rejoin), Check, VERDICTS)
 
 
+def as_json(record: Record | None) -> dict[str, object] | None:
+    """As of kept.as_json(), with `standing`: the last one that has found a difference, or all that is allocated equal."""
+    told = kept.as_json(record)
+    standing = record.standing if record is not None else None
+    return None if told is None else {**told, "standing": None if standing is None else asdict(standing)}
+
+
+def differing(record: Record) -> Check | None:
+    """The one that has found a difference which none found gone since."""
+    found = record.standing
+    return found if found is not None and found.verdict == "diverged" else None
+
+
 def line(record: Record | None, size_of: SizeOf, now: float | None = None, name: str = "last verify") -> str:
     """For people: `last verify: clean, full, 3 days ago (412 GiB)`. size_of: how a size is written. name: how it begins."""
     if record is None:
         return "never verified"
     now = time.time() if now is None else now
     last, judged = record.last, record.judged
+    found = differing(record)
+    open_still = (
+        ""
+        if found in (None, last, judged)
+        else f"; what differed was not found equal since: {_told(found, size_of, now)}"
+    )
     if last.verdict != COULD_NOT:
-        return f"{name}: {_told(last, size_of, now)}"
+        return f"{name}: {_told(last, size_of, now)}{open_still}"
     reason = f": {last.reason}" if last.reason else ""
     before = _told(judged, size_of, now) if judged is not None else "never one that came to a verdict"
-    return f"{name}: {COULD_NOT}, {last.mode}, {age(now - last.ended)} ago{reason.rstrip('.')}; before: {before}"
+    return f"{name}: {COULD_NOT}, {last.mode}, {age(now - last.ended)} ago{reason.rstrip('.')}; before: {before}{open_still}"
 
 
 class SizeOf(Protocol):
@@ -168,6 +192,7 @@ __all__ = [
     "age",
     "as_json",
     "check_of",
+    "differing",
     "failed",
     "keep",
     "line",

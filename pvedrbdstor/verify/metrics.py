@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pvedrbdstor import files
-from pvedrbdstor.verify.last import VERDICTS, Check, Record
+from pvedrbdstor.verify.last import VERDICTS, Check, Record, differing
 
 FILE = "pvedrbdstor_verify.prom"
 NEVER = "never"
@@ -29,8 +29,10 @@ _GAUGES: tuple[tuple[str, str, Callable[[Record], float | None]], ...] = (
     ),
     (
         "diverged_bytes",
-        "What it found to differ between the nodes.",
-        lambda record: _judged(record, lambda check: check.diverged),
+        "What differs between the nodes, until a check of all that is allocated has found it equal.",
+        lambda record: (
+            found.diverged if (found := differing(record)) else _judged(record, lambda check: check.diverged)
+        ),
     ),
     ("unsettled_bytes", "What kept changing.", lambda record: _judged(record, lambda check: check.unsettled)),
     (

@@ -100,7 +100,8 @@ APART: dict[str, object] = {
 E, W, H = Severity.ERROR, Severity.WARNING, Severity.HINT
 MANY = {f"100/vm-100-disk-{at}.raw": 12 for at in range(2)}
 OLD = {**(VERIFIED or {}), "judged": {**VERIFIED["judged"], "ended": NOW - 40 * 86400}}  # type: ignore[index, dict-item]
-DIVERGED = {"judged": {"verdict": "diverged", "ended": NOW - 5}}
+DIVERGED = {"standing": {"mode": "full", "verdict": "diverged", "ended": NOW - 5000}}
+"""And a sample that has met nothing since."""
 CONF_OTHER = CONF.replace("10.77.0.2", "10.77.0.9")
 KERNEL_NODES = {"pve": {**node("a").mapping("o2cb_kernel")["pve"], "node/nodeb/ipv4_address": "10.77.0.9"}}  # type: ignore[dict-item]
 KERNEL_SHORT = {"pve": {**node("a").mapping("o2cb_kernel")["pve"], "heartbeat/dead_threshold": "7"}}  # type: ignore[dict-item]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from pvedrbdstor.verify.report import Outcome
 DAY = 86400.0
 NOW = 1_800_000_000.0
 CLEAN = Check("full", "nodea", "clean", NOW - 3.5 * DAY, NOW - 3 * DAY, 412 << 30, 412 << 30)
+DIFFERENT = replace(CLEAN, verdict="diverged", diverged=4096)
 REFUSED = last.failed("sample", "nodea", NOW - 61, NOW - 60, "nodeb is Diskless.")
 
 
@@ -31,10 +32,35 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_try_that_failed_does_not_hide_the_last_verdict(folder: Path) -> None:
     assert last.read("ha") is None
     last.keep("ha", CLEAN)
-    assert last.read("ha") == Record(CLEAN, CLEAN)
+    assert last.read("ha") == Record(CLEAN, CLEAN, CLEAN)
     last.keep("ha", REFUSED)
-    assert last.read("ha") == Record(REFUSED, CLEAN)
+    assert last.read("ha") == Record(REFUSED, CLEAN, CLEAN)
     assert os.listdir(folder) == ["ha.json"]
+
+
+def test_a_difference_stands_until_all_that_is_allocated_is_equal() -> None:
+    """A sample that has met nothing, a try that failed, and one that left something open say nothing of the block that differs."""
+    last.keep("ha", DIFFERENT)
+    for later in (replace(CLEAN, mode="sample"), REFUSED, replace(CLEAN, verdict="unsettled")):
+        last.keep("ha", later)
+        record = last.read("ha")
+        assert record is not None and (record.last, record.standing) == (later, DIFFERENT)
+        assert last.differing(record) == DIFFERENT
+        told = last.as_json(record)
+        assert told is not None and told["standing"] == asdict(DIFFERENT)
+        assert "what differed was not found equal since: diverged, full" in last.line(record, format_size, NOW)
+        assert f'diverged_bytes{{storage="ha"}} {DIFFERENT.diverged}' in metrics.text({"ha": record})
+    equal = replace(CLEAN, mode="allocated")
+    last.keep("ha", equal)
+    assert last.read("ha") == Record(equal, equal, equal)
+    last.keep("ha", replace(CLEAN, mode="sample"))
+    assert last.read("ha") == Record(replace(CLEAN, mode="sample"), replace(CLEAN, mode="sample"), equal)
+
+
+def test_a_record_of_an_older_version_has_its_verdict_for_the_one_that_stands(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "ha.json").write_text(json.dumps({"format": 1, "last": asdict(REFUSED), "judged": asdict(DIFFERENT)}))
+    assert last.read("ha") == Record(REFUSED, DIFFERENT, DIFFERENT)
 
 
 def test_a_record_is_replaced_whole_or_not_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +72,7 @@ def test_a_record_is_replaced_whole_or_not_at_all(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         last.keep("ha", REFUSED)
-    assert last.read("ha") == Record(CLEAN, CLEAN)
+    assert last.read("ha") == Record(CLEAN, CLEAN, CLEAN)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +94,7 @@ def test_a_damaged_record_is_not_taken_for_none(folder: Path, text: str) -> None
     with pytest.raises(last.Unknown, match=r"ha\.json cannot be read"):
         last.read("ha")
     last.keep("ha", CLEAN)
-    assert last.read("ha") == Record(CLEAN, CLEAN)
+    assert last.read("ha") == Record(CLEAN, CLEAN, CLEAN)
 
 
 @given(
@@ -133,7 +159,9 @@ def test_a_comparison_becomes_a_check(words: dict[str, object], verdict: str) ->
     assert check.verdict == verdict and check.node == "nodea" and (check.began, check.ended) == (NOW - 5, NOW)
     assert check.reason == ("a resync is running" if "stopped" in words else None)
     last.keep("ha", check)
-    assert last.read("ha") == Record(check, None if verdict == COULD_NOT else check)
+    assert last.read("ha") == Record(
+        check, None if verdict == COULD_NOT else check, check if verdict in ("clean", "diverged") else None
+    )
 
 
 def test_prometheus_is_given_each_verdict_and_no_value_that_is_not_known() -> None:

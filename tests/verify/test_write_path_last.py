@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_try_that_failed_does_not_hide_the_last_verdict(folder: Path) -> None:
     assert last.read("ha") is None
-    for check, expected in ((OK, Record(OK, OK)), (REFUSED, Record(REFUSED, OK))):
+    for check, expected in ((OK, Record(OK, OK, OK)), (REFUSED, Record(REFUSED, OK, OK))):
         last.keep("ha", check)
         assert last.read("ha") == expected
     assert os.listdir(folder) == ["ha.json"] and comparisons.read("ha") is None

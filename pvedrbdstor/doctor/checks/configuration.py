@@ -24,8 +24,9 @@ _SECRET = "shared-secret"  # noqa: S105 - the name of the option
 _SHOWN = 4
 _OF_ONE_NODE = ("startup",)
 """Sections that only say how long one node waits at its boot."""
-_OPTIONS = ("net-options", "disk-options", "resource-options", "peer-device-options")
-"""drbdsetup's commands that change settings. Others of a dry run bring up, connect or attach, which is the verdict's to tell."""
+_CHANGES = ("net-options", "disk-options", "resource-options", "peer-device-options", "disconnect", "del-path")
+"""drbdsetup's commands that change settings; the last two take the connection down to make it anew, as with other addresses. Others of a dry run
+bring up, connect or attach, which is the verdict's to tell."""
 
 
 def check(look: Look) -> Iterator[Finding]:
@@ -122,7 +123,7 @@ def adjusted(resource: str, where: str = "each node") -> str:
 
 def _changes(line: str) -> bool:
     words = line.split()
-    return len(words) > 1 and words[0].startswith("drbdsetup") and words[1] in _OPTIONS
+    return len(words) > 1 and words[0].startswith("drbdsetup") and words[1] in _CHANGES
 
 
 def _shown(line: str) -> str:

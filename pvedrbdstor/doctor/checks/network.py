@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pvedrbdstor.doctor.checks.o2cb import anew, registered, unregister
 from pvedrbdstor.doctor.facts import Look, Node, number, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.drbd.endpoints import endpoints
+from pvedrbdstor.ocfs2 import o2cb
 
 MTU = Entry("network-mtu-differs", (Severity.WARNING,), "the ends of the replication link have different MTUs")
 SHARED = Entry("network-shared", (Severity.HINT,), "the replication link shares a bridge with guests")
@@ -43,7 +45,7 @@ def check(look: Look) -> Iterator[Finding]:
         ends = {node.name: end for node in look.nodes if (end := link(node, resource)) is not None}
         for node in look.nodes:
             if node.name in ends:
-                yield from _end(node, ends[node.name], resource)
+                yield from _end(node, ends[node.name], resource, [storage.id for storage in look.storages])
         mtus = {end.mtu for end in ends.values() if end.mtu is not None}
         if len(mtus) > 1:
             told = " and ".join(f"{end.mtu} on {name} ({plain(end.name, 20)})" for name, end in ends.items())
@@ -95,12 +97,13 @@ def _speed(node: Node, name: str) -> int | None:
     return found or None
 
 
-def _end(node: Node, end: Link, resource: str) -> Iterator[Finding]:
+def _end(node: Node, end: Link, resource: str, ids: Sequence[str]) -> Iterator[Finding]:
     for bridge in end.bridges:
         yield SHARED.found(
             f"The replication of '{resource}' runs through {plain(bridge, 20)} on {node.name}, as do guests",
             "A guest's backup or flood takes the link's time from every write of all guests.",
-            "Give replication a link of its own, or at least a priority; change the addresses in drbd.conf and cluster.conf with the storage down",
+            f"Give replication a link of its own. Write its addresses on both nodes into resource {resource} in /etc/drbd.d/ and into {o2cb.CLUSTER_CONF}, shut "
+            f"all guests on the storage down, and {anew(ids, _between(node, resource))}. Until then, give the ports of DRBD and OCFS2 a priority",
             nodes=(node.name,),
         )
     for name in end.below:
@@ -112,6 +115,13 @@ def _end(node: Node, end: Link, resource: str) -> Iterator[Finding]:
                 f"See why it has not more: 'ethtool {plain(name, 20)}'; a bad cable falls back so",
                 nodes=(node.name,),
             )
+
+
+def _between(node: Node, resource: str) -> str:
+    """What takes the new addresses up, while nothing is mounted: neither DRBD nor o2cb does so by itself."""
+    adjust = f"'drbdadm --dry-run adjust {resource}', which shows a new connection and no more, and 'drbdadm adjust {resource}' on all"
+    cluster = registered(node)
+    return adjust if cluster is None else f"{adjust}, then {unregister(cluster[0])}"
 
 
 def link(node: Node, resource: str) -> Link | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from pvedrbdstor.doctor.facts import Look, Node, plain
@@ -123,12 +123,12 @@ def _in_force(node: Node, other: Node | None, ids: list[str]) -> Iterator[Findin
         return
     if kernel[1].nodes and _named(cluster) != _named(kernel[1]):
         copy = _copy(node.name, other.name if other is not None else "OTHER-NODE")
-        between = f"'o2cb unregister-cluster {plain(cluster.name, 16)}' on all"
+        between = unregister(cluster.name)
         yield NOT_IN_FORCE.found(
             f"The kernel on {node.name} has other o2cb nodes than {o2cb.CLUSTER_CONF}",
             f"It has {_nodes(kernel[1])}; the file says {_nodes(cluster)}. The file counts from the next boot on, and the nodes must agree then.",
             f"If the file is wrong, copy it from the other node: {copy}. If it is right, make it so on the other node, too, shut all guests on the storage "
-            f"down, and {_anew(ids, between)}: nodes of which one has the old list and one the new cannot mount together",
+            f"down, and {anew(ids, between)}: nodes of which one has the old list and one the new cannot mount together",
             nodes=(node.name,),
         )
 
@@ -141,7 +141,7 @@ def _timeouts_differ(here: Node, other: Node, ids: list[str]) -> Iterator[Findin
         yield TIMEOUTS_DIFFER.found(
             f"o2cb's time-outs are not the same on {here.name} and {other.name}",
             f"{told}. o2net refuses to connect nodes with other time-outs, and one gives the other up first.",
-            f"Make {o2cb.DEFAULTS_FILE} the same on both, shut all guests on the storage down, and {_anew(ids)}",
+            f"Make {o2cb.DEFAULTS_FILE} the same on both, shut all guests on the storage down, and {anew(ids)}",
             nodes=names,
         )
 
@@ -156,12 +156,18 @@ def _timeouts_in_force(node: Node, ids: list[str]) -> Iterator[Finding]:
             f"The kernel on {node.name} has other o2cb time-outs than {o2cb.DEFAULTS_FILE}",
             f"{told}. They are taken up when nothing is mounted, and must be the same on all nodes then.",
             f"If {o2cb.DEFAULTS_FILE} is wrong, write into it what the kernel has. If it is right, make it the same on both nodes, shut all guests on the "
-            f"storage down, and {_anew(ids)}",
+            f"storage down, and {anew(ids)}",
             nodes=(node.name,),
         )
 
 
-def _anew(ids: list[str], between: str = "") -> str:
+def unregister(cluster: str) -> str:
+    """Without it the kernel keeps the nodes and addresses that it has."""
+    return f"'o2cb unregister-cluster {plain(cluster, 16)}' on all"
+
+
+def anew(ids: Sequence[str], between: str = "") -> str:
+    """How all that is mounted is taken down everywhere and brought up again."""
     downs = ", ".join(f"'pvedrbdstor mirror down {id_}'" for id_ in ids)
     ups = ", ".join(f"'pvedrbdstor mirror up {id_}'" for id_ in ids)
     return f"run {downs} on all nodes, {f'then {between}, ' if between else ''}and only then {ups} on all"

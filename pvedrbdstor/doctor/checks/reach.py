@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pvedrbdstor.doctor.facts import UNKNOWN_NODE, Look, Node, plain
@@ -37,8 +38,8 @@ def check(look: Look) -> Iterator[Finding]:
             f"{'It' if name == UNKNOWN_NODE else f'Node {name}'} did not tell how it is: {why}. What is different there, and what is wrong there alone, is not known.",
             "See what is wrong with the configuration: 'drbdadm dump'"
             if name == UNKNOWN_NODE
-            else f"See that it runs and that root of {look.here.name} may log in there without a password: 'ssh root@{name} true'; if that works, run "
-            f"'pvedrbdstor doctor' on {name}",
+            else f"See what 'ssh root@{name} true' says: {name} and its sshd must run, and root of {look.here.name} may log in there without a password. "
+            f"Where it says nothing, run 'pvedrbdstor doctor' on {name}",
         )
     for node in look.nodes:
         for source, why in node.unread.items():
@@ -53,9 +54,16 @@ def check(look: Look) -> Iterator[Finding]:
             yield VERSIONS.found(
                 f"pvedrbdstor is {here.version} on {here.name} and {other.version} on {other.name}",
                 "What one version writes the other may not understand. That is meant for the time of an upgrade alone.",
-                "Run 'apt update' and 'apt install pvedrbdstor' on both",
+                _same_version(here, other),
                 nodes=(here.name, other.name),
             )
+
+
+def _same_version(here: Node, other: Node) -> str:
+    older, newer = sorted(
+        (here, other), key=lambda node: [int(part) for part in re.findall(r"[0-9]{1,9}", node.version)]
+    )
+    return f"Install the newer package on {older.name} as well (docs/upgrades.md): 'apt install ./pvedrbdstor_{plain(newer.version, 40)}_amd64.deb'"
 
 
 def _remedy(node: Node, source: str, why: str) -> str:

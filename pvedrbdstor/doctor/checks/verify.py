@@ -8,8 +8,13 @@ from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.doctor.facts import Look, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.verify.last import COULD_NOT
+from pvedrbdstor.verify.plan import Mode
 
-DIVERGED = Entry("verify-diverged", (Severity.ERROR,), "the last comparison found the two copies different")
+DIVERGED = Entry(
+    "verify-diverged",
+    (Severity.ERROR,),
+    "a comparison found the two copies different, and none of more than a sample found them equal since",
+)
 FAILED = Entry("verify-failed", (Severity.WARNING,), "the last comparison did not come to a verdict")
 NEVER = Entry("verify-never", (Severity.HINT,), "the two copies were never compared")
 OLD = Entry("verify-old", (Severity.HINT,), "the last comparison is more than five weeks old")
@@ -34,11 +39,13 @@ def _judge(storage: StorageConfig, records: list[Mapping[str, object]], now: flo
     judged = [verdict for record in records if isinstance(verdict := record.get("judged"), dict)]
     last = max(records, key=_ended, default=None)
     newest = max(judged, key=_ended, default=None)
-    if newest is not None and newest.get("verdict") == "diverged":
+    standing = max((found for record in records if (found := _standing(record))), key=_ended, default=None)
+    if standing is not None and standing.get("verdict") == "diverged":
         yield DIVERGED.found(
-            "The two copies differ, as the last comparison found",
+            "The two copies differ, as a comparison found",
             "Which of them a guest reads depends on the node it runs on. Nothing was repaired, as two different blocks do not say which is right.",
-            f"Run {run}, whose report says what differs, what it means and what repairs it",
+            f"Run 'pvedrbdstor verify {storage.id} --mode {Mode.ALLOCATED.value}', as a sample may miss it: its report says what differs, what it means and "
+            "what repairs it; each repair ends with the same comparison, which must find the copies equal",
             storage=storage.id,
         )
     if last is not None and last.get("verdict") == COULD_NOT:
@@ -46,7 +53,7 @@ def _judge(storage: StorageConfig, records: list[Mapping[str, object]], now: flo
         yield FAILED.found(
             "The last comparison of the copies did not come to a verdict",
             f"It says: {reason.rstrip('.')}." if reason else "It does not say why.",
-            f"Run it again: {run}",
+            f"See to what is in the way (docs/verify.md has what each reason asks for), then run it again: {_as_before(storage, last)}",
             storage=storage.id,
         )
     if newest is None:
@@ -63,6 +70,19 @@ def _judge(storage: StorageConfig, records: list[Mapping[str, object]], now: flo
             f"Run {run}, and each month by itself: 'systemctl enable --now pvedrbdstor-verify@{storage.id}.timer' on one node",
             storage=storage.id,
         )
+
+
+def _standing(record: Mapping[str, object]) -> Mapping[str, object] | None:
+    """What no later comparison on that node takes back. A version that does not tell it has the last verdict alone."""
+    found = record.get("standing", record.get("judged"))
+    return found if isinstance(found, dict) else None
+
+
+def _as_before(storage: StorageConfig, failed: Mapping[str, object]) -> str:
+    """In its own mode, as a sample would not say what it was to."""
+    mode = failed.get("mode")
+    option = f" --mode {mode}" if mode in [each.value for each in Mode if each is not Mode.SAMPLE] else ""
+    return f"'pvedrbdstor verify {storage.id}{option}'"
 
 
 def _ended(record: Mapping[str, object]) -> float:

@@ -41,7 +41,7 @@ def check(look: Look) -> Iterator[Finding]:
             yield INTERRUPTED.found(
                 f"{counted(interrupted, 'operation')} on '{storage.id}' cut off by a crash, or running now",
                 "Until they are finished or undone nothing else is done to their guests. Each activation of the storage does that by itself.",
-                f"If nothing runs: 'pvedrbdstor volume recover {storage.id}'",
+                f"Finish or undo them: 'pvedrbdstor volume recover {storage.id}', which leaves alone what runs now",
                 storage=storage.id,
             )
         yield from _fragments(storage, images, found)
@@ -116,6 +116,7 @@ def _fragments(
         if used and count >= _PIECES and used / count < _PIECE:
             bad.append((count, name, used))
     if bad:
+        worst = plain(max(bad)[1], 80)
         listed = [
             f"{plain(name, 60)} ({count} pieces of {used // count >> 10} KiB)"
             for count, name, used in sorted(bad, reverse=True)
@@ -123,16 +124,19 @@ def _fragments(
         yield FRAGMENTED.found(
             f"{counted(len(bad), 'image')} of '{storage.id}' in many small pieces: {shown(listed)}",
             "On spinning disks reading them from end to end, as a backup does, is slow; the first writes after a snapshot split images so.",
-            f"With the guest off, move the disk away and back ('qm disk move'); remove old snapshots first: 'pvedrbdstor volume snapshot list "
-            f"{storage.id}:{plain(max(bad)[1], 80)}'",
+            f"Have Proxmox write it anew: remove old snapshots first ('pvedrbdstor volume snapshot list {storage.id}:{worst}' shows them), then with "
+            f"the guest off 'qm disk move {worst.partition('/')[0]} DISK STORAGE --delete 1' to another storage ('pct move-volume' for a container), and the same "
+            f"back to {storage.id}",
             storage=storage.id,
         )
     left = number(found.get("not_looked_at")) or 0
     if left:
+        names = [str(name) for name in _list(found.get("left")) if name in images]
+        one = f"'filefrag {storage.path}/{storage.images_dir}/{names[0] if names else 'VMID/NAME'}'"
         yield PARTLY.found(
-            f"{counted(left, 'image')} of '{storage.id}' not looked at for fragmentation",
-            "The largest come first, and the time was up.",
-            "Nothing needs to be done",
+            f"{counted(left, 'image')} of '{storage.id}' not looked at to the end for fragmentation{f', as {shown(names)}' if names else ''}",
+            "The largest come first, and the time was up. So it is each time where there are many, or the node is busy.",
+            f"Nothing needs to be done. Of an image that matters {one} counts the pieces; thousands, of less than 1 MiB on average, are many",
             storage=storage.id,
         )
 

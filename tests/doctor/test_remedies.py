@@ -1,0 +1,83 @@
+"""Remedies whose words depend on what was seen: followed as they are, they must end the finding (tests/lab/test_doctor*.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pvedrbdstor.doctor.checks import examine
+from tests.doctor.breaking import DIVERGED, bridge, broken, image
+from tests.doctor.world import NOW, healthy
+
+CLEAN_SINCE = {"mode": "sample", "verdict": "clean", "ended": NOW - 5}
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "told"),
+    [
+        ({"standing": None, "judged": CLEAN_SINCE}, DIVERGED, True),
+        ({"standing": {**CLEAN_SINCE, "mode": "allocated"}}, DIVERGED, False),
+        ({"standing": {**CLEAN_SINCE, "mode": "full", "ended": NOW - 9000}}, DIVERGED, True),
+        ({"standing": None}, {"judged": {**CLEAN_SINCE, "verdict": "diverged"}}, True),
+    ],
+    ids=["a sample on this node", "all on this node", "all before it", "an older version there"],
+)
+def test_a_difference_is_told_until_more_than_a_sample_found_none_on_either_node(
+    here: dict[str, object], there: dict[str, object], told: bool
+) -> None:
+    look = broken({"verify:ha": here})
+    look = replace(look, others=(replace(look.others[0], values={**look.others[0].values, "verify:ha": there}),))
+    found = {finding.id: finding for finding in examine(look)}
+    assert ("verify-diverged" in found) is told, found
+    if told:
+        assert found["verify-diverged"].commands == ("pvedrbdstor verify ha --mode allocated",)
+
+
+@pytest.mark.parametrize(("mode", "option"), [("full", " --mode full"), ("sample", ""), ("; reboot", ""), (7, "")])
+def test_what_failed_is_run_again_in_its_own_mode(mode: object, option: str) -> None:
+    failed = {"mode": mode, "verdict": "could not check", "ended": NOW, "reason": "nodeb is Diskless"}
+    found = {finding.id: finding for finding in examine(broken({"verify:ha": failed}))}
+    assert found["verify-failed"].commands == (f"pvedrbdstor verify ha{option}",)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "older", "newer"), [("0.9.0", "0.10.0", "nodea", "0.10.0"), ("1.0.0", "0.10.0", "nodeb", "1.0.0")]
+)
+def test_the_older_of_two_versions_is_to_be_renewed(here: str, there: str, older: str, newer: str) -> None:
+    look = healthy()
+    others = (replace(look.others[0], version=there),)
+    (finding,) = examine(replace(look, here=replace(look.here, version=here), others=others))
+    assert f"on {older} as well" in finding.remedy
+    assert finding.commands == (f"apt install ./pvedrbdstor_{newer}_amd64.deb",)
+
+
+def test_another_link_is_taken_up_while_nothing_is_mounted() -> None:
+    (finding,) = examine(broken({"addresses": bridge()}))
+    assert finding.commands == (
+        "pvedrbdstor mirror down ha",
+        "drbdadm --dry-run adjust r0",
+        "drbdadm adjust r0",
+        "o2cb unregister-cluster pve",
+        "pvedrbdstor mirror up ha",
+    )
+
+
+def test_addresses_that_were_written_and_not_taken_up_are_told() -> None:
+    """What drbdadm of the lab's node says then; a connection that is merely missing is the verdict's to tell."""
+    connect = "drbdsetup-84 connect r0 ipv4:10.78.0.1:7789 ipv4:10.78.0.2:7789 --protocol=C\n"
+    gone = "drbdsetup-84 disconnect ipv4:10.77.0.1:7789 ipv4:10.77.0.2:7789\n"
+    (finding,) = examine(broken({"adjust": {"r0": gone + connect}}))
+    assert finding.id == "drbd-config-not-in-force" and "only with the storage down" in finding.remedy
+    assert examine(broken({"adjust": {"r0": connect}})) == ()
+
+
+def test_images_that_were_not_counted_are_named() -> None:
+    images_ = {
+        "images": [image(100, "vm-100-disk-0.raw")],
+        "not_looked_at": 9,
+        "left": ["100/vm-100-disk-0.raw", "100/x"],
+    }
+    (finding,) = examine(broken({"volumes:ha": images_}))
+    assert "100/vm-100-disk-0.raw" in finding.title and "100/x" not in finding.title
+    assert finding.commands == ("filefrag /mnt/o/images/100/vm-100-disk-0.raw",)
