@@ -17,8 +17,6 @@ NOT_IN_THE_LAB = {
     "fault-ocfs2-fallocate": _MENDED,
     "network-shared": _NOT_YET,
     "node-silent": "it is told there (test_doctor.py), but its remedy was not followed",
-    "verify-diverged": _NOT_YET,
-    "verify-failed": _NOT_YET,
     "versions-differ": _NOT_YET,
     "volume-fragmented": _NOT_YET,
     "volume-interrupted": _NOT_YET,
