@@ -15,12 +15,6 @@ NOT_IN_THE_LAB = {
     "fault-drbd-lost-quorum": _OTHER_DRBD,
     "fault-ocfs2-credits": _MENDED,
     "fault-ocfs2-fallocate": _MENDED,
-    "network-shared": _NOT_YET,
-    "node-silent": "it is told there (test_doctor.py), but its remedy was not followed",
-    "versions-differ": _NOT_YET,
-    "volume-fragmented": _NOT_YET,
-    "volume-interrupted": _NOT_YET,
-    "volume-unlooked": _NOT_YET,
 }
 
 

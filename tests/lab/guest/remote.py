@@ -1,7 +1,7 @@
 """Stands in for ssh between the nodes, as root, as Proxmox sets it up: the host has no sshd that a node could run.
 
 python3 -S remote.py serve                    runs what it is told, each in a shell of its own
-python3 -S remote.py ssh [-o X]... root@HOST -- COMMAND
+python3 -S remote.py ssh [-o X]... root@HOST [--] COMMAND
 
 Standard input goes there and both outputs come back as they are written, each piece with a byte that says whose it is and its length.
 """
@@ -72,8 +72,9 @@ def _send(connection: socket.socket, lock: threading.Lock, number: int, stream: 
 
 def ssh(words: list[str]) -> int:
     """The client: exit status 255 where the host cannot be reached, as ssh(1) has it."""
-    end = words.index("--")
-    host, command = words[end - 1].partition("@")[2], " ".join(words[end + 1 :])
+    while words[0] == "-o":
+        words = words[2:]
+    host, command = words[0].partition("@")[2], " ".join(words[2 if words[1] == "--" else 1 :])
     try:
         with socket.create_connection((host, PORT), 5) as connection, connection.makefile("rb") as file:
             connection.settimeout(None)

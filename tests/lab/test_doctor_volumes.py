@@ -1,0 +1,143 @@
+"""What `pvedrbdstor doctor` tells of operations that were cut off, and of images in many pieces; each cleared by doing what its remedy says.
+
+Proxmox is not in the lab: what `qm disk move` and `qm delsnapshot` do to the storage, they do through the plugin, and the copying by qemu-img.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import storage
+from tests.lab.cluster import Cluster
+from tests.lab.doctoring import GUESTS, NEVER_COMPARED, Found, doctor, follow, prepare, told
+from tests.lab.formation import MOUNT_POINT, STORAGE, on_each
+from tests.lab.node import GUEST_SHARE, Node
+from tests.lab.test_node_death import Kind, stall
+
+REPRODUCES = {"volume-interrupted", "volume-fragmented", "volume-unlooked"}
+MIB, CLUSTER = 1 << 20, 64 << 10
+CONF = f"{GUESTS}/100.conf"
+RECOVER = f"pvedrbdstor volume recover {STORAGE}"
+FREE = Kind("free with snapshots", "free_image", {"is_base": False}, "free.image-gone", snapshot=True)
+AWAY = f"{GUEST_SHARE}/away.raw"
+PIECES, CLONES, ROUNDS = 2560, 80, 5
+SCATTER = f"""
+import mmap, os, random, sys
+block = mmap.mmap(-1, {CLUSTER})
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT)
+for at in random.Random(1).sample(range({PIECES}), {PIECES}):
+    block.seek(0)
+    block.write(os.urandom({CLUSTER}))
+    os.pwrite(fd, block, at * {CLUSTER})
+"""
+
+
+@pytest.fixture
+def pair(volumes: Cluster) -> Iterator[Cluster]:
+    prepare(volumes)
+    yield volumes
+    on_each(volumes.nodes, lambda node: node.run(f"rm -f {CONF} {AWAY}"))
+
+
+def configure(pair: Cluster, lines: list[str]) -> None:
+    """Of guest 100, which is off, as both nodes have it."""
+    text = "\n".join(["memory: 512", *lines, ""])
+    on_each(pair.nodes, lambda node: node.run(f"printf %s {shlex.quote(text)} >{CONF}"))
+
+
+def found_by(node: Node, *expected: str) -> Found:
+    """What it finds, which is this and no more."""
+    found = doctor(node)
+    assert set(found) - NEVER_COMPARED == set(expected), list(found.values())
+    return found
+
+
+@pytest.mark.soak
+def test_an_operation_that_a_crash_cut_off_is_finished_and_one_that_runs_is_left_alone(pair: Cluster) -> None:
+    a, b = pair.nodes
+    configure(pair, [])
+    stall(a, 100, FREE)  # the image is gone, its snapshots are not
+    runs = told(found_by(b, "volume-interrupted")["volume-interrupted"], "warning", "")
+    follow([b], runs, [RECOVER])
+    cut_off = found_by(b, "volume-interrupted")["volume-interrupted"]
+    a.run(f"kill -9 $(cat {GUEST_SHARE}/reached)")
+    assert cut_off["commands"] == [RECOVER]
+    assert "operations finished: 1" in b.run(RECOVER)
+    found_by(b)
+
+
+def scattered(pair: Cluster) -> str:
+    """A guest's image that it has filled in no order, a cluster at a time."""
+    volid = storage.alloc(pair.a, 100, PIECES * CLUSTER)
+    configure(pair, [f"scsi0: {volid},cache=writeback"])
+    pair.a.run(f"/usr/bin/python3 -S -c {shlex.quote(SCATTER)} {storage.path(pair.a, volid)}", 180)
+    return volid
+
+
+def move_away(node: Node, volid: str) -> None:
+    """What `qm disk move 100 scsi0 local --delete 1` does."""
+    node.run(f"qemu-img convert -f raw -O raw {storage.path(node, volid)} {AWAY}", 120)
+    storage.call(node, "vdisk_free", volid)
+
+
+def move_back(node: Node) -> str:
+    """What `qm disk move 100 scsi0 STORAGE --delete 1` does."""
+    volid = storage.alloc(node, 100, PIECES * CLUSTER)
+    node.run(f"qemu-img convert -n -f raw -O raw {AWAY} {storage.path(node, volid)}", 120)
+    return volid
+
+
+def digest(node: Node, volid: str) -> str:
+    return node.run(f"sha256sum {storage.path(node, volid)}", 60).split()[0]
+
+
+@pytest.mark.soak
+def test_an_image_in_many_pieces_is_moved_away_and_back(pair: Cluster) -> None:
+    """With a snapshot, which is removed first, as is said."""
+    a = pair.a
+    volid = scattered(pair)
+    storage.call(a, "volume_snapshot", volid, "old")
+    before = digest(a, volid)
+    many = told(found_by(a, "volume-fragmented")["volume-fragmented"], "hint", "")
+    pieces = re.search(r"1 image .*/vm-100-disk-0\.raw \((\d+) pieces of 64 KiB\)", many["title"])
+    assert pieces is not None and int(pieces[1]) > 2000, many["title"]
+    listed, move, _ = many["commands"]
+    assert move == "qm disk move 100 DISK STORAGE --delete 1" and "with the guest off" in many["remedy"]
+    assert "old" in a.run(listed).split(), "it shows what there is to remove"
+    storage.call(a, "volume_snapshot_delete", volid, "old")
+    move_away(a, volid)
+    back = move_back(a)
+    configure(pair, [f"scsi0: {back},cache=writeback"])
+    found_by(a)
+    assert digest(pair.b, back) == before
+
+
+@pytest.mark.soak
+def test_more_images_than_there_is_time_for(pair: Cluster) -> None:
+    """Clones of one that is in many pieces, which share all of them. Nothing is to be done; without the clones the next look is whole."""
+    a, b = pair.nodes
+    volid = scattered(pair)
+    clones: list[str] = []
+    folder = f"{MOUNT_POINT}/images/100"
+    for _ in range(ROUNDS):  # on a fast machine more are needed
+        names = [f"vm-100-disk-{len(clones) + at}.raw" for at in range(1, CLONES + 1)]
+        b.run(
+            f"cd {folder} && for name in {' '.join(names)}; do cp --reflink=always vm-100-disk-0.raw $name; done", 120
+        )
+        clones += [f"{STORAGE}:100/{name}" for name in names]
+        configure(pair, [f"scsi0: {volid},cache=writeback", *(f"unused{at}: {each}" for at, each in enumerate(clones))])
+        if "volume-unlooked" in (found := doctor(a)):
+            break
+    assert set(found) - NEVER_COMPARED == {"volume-unlooked", "volume-fragmented"}, list(found.values())
+    unlooked = told(found["volume-unlooked"], "hint", "")
+    (count,) = unlooked["commands"]
+    assert unlooked["remedy"].startswith("Nothing needs to be done.") and count.startswith(f"filefrag {folder}/")
+    extents = re.search(r": (\d+) extents found", a.run(count))
+    assert extents is not None and int(extents[1]) > 2000
+    storage.call_many(a, [("vdisk_free", each) for each in clones], 300)
+    configure(pair, [f"scsi0: {volid},cache=writeback"])
+    found_by(a, "volume-fragmented")
