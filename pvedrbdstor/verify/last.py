@@ -110,7 +110,7 @@ def keep(storage: str, check: Check) -> None:
     if check.mode == REJOIN:
         _keep(storage, check, rejoin=True)
         known = _read_or_none(storage)
-        if check.verdict == "diverged" and (known is None or known.last.verdict != "diverged"):
+        if check.verdict == "diverged" and (known is None or differing(known) is None):
             _keep(storage, check)
     else:
         _keep(storage, check)

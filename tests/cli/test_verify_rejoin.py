@@ -199,7 +199,7 @@ def test_status_says_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_prometheus_is_not_told_an_older_rejoins_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     check = Check("rejoin", "a", "clean", 1.0, 2.0)
     last.keep("ha", check)
-    assert verify_rejoin.last_of(CONFIG) == Record(check, check)
+    assert verify_rejoin.last_of(CONFIG) == Record(check, check, check)
     rejoin.write("r0", 0, NOTED)
     assert verify_rejoin.last_of(CONFIG) is None
     told = metrics.text({"ha": None}, {"ha": None})

@@ -341,13 +341,18 @@ def test_a_clean_rejoin_hides_no_check_of_all_of_it(tmp_path: Path, monkeypatch:
     full = replace(ENDED, mode="full")
     last.keep("ha", full)
     last.keep("ha", ENDED)
-    assert last.read("ha") == Record(full, full) and last.read("ha", rejoin=True) == Record(ENDED, ENDED)
+    assert last.read("ha") == Record(full, full, full)
+    assert last.read("ha", rejoin=True) == Record(ENDED, ENDED, ENDED)
     worse = replace(ENDED, verdict="diverged", diverged=BLOCK)
     last.keep("ha", worse)
-    assert last.read("ha") == last.read("ha", rejoin=True) == Record(worse, worse)
+    assert last.read("ha") == last.read("ha", rejoin=True) == Record(worse, worse, worse)
     all_of_it = replace(full, verdict="diverged", diverged=GIB)
     last.keep("ha", all_of_it)
     last.keep("ha", worse)
-    assert last.read("ha") == Record(all_of_it, all_of_it), "what is known to differ is not made less"
+    assert last.read("ha") == Record(all_of_it, all_of_it, all_of_it), "what is known to differ is not made less"
     last.keep("ha", ENDED)
-    assert last.read("ha") == Record(all_of_it, all_of_it)
+    assert last.read("ha") == Record(all_of_it, all_of_it, all_of_it)
+    met_nothing = replace(ENDED, mode="sample")
+    last.keep("ha", met_nothing)
+    last.keep("ha", worse)
+    assert last.read("ha") == Record(met_nothing, met_nothing, all_of_it), "nor after a sample"
