@@ -9,7 +9,6 @@ from pvedrbdstor.doctor.checks import CATALOGUE
 
 LAB = Path(__file__).resolve().parents[1] / "lab"
 _OTHER_DRBD, _MENDED = "the lab has DRBD 8.4 alone", "the lab's kernel has it mended"
-_NOT_YET = "not shown yet"
 NOT_IN_THE_LAB = {
     "drbd-generations-differ": _OTHER_DRBD,
     "fault-drbd-lost-quorum": _OTHER_DRBD,
