@@ -71,7 +71,7 @@ def _at_risk(storage: StorageConfig, drives: list[Drive]) -> Iterator[Finding]:
             )
 
 
-def _named_whole(look: Look, storage: StorageConfig) -> set[tuple[object, object]]:
+def _named_whole(look: Look, storage: StorageConfig) -> set[tuple[int, str]]:
     """(VMID, key) of the drives whose image has all of its space, so that no write of it needs more."""
     whole = {
         f"{image.get('vmid')}/{image.get('name')}"
@@ -79,14 +79,19 @@ def _named_whole(look: Look, storage: StorageConfig) -> set[tuple[object, object
         if (number(image.get("used")) or 0) >= (number(image.get("size")) or 0)
     }
     named = _mappings(look.here.mapping(f"guests:{storage.id}").get("named"))
-    return {(line.get("vmid"), line.get("key")) for line in named if line.get("volume") in whole}
+    told = ((number(line.get("vmid")), line.get("key"), line.get("volume")) for line in named)
+    return {
+        (vmid, key)
+        for vmid, key, volume in told
+        if vmid is not None and isinstance(key, str) and isinstance(volume, str) and volume in whole
+    }
 
 
 def _mappings(listed: object) -> list[Mapping[str, object]]:
     return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
 
 
-def _when_full(storage: StorageConfig, drives: list[Drive], whole: set[tuple[object, object]]) -> Iterator[Finding]:
+def _when_full(storage: StorageConfig, drives: list[Drive], whole: set[tuple[int, str]]) -> Iterator[Finding]:
     """OCFS2 answers EIO to a write with O_DIRECT that finds no space, and QEMU pauses a guest on ENOSPC alone (its default, `werror=enospc`)."""
     found = [
         drive
