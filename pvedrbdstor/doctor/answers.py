@@ -17,10 +17,10 @@ class Answers:
         self.unread: dict[str, str] = {}
 
     def take(self, name: str, ask: Callable[[], object]) -> None:
-        """Ask one source; a failure of its own kind is its reason."""
+        """Ask one source; whatever it fails by, a bug too, is its reason, and costs no other source."""
         try:
             self.values[name] = ask()
-        except (Error, OSError, ValueError) as error:
+        except Exception as error:
             self.unread[name] = reason_of(error)
 
     def as_json(self, **others: object) -> dict[str, object]:
@@ -49,7 +49,8 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if isinstance(error.filename, str) else ""
         return f"{where}{error.strerror or error}"
-    return str(error).rstrip(".")
+    text = str(error).rstrip(".")
+    return text if isinstance(error, Error | ValueError) else f"{type(error).__name__}: {text}"
 
 
 def text_of(path: str, limit: int = _TEXT_MAX) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pvedrbdstor.doctor.facts import Look
@@ -77,6 +78,25 @@ def version() -> Look:
 
 def unread() -> Look:
     return Look(replace(node("a"), unread={"superblock:ha": "it did not answer within 6 s"}), (node("b"),), {}, (HA,))
+
+
+class Unlucky(dict[str, object]):
+    """A node's values; looking up one of them is a bug."""
+
+    def __init__(self, good: Mapping[str, object], source: str) -> None:
+        super().__init__(good)
+        self._source = source
+
+    def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+        if key == self._source:
+            raise ZeroDivisionError("no\nsuch luck")
+        return super().get(key, default)
+
+
+def unlucky(good: Look, source: str) -> Look:
+    """The other node's source is one that the code for it does not get by."""
+    (other,) = good.others
+    return replace(good, others=(replace(other, values=Unlucky(other.values, source)),))
 
 
 def drbd_9() -> Look:

@@ -45,6 +45,7 @@ DAMAGE = SOURCE.flatmap(lambda name: st.tuples(st.just(name), damaged(GOOD[name]
 
 def told(look: Look) -> None:
     found = examine(look)
+    assert [finding.title for finding in found if finding.id == "check-broke"] == []
     assert words.text(look, found)
     json.dumps(words.as_json(look, found))
 

@@ -41,6 +41,19 @@ def test_a_source_that_breaks_is_told_with_what_it_said(monkeypatch: pytest.Monk
     assert sources.gather("here", ()).unread["addresses"] == "no such luck"
 
 
+def test_a_bug_in_one_source_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that is asked here, nor those of the same helper."""
+
+    def bug(*_: object) -> dict[str, object]:
+        raise KeyError("kind")
+
+    monkeypatch.setattr(storages, "verdict", bug)
+    monkeypatch.setattr(units, "states", bug)
+    found = sources.gather("here", [HA])
+    assert found.unread["verdict:ha"] == found.unread["units"] == "KeyError: 'kind'"
+    assert "release" in found.values and "verify:ha" in found.values
+
+
 def test_a_program_that_fails_gives_its_last_line() -> None:
     told = Answers()
     told.take("x", lambda: command.run(["sh", "-c", "echo one >&2; echo two. >&2; exit 3"], timeout=5))

@@ -52,5 +52,12 @@ CATALOGUE: tuple[Entry, ...] = tuple(entry for area in _AREAS for entry in area.
 
 
 def examine(look: Look) -> tuple[Finding, ...]:
-    """All findings, worst first."""
-    return gathered(finding for check in CHECKS for finding in check(look))
+    """All findings, worst first. A check that breaks is a finding of its own beside what it had found by then, and ends no other."""
+    return gathered(finding for check in CHECKS for finding in _guarded(check, look))
+
+
+def _guarded(check: Callable[[Look], Iterator[Finding]], look: Look) -> Iterator[Finding]:
+    try:
+        yield from check(look)
+    except Exception as error:  # whatever a bug raises: the other checks are needed the more then
+        yield reach.broke(check.__module__.rpartition(".")[2], error, look.here)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import os
+import traceback
 from collections.abc import Iterator
 
 from pvedrbdstor.doctor.facts import UNKNOWN_NODE, Look, Node, plain
@@ -17,7 +19,10 @@ VERSIONS = Entry("versions-differ", (Severity.WARNING,), "the nodes have differe
 UNUSABLE = Entry(
     "storage-unusable", (Severity.ERROR,), "a section of storage.cfg that is not right: its storage was not looked at"
 )
-ENTRIES = (UNREAD, SILENT, VERSIONS, UNUSABLE)
+BROKE = Entry(
+    "check-broke", (Severity.WARNING,), "a check of the doctor failed by a bug: what it finds was not looked at"
+)
+ENTRIES = (UNREAD, SILENT, VERSIONS, UNUSABLE, BROKE)
 _NOT_ROOT = ("Permission denied", "permission denied", "not permitted")
 
 _WRITTEN = ("dump", "adjust")
@@ -64,6 +69,18 @@ def _same_version(here: Node, other: Node) -> str:
         (here, other), key=lambda node: [int(part) for part in re.findall(r"[0-9]{1,9}", node.version)]
     )
     return f"Install the newer package on {older.name} as well (docs/upgrades.md): 'apt install ./pvedrbdstor_{plain(newer.version, 40)}_amd64.deb'"
+
+
+def broke(check: str, error: Exception, here: Node) -> Finding:
+    """Of a check that raised an exception, where it did, too: whoever gets the report needs that."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" It broke in {os.path.basename(frames[-1].filename)}, line {frames[-1].lineno}." if frames else ""
+    return BROKE.found(
+        f"The check '{check}' of the doctor broke: {type(error).__name__}: {plain(str(error))}",
+        f"That is a bug of pvedrbdstor. What this check finds was not looked at, or not all of it.{place}",
+        "Report it with the archive that 'pvedrbdstor report' writes; what the other checks found counts all the same",
+        nodes=(here.name,),
+    )
 
 
 def _remedy(node: Node, source: str, why: str) -> str:
