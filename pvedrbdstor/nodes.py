@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pvedrbdstor.drbd import config
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error
@@ -15,10 +15,16 @@ KNOWN_HOSTS = "/etc/pve/nodes/{node}/ssh_known_hosts"  # since PVE 8.2 (PVE::SSH
 _CONNECT_SECONDS = 5
 
 
-def other_nodes(dump: str, resource: str, own: str) -> tuple[str, ...]:
-    """The hosts that `drbdadm dump` has for a resource beside this one, by Proxmox's names of nodes, which have no domain."""
-    short = [host.partition(".")[0] for host in config.hosts(dump, resource)]
-    return tuple(host for host in short if host != own.partition(".")[0])
+def other_nodes(dump: str, resource: str, volume: int, own: str) -> tuple[str, ...]:
+    """The hosts beside this one that have a copy of a volume by `drbdadm dump`: there is nothing to ask a tiebreaker without a disk,
+    which need not have pvedrbdstor. By Proxmox's names of nodes, which have no domain."""
+    return beside(own, config.hosts_with_disk(dump, resource, volume))
+
+
+def beside(own: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Each name once, without its domain and without this node's."""
+    short = dict.fromkeys(name.partition(".")[0] for name in names)
+    return tuple(name for name in short if name != own.partition(".")[0])
 
 
 def ssh(

@@ -34,12 +34,14 @@ def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool
 
         click.echo(json.dumps(as_json(sources.gather(session.node, configs))))
         return
-    from pvedrbdstor.doctor import checks, look, words
-    from pvedrbdstor.doctor.finding import exit_status
+    from pvedrbdstor.doctor import look
 
     aliases = {storage.config.id: configuration.ids(storage) for storage in found_storages}
-    seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
-    seen = replace(seen, unusable=unusable)
+    peers = look.Peers() if local else look.peers_of(session.node, configs)
+    seen = replace(look.look(session.node, configs, session.nodes_path, aliases, peers), unusable=unusable)
+    from pvedrbdstor.doctor import checks, words  # not before the other node was asked, which takes longer
+    from pvedrbdstor.doctor.finding import exit_status
+
     found = checks.examine(seen)
     session.answer(words.as_json(seen, found), words.text(seen, found))
     if status := exit_status(found):

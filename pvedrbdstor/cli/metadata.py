@@ -12,6 +12,8 @@ import click
 from pvedrbdstor.cli import configuration, output
 from pvedrbdstor.cli.options import StorageName, json_option
 from pvedrbdstor.cli.session import LONG, SHORT, Session, pass_session
+
+from pvedrbdstor.doctor import storage_file
 from pvedrbdstor.errors import BadConfig, Error, MetadataBroken, MetadataWithout, NotMounted
 from pvedrbdstor.metadata import sets
 from pvedrbdstor.pve.section_config import parse
@@ -96,7 +98,7 @@ def _save(session: Session, storage: Storage, below: str) -> tuple[dict[str, obj
 def _section(session: Session, name: str) -> str:
     """As it stands in storage.cfg."""
     try:
-        section = parse(configuration.read(session.config_path, session.nodes_path))[name]
+        section = parse(storage_file.read(session.config_path, session.nodes_path))[name]
     except KeyError as error:
         raise BadConfig(
             storage=name, detail=f"{session.config_path} has changed meanwhile: its section is gone"

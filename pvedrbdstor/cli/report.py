@@ -30,25 +30,33 @@ def report(session: Session, local: bool, texts: bool) -> None:
 
     Example: pvedrbdstor report
     """
-    from pvedrbdstor.doctor import look
+    from pvedrbdstor.doctor import look, storage_file
     from pvedrbdstor.report import archive, both, sources
     from pvedrbdstor.report.secrets import without_secrets
 
     if texts:
-        clean = without_secrets(sources.gather(session.config_path))
+        clean = without_secrets(sources.gather(session.config_path, session.nodes_path))
         click.echo(json.dumps({name: sources.cut(text) for name, text in clean.items()}))
         return
     chosen, unusable, unread = _storages(session)
     configs = [storage.config for storage in chosen]
-    others = () if local else look.peers(session.node, configs)[0]
+    peers = look.Peers()
+    if not local:
+        peers = look.peers_of(session.node, configs) if unread is None else look.peers_of_any_storage(session.node)
     deadline = time.monotonic() + both.PEER_SECONDS
-    helpers = both.of_other_nodes(others)
+    helpers = both.of_other_nodes(peers.names)
     aliases = {storage.config.id: configuration.ids(storage) for storage in chosen}
-    seen = look.look(session.node, configs, session.nodes_path, aliases, local=local)
-    seen = replace(seen, unusable=unusable)
-    own = {f"{session.node}/{name}": text for name, text in sources.gather(session.config_path).items()}
+    seen = replace(look.look(session.node, configs, session.nodes_path, aliases, peers), unusable=unusable)
+    if unread is not None:
+        here = replace(
+            seen.here, unread={**seen.here.unread, storage_file.SOURCE: unread.removesuffix(f". {storage_file.SEE}")}
+        )
+        seen = replace(seen, here=here)
+    own = {
+        f"{session.node}/{name}": text for name, text in sources.gather(session.config_path, session.nodes_path).items()
+    }
     now = time.time()
-    packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline), **unread}, now)
+    packed = archive.packed({**both.of_look(seen), **own, **both.told(helpers, deadline), **_not_read(unread)}, now)
     top = f"pvedrbdstor-report-{session.node}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
     if os.path.lexists(f"{top}.tar.gz"):  # of the same second
         top = f"{top}-{os.getpid()}"
@@ -64,9 +72,13 @@ def report(session: Session, local: bool, texts: bool) -> None:
     session.answer({"path": path, "bytes": size, "contents": names}, f"{path} ({format_size(size)}) holds:\n{listed}")
 
 
-def _storages(session: Session) -> tuple[list[Storage], dict[str, str], dict[str, str]]:
-    """All of this node, and why others of it are unusable; where storage.cfg cannot be read, none, and a text that says so: the rest of the node is wanted the more then."""
+def _storages(session: Session) -> tuple[list[Storage], dict[str, str], str | None]:
+    """All of this node, and why others of it are unusable; where storage.cfg cannot be read, none, and why: the rest is wanted the more then."""
     try:
-        return *configuration.chosen(session, ()), {}
+        return *configuration.chosen(session, ()), None
     except BadConfig as error:
-        return [], {}, {"STORAGES-NOT-READ.txt": f"{error.message}\n"}
+        return [], {}, str(error.fields["detail"])
+
+
+def _not_read(why: str | None) -> dict[str, str]:
+    return {} if why is None else {"STORAGES-NOT-READ.txt": f"{why}\n"}

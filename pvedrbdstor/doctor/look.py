@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 
 from pvedrbdstor import command, nodes
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.doctor import sources
-from pvedrbdstor.doctor.answers import reason_of
+from pvedrbdstor.doctor.answers import reason_of, text_of
 from pvedrbdstor.doctor.facts import UNKNOWN_NODE, BadFacts, Look, Node, from_json
-from pvedrbdstor.drbd import commands
+from pvedrbdstor.drbd import commands, config
 from pvedrbdstor.errors import Error
+from pvedrbdstor.fencing import corosync_conf
 from pvedrbdstor.mirror.helper import Helper
+from pvedrbdstor.ocfs2 import o2cb
 
 PEER_SECONDS = 15.0
 _GRACE = 1.0
@@ -21,22 +24,27 @@ _DUMP_SECONDS = 3.0
 _LIMIT = 16 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Whom to ask. unknown: UNKNOWN_NODE with the reason, where it could not be told."""
+
+    names: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+
 def look(
-    node: str,
-    configs: Sequence[StorageConfig],
-    nodes_path: str,
-    aliases: Mapping[str, Sequence[str]],
-    *,
-    local: bool = False,
+    node: str, configs: Sequence[StorageConfig], nodes_path: str, aliases: Mapping[str, Sequence[str]], peers: Peers
 ) -> Look:
-    """Everything, in PEER_SECONDS at most. local: leave the other nodes alone."""
-    others, unknown = ((), {}) if local else peers(node, configs)
-    asked = {other: Helper(_ask) for other in others}
+    """Everything, in PEER_SECONDS at most."""
+    asked = {other: Helper(_ask) for other in peers.names}
     try:
         for other, helper in asked.items():
-            helper.ask({"node": other, "storages": [config.id for config in configs]})
+            helper.ask({"node": other, "storages": [each.id for each in configs]})
         deadline = time.monotonic() + PEER_SECONDS + _GRACE
+        # While the others log in: what is only needed from here on takes its time to be loaded, the checks too.
+        sources = import_module("pvedrbdstor.doctor.sources")
         here = sources.gather(node, configs, nodes_path, aliases)
+        import_module("pvedrbdstor.doctor.checks")
         answers = {
             other: _told(helper.wait(max(_GRACE, deadline - time.monotonic()))) for other, helper in asked.items()
         }
@@ -44,20 +52,49 @@ def look(
         for helper in asked.values():
             helper.close()
     found = tuple(answer for answer in answers.values() if isinstance(answer, Node))
-    silent = {**unknown, **{other: answer for other, answer in answers.items() if isinstance(answer, str)}}
+    silent = {**peers.unknown, **{other: answer for other, answer in answers.items() if isinstance(answer, str)}}
     return Look(here, found, silent, tuple(configs))
 
 
-def peers(node: str, configs: Sequence[StorageConfig]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The other nodes of the storages' resources, by DRBD's configuration; and where that does not tell, UNKNOWN_NODE with the reason."""
+def peers_of(node: str, configs: Sequence[StorageConfig]) -> Peers:
+    """The other nodes of the storages, by DRBD's configuration."""
     if not configs:
-        return (), {}
+        return Peers()
     try:
         dump = command.run(commands.dump(), timeout=_DUMP_SECONDS).stdout
     except Error as error:
-        return (), {UNKNOWN_NODE: f"which it is could not be read: {reason_of(error)}"}
-    found = (other for config in configs for other in nodes.other_nodes(dump, config.resource, node))
-    return tuple(dict.fromkeys(found)), {}
+        return Peers(unknown={UNKNOWN_NODE: f"which it is could not be read: {reason_of(error)}"})
+    found = [other for each in configs for other in nodes.other_nodes(dump, each.resource, each.volume, node)]
+    return Peers(nodes.beside(node, found))
+
+
+def peers_of_any_storage(node: str) -> Peers:
+    """Where storage.cfg does not tell which storages there are: the other nodes of all that DRBD has, else those of cluster.conf, which is there
+    for the mirrors' nodes alone, else those of corosync.conf."""
+    return Peers(_of_drbd(node) or _of_o2cb(node) or _of_corosync(node))
+
+
+def _of_drbd(node: str) -> tuple[str, ...]:
+    try:
+        dump = command.run(commands.dump(), timeout=_DUMP_SECONDS).stdout
+    except Error:
+        return ()
+    return nodes.beside(
+        node, [host for resource in config.resources(dump) for host in config.hosts_with_disk(dump, resource, 0)]
+    )
+
+
+def _of_o2cb(node: str) -> tuple[str, ...]:
+    try:
+        clusters = o2cb.parse_cluster_conf(text_of(o2cb.CLUSTER_CONF) or "").clusters
+    except OSError:
+        return ()
+    return nodes.beside(node, [each.name for cluster in clusters for each in cluster.nodes])
+
+
+def _of_corosync(node: str) -> tuple[str, ...]:
+    conf = corosync_conf.read(corosync_conf.PATH)
+    return nodes.beside(node, [each.name for each in conf.nodes if each.name]) if conf is not None else ()
 
 
 def _ask(question: Mapping[str, object]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pvedrbdstor import command, native
 from pvedrbdstor.doctor.answers import Answers
@@ -28,13 +28,12 @@ def ask_replication(volumes: Sequence[Sequence[object]]) -> dict[str, object]:
     told = Answers()
     wanted = [(str(resource), int(str(volume))) for resource, volume in volumes]
     told.take("disk_speeds", lambda: _speeds(wanted))
-    told.take("answers", lambda: _answers(sorted({resource for resource, _ in wanted})))
     return told.as_json()
 
 
 def _speeds(wanted: Sequence[tuple[str, int]]) -> dict[str, int | None]:
     """Resource -> bytes a second of its slowest disk; without those that have none here."""
-    show = _show()
+    show = command.run(commands.show(), timeout=_TOOL_SECONDS).stdout
     found: dict[str, int | None] = {}
     for resource, volume in wanted:
         lower = lower_disk(show, resource, volume)
@@ -63,22 +62,16 @@ def speed(path: str) -> int | None:
     return int(done / seconds) if done >= _AT_ONCE and seconds > 0 else None
 
 
-def _answers(resources: Sequence[str]) -> Mapping[str, bool]:
+def answering(show: str, events: str, resources: Sequence[str]) -> dict[str, bool]:
     """Resource -> whether its peer's address answers at all, for those that are not connected. DRBD's own port is left alone: whoever connects
-    there may be taken for the peer."""
-    state = events2.parse_now(command.run(commands.events2_now(), timeout=_TOOL_SECONDS).stdout)
-    apart = {each.resource for each in state.connections if each.state != "Connected"}
-    show = _show() if apart else ""
+    there may be taken for the peer. show, events: what drbdsetup told."""
+    apart = {each.resource for each in events2.parse_now(events).connections if each.state != "Connected"}
     found = {}
     for resource in (each for each in resources if each in apart):
         _, peers = endpoints(show, resource)
         if peers:
             found[resource] = all(_reached(address) for address, _ in peers)
     return found
-
-
-def _show() -> str:
-    return command.run(commands.show(), timeout=_TOOL_SECONDS).stdout
 
 
 def _reached(address: str) -> bool:

@@ -15,11 +15,11 @@ from typing import Any
 
 from pvedrbdstor import __version__, command
 from pvedrbdstor.config import StorageConfig
-from pvedrbdstor.doctor import guests, storages, units
+from pvedrbdstor.doctor import guests, storage_file, storages, units
 from pvedrbdstor.doctor.answers import Answers, text_of
 from pvedrbdstor.doctor.facts import Node
 from pvedrbdstor.doctor.kernels import installed_kernels
-from pvedrbdstor.doctor.replication import ask_replication
+from pvedrbdstor.doctor.replication import answering, ask_replication
 from pvedrbdstor.drbd import commands
 from pvedrbdstor.fencing import corosync_conf, status
 from pvedrbdstor.metadata.last import newest
@@ -63,6 +63,7 @@ NAMES = {
     "guests": "guests' configurations",
     "verify": "the last comparison of the copies",
     "metadata": "the backup of metadata",
+    storage_file.SOURCE: "storage.cfg, and with it at any storage",
 }
 """Source -> what it is called in sentences."""
 FIREWALL = {"cluster": "/etc/pve/firewall/cluster.fw", "host": "/etc/pve/local/host.fw"}
@@ -91,14 +92,14 @@ def gather(
         helper.ask(question)
         asked.append((helper, names))
 
-    ask(ask_drbd, resources, "show", "dump", "adjust", "events", "proc_drbd", "drbd_version")
+    ask(ask_drbd, resources, "show", "dump", "adjust", "events", "proc_drbd", "drbd_version", "answers")
     ask(ask_o2cb, None, "cluster_conf", "o2cb_defaults", "o2cb_kernel")
     ask(ask_system, None, "corosync_conf", "guard", "boot", "release", "vendor", "fsck", "mountinfo", "units")
     ask(ask_kernels, None, "kernels")
     ask(ask_network, None, "addresses", "speeds")
     ask(ask_firewall, None, "firewall")
     if configs:
-        ask(ask_replication, [[config.resource, config.volume] for config in configs], "disk_speeds", "answers")
+        ask(ask_replication, [[config.resource, config.volume] for config in configs], "disk_speeds")
     for config in configs:
         wire, name = as_wire(config), config.id
         ask(storages.ask_folder, wire, f"folder:{name}")
@@ -149,13 +150,19 @@ def ask_drbd(resources: object = ()) -> dict[str, object]:
     told = Answers()
     told.take("proc_drbd", lambda: text_of("/proc/drbd"))
     if told.values.get("proc_drbd") is None:  # no module: the tools would only say so, each in its own words
-        return told.as_json(show=None, adjust={}, events=None, dump=None, drbd_version=None)
+        return told.as_json(show=None, adjust={}, events=None, dump=None, drbd_version=None, answers=None)
     told.take("show", lambda: _output(commands.show()))
     told.take("dump", lambda: _output(commands.dump()))
     told.take("events", lambda: _output(commands.events2_now(statistics=True)))
     told.take("drbd_version", lambda: _output(commands.version()))
     names = [name for name in resources if isinstance(name, str)] if isinstance(resources, list) else []
     told.take("adjust", lambda: {name: _output(commands.adjustments(name)) for name in names})
+    missing = next((told.unread[source] for source in ("show", "events") if source in told.unread), None)
+    if missing is not None:
+        told.unread["answers"] = missing
+    else:
+        show, events = str(told.values["show"]), str(told.values["events"])
+        told.take("answers", lambda: answering(show, events, names) if names else None)
     return told.as_json()
 
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+from pvedrbdstor.doctor import storage_file
 from pvedrbdstor.doctor.checks.reach import called
 from pvedrbdstor.doctor.facts import Look
 from pvedrbdstor.doctor.finding import Finding, Severity, exit_status
@@ -49,7 +50,7 @@ def _lines(look: Look, found: Sequence[Finding]) -> Iterator[str]:
     for node in look.nodes:
         for source, why in node.unread.items():
             yield from _wrapped(f"Not looked at on {node.name}: {called(source)}, as {why}", "", "  ")
-    if not look.storages:
+    if not look.storages and storage_file.SOURCE not in look.here.unread:
         yield "There is no storage of type drbdocfs2 for this node, so only the node itself was looked at."
 
 

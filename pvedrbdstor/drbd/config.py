@@ -160,6 +160,33 @@ def hosts(dump: str, resource: str) -> tuple[str, ...]:
     )
 
 
+def hosts_with_disk(dump: str, resource: str, volume: int) -> tuple[str, ...]:
+    """Those of hosts() that have a disk for a volume: not with `disk none`, as a tiebreaker of DRBD 9 has it."""
+    return tuple(
+        host
+        for block in blocks.parse(dump).named("resource")
+        if block.words[1:2] == (resource,)
+        for section in block.named("on")
+        if _disk(section, block, volume) != "none"
+        for host in section.words[1:]
+    )
+
+
+def _disk(host: Block, resource: Block, volume: int) -> str | None:
+    """As written for the host, else for all hosts of the resource; an option that stands in no volume { } is of all."""
+    for owner in (host, resource):
+        inside = [block for block in owner.named("volume") if block.words[1:2] == (str(volume),)]
+        for block in (*inside, owner):
+            if (disk := block.value("disk")) is not None:
+                return disk
+    return None
+
+
+def resources(dump: str) -> tuple[str, ...]:
+    """The names of all that `drbdadm dump` has."""
+    return tuple(block.words[1] for block in blocks.parse(dump).named("resource") if len(block.words) > 1)
+
+
 def _resource(block: Block) -> ResourceConfig:
     options = _section(block, "options")
     hosts = list(block.named("_this_host"))

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from pvedrbdstor import __version__, command
+from pvedrbdstor.doctor import storage_file
 from pvedrbdstor.doctor.answers import reason_of, text_of
 from pvedrbdstor.fencing import paths as fencing_paths
-from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.mirror.live import view
 from pvedrbdstor.pve.section_config import Section, parse
 from pvedrbdstor.pve.storage_cfg import STORAGE_TYPE
@@ -66,7 +66,6 @@ _UNITS = (
 _CLUSTER_UNITS = ("corosync", "corosync-qdevice", "pve-cluster", "pve-ha-lrm", "pve-ha-crm", "watchdog-mux")
 _KERNEL_BEFORE = ("journalctl", "--no-pager", "-o", "short-iso", "-k", "-b", "-1", "-n", "20000")
 """What a node that was fenced said before it was reset: dmesg(1) has forgotten it."""
-_STORAGE_CFG = "/etc/pve/storage.cfg"
 _KEPT = frozenset(
     [
         "path",
@@ -91,11 +90,11 @@ _KEPT = frozenset(
 """Properties of a storage whose values are told, beside our own."""
 
 
-def gather(config_path: str = _STORAGE_CFG) -> dict[str, str]:
-    """Everything of this node, secrets too, each text whole. What cannot be read is told in its place."""
+def gather(config_path: str, nodes_path: str) -> dict[str, str]:
+    """Everything of this node, secrets too, each text whole. What cannot be read is told in its place. The paths are storage_file.read()'s."""
     deadline = time.monotonic() + SECONDS
     found = {}
-    for name, ask in _sources(config_path):
+    for name, ask in _sources(config_path, nodes_path):
         if time.monotonic() > deadline:
             found[name] = "not read: the time was up\n"
             continue
@@ -117,11 +116,11 @@ def cut(text: str) -> str:
     return f"(the first {len(data) - len(kept)} bytes are left out)\n{kept.decode('utf-8', 'ignore')}"
 
 
-def _sources(config_path: str) -> Iterator[tuple[str, Callable[[], str | None]]]:
+def _sources(config_path: str, nodes_path: str) -> Iterator[tuple[str, Callable[[], str | None]]]:
     yield "versions.txt", _versions
     for path in _configurations():
         yield f"etc/{path.removeprefix('/etc/')}", lambda path=path: _file(path)  # type: ignore[misc]
-    yield "etc/pve/storage.cfg", lambda: _our_storages_in(config_path)
+    yield "etc/pve/storage.cfg", lambda: our_storages(storage_file.read(config_path, nodes_path))
     yield "drbd/proc-drbd.txt", lambda: _file("/proc/drbd")
     yield "drbd/events.txt", lambda: _run("drbdsetup", "events2", "--now", "--statistics")
     yield "drbd/show.txt", lambda: _run("drbdsetup", "show")
@@ -144,21 +143,6 @@ def _configurations() -> list[str]:
     except OSError:
         inside = []
     return [*fixed, *(f"/etc/drbd.d/{name}" for name in inside[:64])]
-
-
-def _our_storages_in(path: str) -> str:
-    """By a process of its own: /etc/pve may hang. Raises OSError."""
-    helper = Helper(_file_for_helper)
-    helper.ask(path)
-    answer = helper.wait(_TOOL_SECONDS)
-    helper.close()
-    if not isinstance(answer, dict) or "error" in answer:
-        raise OSError(0, str((answer or {}).get("error") or f"{path} did not answer within {_TOOL_SECONDS:.0f} s"))
-    return our_storages(answer["text"] or "")
-
-
-def _file_for_helper(path: str) -> dict[str, str | None]:
-    return {"text": _file(path)}
 
 
 def _file(path: str) -> str | None:

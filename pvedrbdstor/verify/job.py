@@ -232,7 +232,7 @@ def _why(error: VerifyStopped) -> str:
 def other_node(config: StorageConfig, own: str) -> str:
     """The one other node of the mirror, by DRBD's configuration. Raises VerifyRefused, CommandFailed, CommandTimeout."""
     dump = command.run(commands.dump(config.resource), timeout=_TOOL_SECONDS).stdout
-    found = nodes.other_nodes(dump, config.resource, own)
+    found = nodes.other_nodes(dump, config.resource, config.volume, own)
     if len(found) != 1:
         told = f"it names {', '.join(found)}" if found else f"it names no host beside {own}"
         raise VerifyRefused(

@@ -10,19 +10,23 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pvedrbdstor.cli import configuration
+from pvedrbdstor import command
 from pvedrbdstor.cli.app import app
 from pvedrbdstor.cli.session import Session
-from pvedrbdstor.doctor import look
+from pvedrbdstor.doctor import look, storage_file
 from pvedrbdstor.doctor.facts import Look
+from pvedrbdstor.errors import CommandFailed
+from pvedrbdstor.fencing import corosync_conf
+from pvedrbdstor.ocfs2 import o2cb
 from tests.cli.conftest import CommandLine
 from tests.doctor.test_checks import silent
-from tests.doctor.world import broken, drive, healthy
+from tests.doctor.world import CONF, broken, drive, healthy
 
 
 def seen(monkeypatch: pytest.MonkeyPatch, found: Look) -> None:
     monkeypatch.setattr(look, "look", lambda *_, **__: found)
-    monkeypatch.setattr(look, "peers", lambda *_: ((), {}))
+    for whose in ("peers_of", "peers_of_any_storage"):
+        monkeypatch.setattr(look, whose, lambda *_: look.Peers())
 
 
 WARNING = broken({"speeds": {"eth1": "100"}})
@@ -72,16 +76,72 @@ def test_a_cluster_file_system_that_is_not_there_is_no_healthy_node(tmp_path: Pa
     assert result.exit_code == 78 and "pve-cluster" in result.output
 
 
+def hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_file, "SECONDS", 0.2)
+    monkeypatch.setattr(storage_file, "_ask", lambda _question: time.sleep(5))
+
+
 def test_a_storage_cfg_that_hangs_keeps_the_report_and_not_for_long(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(configuration, "SECONDS", 0.2)
-    monkeypatch.setattr(configuration, "_ask", lambda _question: time.sleep(5))
+    hang(monkeypatch)
     assert cli("doctor").exit_code == 78
     monkeypatch.chdir(tmp_path)
     seen(monkeypatch, healthy())
     answer = json.loads(cli("report", "--json").stdout)
     assert "STORAGES-NOT-READ.txt" in answer["contents"]
+    with tarfile.open(answer["path"]) as archive:
+        text = archive.extractfile(next(name for name in archive.getnames() if name.endswith("doctor.txt")))
+        told = text.read().decode() if text is not None else ""
+    assert "[unread]" in told and "'systemctl status pve-cluster'" in told, (
+        "nothing found, though no storage was looked at"
+    )
+    assert "There is no storage" not in told
+
+
+TWO = """resource r0 {
+    on nodea { device /dev/drbd0 minor 0; disk /dev/sda; meta-disk internal; address ipv4 10.0.0.1:7789; }
+    on nodeb { device /dev/drbd0 minor 0; disk /dev/sda; meta-disk internal; address ipv4 10.0.0.2:7789; }
+}
+resource r1 {
+    on nodea { device /dev/drbd1 minor 1; disk /dev/sdb; meta-disk internal; address ipv4 10.0.0.1:7790; }
+    on noded { device /dev/drbd1 minor 1; disk /dev/sdb; meta-disk internal; address ipv4 10.0.0.4:7790; }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("dump", "cluster", "asked"),
+    [
+        (TWO, None, {"nodeb", "noded"}),
+        (None, CONF, {"nodeb"}),
+        (None, "node:\n", {"nodeb", "nodee"}),
+        (None, None, {"nodeb", "nodee"}),
+    ],
+)
+def test_a_report_has_the_other_node_also_where_storage_cfg_does_not_tell_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dump: str | None, cluster: str | None, asked: set[str]
+) -> None:
+    """By DRBD's configuration of any resource, or by cluster.conf, or by corosync.conf."""
+
+    def run(argv: list[str], **_: object) -> command.Result:
+        if argv[:2] == ["drbdadm", "dump"] and dump is not None:
+            return command.Result(0, dump, "")
+        raise CommandFailed(command=" ".join(argv), status="exit status 1", output="no route to host")
+
+    hang(monkeypatch)
+    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(o2cb, "CLUSTER_CONF", str(tmp_path / "cluster.conf"))
+    monkeypatch.setattr(corosync_conf, "PATH", str(tmp_path / "corosync.conf"))
+    if cluster is not None:
+        (tmp_path / "cluster.conf").write_text(cluster)
+    (tmp_path / "corosync.conf").write_text(
+        "nodelist {\n" + "".join(f"  node {{\n    name: node{letter}\n  }}\n" for letter in "abe") + "}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    session = Session(config_path=str(tmp_path / "storage.cfg"), node="nodea")
+    answer = json.loads(CliRunner().invoke(app, ["report", "--json"], obj=session).stdout)
+    assert {name.partition("/")[0] for name in answer["contents"] if name.endswith("/NOT-READ.txt")} == asked
 
 
 def test_a_storage_whose_section_is_not_right_is_an_error_and_a_disabled_one_is_none(

@@ -339,8 +339,8 @@ DUMP = """resource r0 {
 
 
 def test_the_other_node_is_the_one_of_drbds_configuration() -> None:
-    assert nodes.other_nodes(DUMP, "r0", "a.example") == ("b",)
-    assert nodes.other_nodes(DUMP, "r1", "a") == ()
+    assert nodes.other_nodes(DUMP, "r0", 0, "a.example") == ("b",)
+    assert nodes.other_nodes(DUMP, "r1", 0, "a") == ()
 
 
 def test_ssh_never_asks_and_quotes_what_it_runs() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pvedrbdstor import command
-from pvedrbdstor.doctor import replication
+from pvedrbdstor.doctor import replication, sources
+from pvedrbdstor.errors import CommandFailed
 from pvedrbdstor.mirror.helper import Helper
 from tests.doctor.world import node
 
@@ -20,14 +21,10 @@ SHOW, EVENTS = (
 )
 
 
-def asked(monkeypatch: pytest.MonkeyPatch, disk: Path, state: str = "Connected") -> dict[str, Any]:
+def asked(monkeypatch: pytest.MonkeyPatch, disk: Path) -> dict[str, Any]:
     """As a Helper, whose priority is its own."""
-    show = SHOW.replace("/dev/ubda", str(disk)).replace("10.77.0.2:", "127.0.0.1:")
-
-    def run(argv: list[str], **_: object) -> command.Result:
-        return command.Result(0, EVENTS.format(state) if "events2" in argv else show, "")
-
-    monkeypatch.setattr(command, "run", run)
+    show = SHOW.replace("/dev/ubda", str(disk))
+    monkeypatch.setattr(command, "run", lambda argv, **_: command.Result(0, show, ""))
     helper = Helper(replication.ask_replication)
     try:
         helper.ask([["r0", 0]])
@@ -38,41 +35,67 @@ def asked(monkeypatch: pytest.MonkeyPatch, disk: Path, state: str = "Connected")
     return answer
 
 
+def answers(monkeypatch: pytest.MonkeyPatch, state: str) -> object:
+    """Of the peer that the settings in force name, out of one call of each tool."""
+    texts = {"show": SHOW.replace("10.77.0.2:", "127.0.0.1:"), "events2": EVENTS.format(state)}
+    calls: list[str] = []
+
+    def output(argv: list[str]) -> str:
+        calls.append(argv[1])
+        return texts.get(argv[1], "")
+
+    monkeypatch.setattr(sources, "text_of", lambda _path: "version: 8.4.11")
+    monkeypatch.setattr(sources, "_output", output)
+    found: Any = sources.ask_drbd(["r0"])
+    assert calls.count("show") == calls.count("events2") == 1
+    return found["values"]["answers"]
+
+
 def test_a_disk_is_read_for_a_moment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"x" * (80 << 20))
     began = time.monotonic()
     values = asked(monkeypatch, disk)["values"]
     assert time.monotonic() - began < 5
-    assert values["disk_speeds"]["r0"] > 1 << 20 and values["answers"] == {}
+    assert values["disk_speeds"]["r0"] > 1 << 20
 
 
 def test_one_that_cannot_be_read_is_told_and_one_too_small_is_not_guessed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     missing = asked(monkeypatch, tmp_path / "none")
-    assert "No such file" in missing["unread"]["disk_speeds"] and missing["values"]["answers"] == {}
+    assert "No such file" in missing["unread"]["disk_speeds"]
     (tmp_path / "small").write_bytes(b"x" * 4096)
     assert asked(monkeypatch, tmp_path / "small")["values"]["disk_speeds"] == {"r0": None}
 
 
+def test_whom_drbd_is_connected_with_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answers(monkeypatch, "Connected") == {}
+
+
 @pytest.mark.parametrize("listens", [True, False])
-def test_an_address_answers_when_it_accepts_and_when_it_refuses(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listens: bool
-) -> None:
-    (tmp_path / "small").write_bytes(b"")
+def test_an_address_answers_when_it_accepts_and_when_it_refuses(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(replication, "_SSH", server.getsockname()[1])
         if not listens:
             server.close()
-        assert asked(monkeypatch, tmp_path / "small", "Connecting")["values"]["answers"] == {"r0": True}
+        assert answers(monkeypatch, "Connecting") == {"r0": True}
 
 
-def test_one_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_one_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(address: tuple[str, int], timeout: float) -> socket.socket:
         assert address[1] == 22
         raise TimeoutError
 
-    (tmp_path / "small").write_bytes(b"")
     monkeypatch.setattr(replication.socket, "create_connection", silent)
-    assert asked(monkeypatch, tmp_path / "small", "Connecting")["values"]["answers"] == {"r0": False}
+    assert answers(monkeypatch, "Connecting") == {"r0": False}
+
+
+def test_what_drbd_does_not_tell_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(argv: list[str]) -> str:
+        raise CommandFailed(command=" ".join(argv), status="exit status 1", output="no")
+
+    monkeypatch.setattr(sources, "text_of", lambda _path: "version: 8.4.11")
+    monkeypatch.setattr(sources, "_output", fails)
+    found: Any = sources.ask_drbd(["r0"])
+    assert found["unread"]["answers"] == "'drbdsetup show' failed: no"

@@ -19,6 +19,7 @@ from pvedrbdstor.doctor.answers import Answers
 from pvedrbdstor.doctor.facts import as_json
 from pvedrbdstor.errors import CommandFailed
 from tests.doctor.world import HA, node
+from tests.drbd.support import output_of
 
 
 def test_a_source_that_hangs_costs_its_deadline_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +73,7 @@ def test_without_the_module_drbds_tools_are_not_asked(monkeypatch: pytest.Monkey
         "adjust": {},
         "events": None,
         "drbd_version": None,
+        "answers": None,
     }
 
 
@@ -147,16 +149,30 @@ def test_another_nodes_words(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_peers_are_those_of_the_resource(monkeypatch: pytest.MonkeyPatch) -> None:
     dump = str(node("a").values["dump"])
     monkeypatch.setattr(command, "run", lambda argv, **_: command.Result(0, dump, ""))
-    assert look.peers("nodea", [HA]) == (("nodeb",), {})
+    peers = look.peers_of("nodea", [HA])
+    assert (peers.names, peers.unknown) == (("nodeb",), {})
 
     def fails(argv: list[str], **_: object) -> command.Result:
         raise CommandFailed(command="drbdadm dump", status="exit status 1", output="no")
 
     monkeypatch.setattr(command, "run", fails)
-    seen = look.look("nodea", [HA], "/does/not/exist", {})
+    seen = look.look("nodea", [HA], "/does/not/exist", {}, look.peers_of("nodea", [HA]))
     assert [(name, "'drbdadm dump' failed: no" in why) for name, why in seen.silent.items()] == [
         ("the other node", True)
     ]
+
+
+def test_a_tiebreaker_without_a_disk_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no copy and need not have pvedrbdstor: that it does not answer is nothing wrong."""
+    dump = output_of("written/diskless-third-node.9.txt", "drbdadm dump") or ""
+    monkeypatch.setattr(command, "run", lambda argv, **_: command.Result(0, dump, ""))
+    both = [HA, StorageConfig(id="b", path="/mnt/b", resource="r4")]
+    assert look.peers_of("nodea", both).names == ("nodeb",)
+    assert look.peers_of_any_storage("nodea").names == ("nodeb",)
+    assert look.peers_of("nodea", [StorageConfig(id="c", path="/mnt/c", resource="r3", volume=1)]).names == (
+        "nodeb",
+        "nodec",
+    )
 
 
 def test_units_are_told_by_their_properties(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pvedrbdstor.drbd import blocks
-from pvedrbdstor.drbd.config import FENCED, ResourceConfig, fence_peer_handler, parse_show
+from pvedrbdstor.drbd.config import (
+    FENCED,
+    ResourceConfig,
+    fence_peer_handler,
+    hosts,
+    hosts_with_disk,
+    parse_show,
+    resources,
+)
 from tests.drbd.support import FILES, output_of
 
 
@@ -194,3 +202,32 @@ def test_what_a_comparison_needs_to_know() -> None:
     changed = parse_show(text)["r0"]
     assert changed.read_balancing == {0: "round-robin"}
     assert [(net.verify_alg, net.ko_count) for net in changed.nets] == [(None, 0)]
+
+
+DISKLESS = output_of("written/diskless-third-node.9.txt", "drbdadm dump") or ""
+"""Of drbd-utils 9.22: `disk none` in each place where drbd.conf may have it."""
+
+
+@pytest.mark.parametrize(
+    ("resource", "volume", "third"),
+    [
+        ("r0", 0, False),
+        ("r1", 0, False),
+        ("r1", 1, False),
+        ("r2", 0, False),
+        ("r3", 0, False),
+        ("r3", 1, True),
+        ("r4", 0, False),
+    ],
+)
+def test_hosts_that_have_a_disk(resource: str, volume: int, third: bool) -> None:
+    found = [host.partition(".")[0] for host in hosts_with_disk(DISKLESS, resource, volume)]
+    assert found == ["nodea", "nodeb", *(["nodec"] if third else [])]
+    assert len(hosts(DISKLESS, resource)) == 3
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_all_hosts_of_a_mirror_of_two_have_a_disk(name: str) -> None:
+    dump = output_of(name, "drbdadm dump") or ""
+    assert hosts_with_disk(dump, "r0", 0) == hosts(dump, "r0")
+    assert set(resources(dump)) <= {"r0"}

@@ -133,8 +133,8 @@ def test_a_secret_that_the_cut_goes_through_is_left_out_whole() -> None:
 
 def test_what_is_gathered_is_cut_by_nobody_before_its_secrets_are_out(monkeypatch: pytest.MonkeyPatch) -> None:
     long = "z" * (TEXT_MAX + 10)
-    monkeypatch.setattr(sources, "_sources", lambda _path: iter([("log/kernel.txt", lambda: long)]))
-    assert sources.gather("/does/not/exist") == {"log/kernel.txt": long}
+    monkeypatch.setattr(sources, "_sources", lambda *_paths: iter([("log/kernel.txt", lambda: long)]))
+    assert sources.gather("/does/not/exist", "/does/not") == {"log/kernel.txt": long}
 
 
 def test_a_short_secret_is_taken_out_where_it_is_named_and_spoils_nothing_else() -> None:
@@ -209,6 +209,6 @@ def test_what_a_fenced_node_said_before_its_reset_and_the_clusters_logs_are_aske
         return f"drbd {' '.join(argv)}\n"
 
     monkeypatch.setattr(sources, "_run", said)
-    texts = sources.gather("/does/not/exist")
+    texts = sources.gather("/does/not/exist", "/does/not")
     assert "-k -b -1" in texts["log/kernel-boot-before.txt"]
     assert "-u corosync " in texts["log/cluster.txt"] and "-u pve-ha-lrm" in texts["log/cluster.txt"]

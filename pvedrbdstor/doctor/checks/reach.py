@@ -7,6 +7,7 @@ import os
 import traceback
 from collections.abc import Iterator
 
+from pvedrbdstor.doctor import storage_file
 from pvedrbdstor.doctor.facts import UNKNOWN_NODE, Look, Node, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.doctor.sources import NAMES
@@ -30,6 +31,7 @@ _WRITTEN = ("dump", "adjust")
 
 
 def check(look: Look) -> Iterator[Finding]:
+    # Of this node's file alone: pmxcfs gives all nodes the same one. A section for others alone (`nodes`) is a matter of their doctor.
     for storage, why in look.unusable.items():
         yield UNUSABLE.found(
             f"The section of '{storage}' in storage.cfg cannot be used",
@@ -84,6 +86,8 @@ def broke(check: str, error: Exception, here: Node) -> Finding:
 
 
 def _remedy(node: Node, source: str, why: str) -> str:
+    if source == storage_file.SOURCE:
+        return storage_file.SEE
     if source in _WRITTEN:
         return f"Correct the files in /etc/drbd.d/ on {node.name}: 'drbdadm dump' says what is wrong"
     if any(word in why for word in _NOT_ROOT):

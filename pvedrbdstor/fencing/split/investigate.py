@@ -57,7 +57,7 @@ def digests_of(config: StorageConfig, wanted: Mapping[str, tuple[Range, ...]]) -
 def peers(config: StorageConfig) -> tuple[str, ...]:
     """The other nodes of the resource as it is configured; empty where drbdadm does not tell."""
     try:
-        return nodes.other_nodes(_dump(config), config.resource, socket.gethostname())
+        return nodes.other_nodes(_dump(config), config.resource, config.volume, socket.gethostname())
     except (CommandFailed, CommandTimeout):
         return ()
 
