@@ -43,6 +43,9 @@
 
     let checkResource = function (value) {
         let name = value.trim();
+        if (/^(?:all|[0-9]+)$/.test(name)) {
+            return gettext("Write another name: DRBD's programs take this one for something else.");
+        }
         if (value === '' || /^[a-zA-Z0-9][-a-zA-Z0-9_.+]{0,127}$/.test(name)) {
             return true;
         }

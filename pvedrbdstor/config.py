@@ -11,6 +11,8 @@ from pvedrbdstor.errors import BadConfig, BadRequest
 _ID = re.compile(r"[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]")  # PVE::JSONSchema parse_storage_id
 _PATH = re.compile(r"/[-/a-zA-Z0-9_.@]+")  # PVE::Storage::DirPlugin check_config
 _RESOURCE = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9_.+]{0,127}")
+_TAKEN_OTHERWISE = re.compile(r"all|[0-9]+")
+"""What drbdadm and drbdsetup take for every resource there is, also where one has that name, and for the minor of a device."""
 _UUID = re.compile(r"[0-9A-F]{32}")
 _DIR_MAX = 1024
 _PREALLOCATIONS = ("off", "metadata", "falloc", "full")
@@ -48,9 +50,7 @@ class StorageConfig:
         return cls(
             id=storage_id,
             path=_path(storage_id, data.get("path")),
-            resource=_matching(
-                storage_id, data.get("resource"), _RESOURCE, "drbdocfs2-resource is not a DRBD resource name"
-            ),
+            resource=_resource(storage_id, data.get("resource")),
             volume=volume,
             uuid=_optional(
                 storage_id, data.get("uuid"), _UUID, "drbdocfs2-uuid is not an OCFS2 UUID (32 upper case hex digits)"
@@ -76,6 +76,19 @@ def _path(storage_id: str, value: object) -> str:
     if not isinstance(value, str) or not _PATH.fullmatch(value) or ".." in value.split("/") or not value.strip("/"):
         raise BadConfig(storage=storage_id, detail="path must be absolute, of letters, digits and - _ . @ only")
     return "/" + "/".join(part for part in value.split("/") if part)
+
+
+def _resource(storage_id: str, value: object) -> str:
+    name = _matching(storage_id, value, _RESOURCE, "drbdocfs2-resource is not a DRBD resource name")
+    if is_taken_otherwise(name):
+        detail = f"drbdocfs2-resource '{name[:16]}' is a name that DRBD's programs take for something else. Give the resource another one"
+        raise BadConfig(storage=storage_id, detail=detail)
+    return name
+
+
+def is_taken_otherwise(resource: str) -> bool:
+    """Whether DRBD's programs take a resource's name for something else: `drbdadm down all` takes every mirror down."""
+    return _TAKEN_OTHERWISE.fullmatch(resource) is not None
 
 
 def _matching(storage_id: str, value: object, pattern: re.Pattern[str], detail: str) -> str:

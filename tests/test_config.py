@@ -67,6 +67,7 @@ def test_without_a_storage_name_it_is_no_request(data: object) -> None:
             for value in (None, "", "mnt", "/", "//", "/mnt/../etc", "/mnt/a b", "/mnt\n", "/mnt/\u00e4", 5)
         ),
         *(("resource", value) for value in (None, "", "-r0", "r0/1", "r 0", "r0\n", "x" * 129, 0)),
+        *(("resource", value) for value in ("all", "0", "12", "9" * 128)),
         *(("volume", value) for value in (-1, 65536, True, 0.0, "0", [], 1 << 70)),
         *(("uuid", value) for value in ("", "0" * 31, "0" * 33, "a" * 32, "G" * 32, 5, ["0" * 32])),
         *(("preallocation", value) for value in ("", "FULL", "none", 1, True, [], {})),
@@ -83,6 +84,11 @@ def test_what_cannot_be_is_a_bad_configuration_that_names_the_storage(key: str, 
     assert caught.value.message.startswith("Storage 'ha': ")
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("name", ["All", "all0", "0r", "r0", "a", "alles", "0.0"])
+def test_other_names_are_taken(name: str) -> None:
+    assert StorageConfig.from_wire({**GOOD, "resource": name}).resource == name
 
 
 @example({"images_dir": "..."})

@@ -23,8 +23,6 @@ SIZE_MIN = 1 << 29
 """Bytes of a lower disk: below, there is no room for two journals and anything else."""
 Nodes = Mapping[str, Facts]
 _CLUSTER = re.compile(r"[A-Za-z0-9]{1,16}")  # o2cb(7)
-_NO_RESOURCE = re.compile(r"all|[0-9]+")
-"""Words that drbdadm and drbdsetup take for something else: each resource there is, a minor."""
 _NO_VOLUME = re.compile(
     r"snapshot.*|pvmove.*|.*_(?:mlog|mimage|rimage|rmeta|[ct]data|[ct]meta|w?corig|iorig|cvol|cpool|pmspare|vdata|vorigin|imeta).*"
 )
@@ -63,11 +61,6 @@ def shared_cluster(nodes: Nodes) -> o2cb.Cluster | None:
     return cluster if {facts.host for facts in nodes.values()} <= {node.name for node in cluster.nodes} else None
 
 
-def is_taken_otherwise(resource: str) -> bool:
-    """Whether DRBD's programs take a resource's name for something else."""
-    return _NO_RESOURCE.fullmatch(resource) is not None
-
-
 def _of_answers(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     try:
         StorageConfig.from_wire(
@@ -76,9 +69,9 @@ def _of_answers(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
     except Error as error:
         yield Refusal(error.message.rstrip("."), "Choose another name: letters, digits, and - _ . within it")
     resource = answers.resource or ""
-    if is_taken_otherwise(resource) or (answers.lvm and _NO_VOLUME.fullmatch(resource)):
+    if answers.lvm and _NO_VOLUME.fullmatch(resource):
         yield Refusal(
-            f"'{resource}' is a name that DRBD's or LVM's programs take for something else",
+            f"'{resource}' is a name that LVM's programs take for something else",
             "Choose another one with '--resource', or leave it out",
         )
     if len(nodes) != 2 or set(answers.disks) != set(nodes):

@@ -18,6 +18,7 @@ MISTAKES = {
         "": "Write the resource's name; 'drbdadm sh-resources' lists them.",
         "-r0": "Begin with a letter or a digit.",
         "r0/1": "Use letters, digits and - _ . + only.",
+        "all": "Write another name: DRBD's programs take this one for something else.",
         "r" * 129: "Use 128 characters at most.",
     },
     "path": {

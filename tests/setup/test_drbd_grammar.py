@@ -10,9 +10,10 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pvedrbdstor.config import is_taken_otherwise
 from pvedrbdstor.drbd import blocks
 from pvedrbdstor.drbd.generation import Generation
-from pvedrbdstor.setup import checks, templates
+from pvedrbdstor.setup import templates
 from pvedrbdstor.setup.templates import Host, Mirror
 from tests.examples import examples
 from tests.setup.test_templates import PROGRAMS
@@ -65,7 +66,7 @@ LABELS = st.from_regex(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,20}[A-Za-z0-9])?", fullma
 HOSTS = st.one_of(LABELS, st.sampled_from(WORDS))
 RESOURCES = st.one_of(
     st.from_regex(r"[a-zA-Z0-9][-a-zA-Z0-9_.+]{0,40}", fullmatch=True), st.sampled_from(WORDS)
-).filter(lambda name: not checks.is_taken_otherwise(name))
+).filter(lambda name: not is_taken_otherwise(name))
 DISKS = st.from_regex(r"/dev/[A-Za-z0-9][A-Za-z0-9._+:@/-]{0,60}", fullmatch=True).filter(lambda name: ".." not in name)
 ADDRESSES = st.integers(0x01000001, 0xDFFFFFFE).map(lambda number: str(ipaddress.IPv4Address(number)))
 

@@ -29,6 +29,24 @@ subtest 'the resource is demanded' => sub {
     is($backend->requests(), undef, 'nobody was asked');
 };
 
+subtest 'a resource by whose name every mirror would be meant is refused' => sub {
+    my $backend = backend('*' => $uuid);
+    for my $name ('all', '0', '12') {
+        my $bad = scfg('drbdocfs2-resource' => $name);
+        my $words = qr/'$name' is a name that DRBD's programs take .* another name\n\z/;
+        like(dies(sub { $plugin->on_add_hook('ha', $bad) }), $words, "$name at add");
+        my $update = sub {
+            my ($scfg, $changed) = @_;
+            return dies(sub { $plugin->on_update_hook_full('ha', $scfg, $changed, [], {}) });
+        };
+        like($update->(scfg(), { 'drbdocfs2-resource' => $name }), $words, "$name at update");
+        is($update->($bad, { disable => 1 }), undef, "a section with $name may still be disabled");
+        is($update->($bad, { 'drbdocfs2-resource' => 'r1' }), undef, "$name may be changed");
+        like(dies(sub { $plugin->activate_storage('ha', $bad, {}) }), $words, "$name is not used");
+    }
+    is($backend->requests(), undef, 'nobody was asked');
+};
+
 subtest 'volume chains are refused, with what to do' => sub {
     my $backend = backend('*' => $uuid);
     my $chain = scfg('snapshot-as-volume-chain' => 1);

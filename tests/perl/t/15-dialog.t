@@ -11,6 +11,7 @@ use Test::More;
 use JSON;
 
 use DRBDOCFS2Test;
+use PVE::Storage::DRBDOCFS2::Section;
 
 my $plugin = plugin();
 my $agreed = JSON->new->utf8->decode(text_of('tests/gui/agreed.json'));
@@ -28,7 +29,11 @@ sub text_of {
 sub refusal {
     my ($key, $value) = @_;
     return dies(sub { $plugin->check_config('ha', { path => $value }, 1, 1) }) if $key eq 'path';
-    return dies(sub { $plugin->check_value('drbdocfs2', $key, $value, 'ha') });
+    my $refused = dies(sub { $plugin->check_value('drbdocfs2', $key, $value, 'ha') });
+    return $refused if defined($refused) || $key ne 'drbdocfs2-resource';
+    return dies(
+        sub { PVE::Storage::DRBDOCFS2::Section::demand_resource('ha', { $key => $value }) }
+    );
 }
 
 sub name {

@@ -24,8 +24,10 @@ sub check_update {
     my %after = (%{$scfg}, %{$update});
     delete @after{@delete};
 
-    # A section that never named one may still be changed otherwise, disabled for one.
-    demand_resource($storeid, \%after) if grep { $_ eq 'drbdocfs2-resource' } @delete;
+    # A section that never named one, or a bad one, may still be changed otherwise, disabled for one.
+    my $renamed = _name(\%after) ne _name($scfg);
+    demand_resource($storeid, \%after)
+        if $renamed || grep { $_ eq 'drbdocfs2-resource' } @delete;
     _refuse_volume_chain($storeid, $update);
     # The GUI sends all options, also those that stay: an old conflict is no reason to refuse another change.
     _refuse_shared_mirror($storeid, \%after) if _place($scfg) ne _place(\%after);
@@ -40,13 +42,23 @@ sub _place {
     return join("\n", _device($scfg) // '', sort grep { $nodes->{$_} } keys %{$nodes});
 }
 
+sub _name {
+    my ($scfg) = @_;
+
+    return $scfg->{'drbdocfs2-resource'} // '';
+}
+
+# Dies where there is none, or one of a name with which a command would mean more than this mirror.
 sub demand_resource {
     my ($storeid, $scfg) = @_;
 
-    my $resource = $scfg->{'drbdocfs2-resource'};
+    my $resource = _name($scfg);
     die "storage '$storeid' needs to know the DRBD resource it lies on: fill in its name,"
         . " with pvesm give --drbdocfs2-resource NAME ('drbdadm sh-resources' lists them)\n"
-        if !defined($resource) || $resource eq '';
+        if $resource eq '';
+    die "storage '$storeid': '$resource' is a name that DRBD's programs take for something else,"
+        . " 'all' for every resource there is, a number for a device. Give the resource another name\n"
+        if $resource =~ /\A(?:all|[0-9]+)\z/;
     return;
 }
 
@@ -92,7 +104,7 @@ sub _refuse_shared_mirror {
 sub _device {
     my ($scfg) = @_;
 
-    my $resource = $scfg->{'drbdocfs2-resource'} // '';
+    my $resource = _name($scfg);
     return if $resource eq '';
     my $volume = $scfg->{'drbdocfs2-volume'} || 0;
     return "DRBD resource '$resource' volume $volume";
