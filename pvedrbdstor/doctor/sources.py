@@ -11,6 +11,7 @@ import select
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pvedrbdstor import __version__, command
@@ -21,12 +22,14 @@ from pvedrbdstor.doctor.facts import Node
 from pvedrbdstor.doctor.kernels import installed_kernels
 from pvedrbdstor.doctor.replication import answering, ask_replication
 from pvedrbdstor.drbd import commands
+from pvedrbdstor.errors import Error
 from pvedrbdstor.fencing import corosync_conf, status
 from pvedrbdstor.metadata.last import newest
 from pvedrbdstor.mirror.bringup.gather import registered_names, registered_texts
 from pvedrbdstor.mirror.gather import as_wire
 from pvedrbdstor.mirror.helper import Helper
 from pvedrbdstor.mirror.vendor import Vendor
+from pvedrbdstor.native.extension import extension
 from pvedrbdstor.ocfs2 import o2cb
 from pvedrbdstor.verify import last
 
@@ -84,6 +87,9 @@ def gather(
 ) -> Node:
     """Everything this node can tell in SECONDS. nodes_path: of the guests' configurations; None: images and guests are left to the other
     node, which looks. aliases: storage -> the ids under which guests may name what is on it."""
+    if configs:
+        with suppress(Error):  # whoever needs it tells that
+            extension()  # once, not in each process of its own that is begun now
     resources = sorted({config.resource for config in configs if _RESOURCE.fullmatch(config.resource)})
     asked: list[tuple[Helper, tuple[str, ...]]] = []
 

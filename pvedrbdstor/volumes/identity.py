@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import time
 from dataclasses import dataclass
 
@@ -26,7 +25,7 @@ class SnapshotMark:
 
 def new_id() -> str:
     """A fresh id: 32 hex digits."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()  # as `secrets` does, which loads OpenSSL for it
 
 
 def image_id(fd: int) -> str | None:

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -314,7 +313,7 @@ def _write_intent(store: Store, vmid: int, text: bytes) -> tuple[str, int]:
 
 
 def _entry(kind: str, vmid: int) -> str:
-    return f"{kind}.{vmid}.{secrets.token_hex(8)}"
+    return f"{kind}.{vmid}.{os.urandom(8).hex()}"
 
 
 def parse_entry(entry: str) -> tuple[str, int] | None:
