@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,16 @@ def test_peers_are_those_of_the_resource(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [(name, "'drbdadm dump' failed: no" in why) for name, why in seen.silent.items()] == [
         ("the other node", True)
     ]
+
+
+def test_the_other_node_is_asked_before_what_is_for_this_one_is_loaded() -> None:
+    """Loading that takes as long as a login."""
+    script = """import sys
+import pvedrbdstor.cli.app, pvedrbdstor.cli.doctor, pvedrbdstor.doctor.look
+print(sorted(name for name in sys.modules if name in ("pvedrbdstor.doctor.sources", "pvedrbdstor.doctor.checks")))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_tiebreaker_without_a_disk_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
