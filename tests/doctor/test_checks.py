@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from pvedrbdstor.doctor import checks
 from pvedrbdstor.doctor.checks import CATALOGUE, examine
 from pvedrbdstor.doctor.checks.network import link
 from pvedrbdstor.doctor.facts import Look
-from pvedrbdstor.doctor.finding import Finding, Severity, exit_status
+from pvedrbdstor.doctor.finding import Severity, exit_status
 from tests.doctor.breaking import (
     APART,
     DIVERGED,
@@ -246,27 +244,6 @@ def test_what_is_broken_is_found_and_nothing_else(id_: str, severity: Severity, 
     assert finding.severity is severity
     assert "".join(node[-1] for node in finding.nodes) == nodes
     assert exit_status([finding]) == {E: 2, W: 1, H: 0}[severity]
-
-
-def test_a_check_that_breaks_is_told_and_costs_nothing_of_what_was_found() -> None:
-    """Neither what it had found before, nor what the checks behind it find."""
-    pair = broken({**kernel("6.99.0", missing=["ocfs2"]), **unit("pvedrbdstor-boot.service", UnitFileState="disabled")})
-    found = {finding.id: finding for finding in examine(unlucky(pair, "kernels"))}
-    assert set(found) == {"kernel-no-module", "unit-off", "check-broke"}
-    broke = found["check-broke"]
-    assert broke.title == "The check 'kernels' of the doctor broke: ZeroDivisionError: no such luck"
-    assert re.search(r"breaking\.py, line [0-9]+\.$", broke.meaning) and broke.commands == ("pvedrbdstor report",)
-
-
-@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
-def test_whoever_ends_the_doctor_ends_it(monkeypatch: pytest.MonkeyPatch, ending: type[BaseException]) -> None:
-    def ends(_look: Look) -> Iterator[Finding]:
-        raise ending
-        yield
-
-    monkeypatch.setattr(checks, "CHECKS", (ends,))
-    with pytest.raises(ending):
-        examine(healthy())
 
 
 def test_every_finding_of_the_catalogue_is_reproduced() -> None:
