@@ -12,7 +12,6 @@ import click
 from pvedrbdstor.cli import configuration, output
 from pvedrbdstor.cli.options import StorageName, json_option
 from pvedrbdstor.cli.session import LONG, SHORT, Session, pass_session
-
 from pvedrbdstor.doctor import storage_file
 from pvedrbdstor.errors import BadConfig, Error, MetadataBroken, MetadataWithout, NotMounted
 from pvedrbdstor.metadata import sets
