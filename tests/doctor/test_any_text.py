@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pvedrbdstor.doctor import words
@@ -50,6 +50,7 @@ def told(look: Look) -> None:
     json.dumps(words.as_json(look, found))
 
 
+@example([("guests:ha", {"named": [{"vmid": [], "key": [], "volume": []}]})], [])
 @settings(max_examples=50, deadline=None)
 @given(st.lists(DAMAGE, max_size=3), st.lists(DAMAGE, max_size=3))
 def test_damaged_sources(here: list[tuple[str, object]], there: list[tuple[str, object]]) -> None:

@@ -75,8 +75,8 @@ def _same_version(here: Node, other: Node) -> str:
 
 def broke(check: str, error: Exception, here: Node) -> Finding:
     """Of a check that raised an exception, where it did, too: whoever gets the report needs that."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" It broke in {os.path.basename(frames[-1].filename)}, line {frames[-1].lineno}." if frames else ""
+    places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    place = f" It broke in {os.path.basename(places[-1][0])}, line {places[-1][1]}." if places else ""
     return BROKE.found(
         f"The check '{check}' of the doctor broke: {type(error).__name__}: {plain(str(error))}",
         f"That is a bug of pvedrbdstor. What this check finds was not looked at, or not all of it.{place}",
