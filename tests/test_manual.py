@@ -15,6 +15,7 @@ import click
 import pytest
 
 from pvedrbdstor.cli.app import app
+from pvedrbdstor.doctor.checks import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -207,6 +208,13 @@ def test_every_command_that_a_page_names_exists() -> None:
 def test_every_error_is_on_the_page_of_messages() -> None:
     page = (DOCS / "messages.md").read_text()
     assert [name for name in tool("messages").ERRORS if f"**{name}** (" not in page] == []
+
+
+def test_every_finding_of_the_doctor_is_on_the_page_of_messages_with_what_helps() -> None:
+    """Those of the verdicts are told there as verdicts."""
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.+?) \| (.+) \|$", (DOCS / "messages.md").read_text(), re.MULTILINE)
+    told = {id_ for id_, _, remedy in rows if len(remedy) > len("Run it")}
+    assert {entry.id for entry in CATALOGUE if not entry.id.startswith("mirror-")} - told == set()
 
 
 def tool(name: str) -> ModuleType:

@@ -7,18 +7,25 @@ known becomes a word in capitals (a value with a name) or `...`.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+
+from message_modules import Module
+from message_modules import modules as modules
 
 Env = dict[str, list[str]]
 """What a local name may hold, at one place of a function."""
-TARGETS = {"Finding", "blocking", "Problem", "Refusal", "Obstacle", "Race"}
+TARGETS = {"Finding", "blocking", "Problem", "Refusal", "Obstacle", "Race", "NotNow"}
+FOUND = "found"
+"""Of an entry of the doctor's catalogue: `ENTRY.found(title, meaning, remedy)` makes the finding."""
 FIELDS = {"cause", "remedy", "detail", "found", "expected", "operation", "path", "reason", "snapshots"}
 FIELDS |= {"name", "otherwise", "setting"}  # of a Race
 TOLD = {"cause", "remedy", "detail", "found"}
 WORDS = {"id": "STORAGE", "storage_id": "STORAGE", "host": "NODE", "node": "NODE", "config": "STORAGE"}
 _MANY = 8
+_WORD = re.compile("[a-z]{3}|[a-z] ")
+"""In what a function of another file makes: without, it only puts a value into a form."""
 # Where a class that carries messages says what comes first in a call.
 POSITIONS = {
     "Finding": ["kind", "cause", "remedy"],
@@ -26,48 +33,19 @@ POSITIONS = {
     "Problem": ["code", "cause", "remedy"],
     "Refusal": ["cause", "remedy"],
     "Obstacle": ["cause", "remedy"],
+    "NotNow": ["detail"],
+    FOUND: ["cause", "meaning", "remedy"],
     "Race": ["code", "name", "first", "last", "first_is", "last_is", "otherwise", "setting", "of"],
 }
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-@dataclass
-class Module:
-    """name: the file's path below the package. functions: all of them, methods too, by name. elsewhere: texts that any file names."""
-
-    name: str
-    tree: ast.Module
-    functions: dict[str, Function] = field(default_factory=dict)
-    constants: dict[str, ast.expr] = field(default_factory=dict)
-    elsewhere: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Call:
-    """target: the class or function that takes the message in the end. kind: the name of a `Kind`, where one is given."""
+    """target: the class or function that takes the message in the end. kind: the name of a `Kind`, where one is given; of a finding its id."""
 
     target: str
     kind: str | None
     texts: dict[str, str]
-
-
-def modules(package: Path) -> list[Module]:
-    found = []
-    named: dict[str, str] = {}
-    for path in sorted(package.rglob("*.py")):
-        module = Module(str(path.relative_to(package)), ast.parse(path.read_text()))
-        for node in ast.walk(module.tree):
-            if isinstance(node, Function):
-                module.functions[node.name] = node
-        for statement in module.tree.body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                module.constants[statement.targets[0].id] = statement.value
-                match statement.value:
-                    case ast.Constant(value=str() as text):
-                        named[statement.targets[0].id] = text
-        module.elsewhere = named
-        found.append(module)
-    return found
 
 
 def calls(module: Module, errors: set[str]) -> Iterator[Call]:
@@ -144,7 +122,7 @@ class _Reader:
             if not isinstance(node, ast.Call):
                 continue
             name = _called(node.func)
-            target, kind, names = self._target(name, node)
+            target, kind, names = self._finding(node, env) or self._target(name, node)
             if target is None:
                 continue
             given = dict(zip(names, node.args, strict=False)) | {
@@ -155,12 +133,19 @@ class _Reader:
                 for name, value in given.items()
                 if name in FIELDS and not isinstance(value, ast.Starred)
             }
-            if name in self._module.functions:
+            if name in self._module.functions and target != FOUND:
                 texts = self._rest_of(name) | texts
             if target == "Race":
                 texts.setdefault("setting", "the times that 'pvedrbdstor fencing timeline STORAGE' names")
             if texts.keys() & (TOLD | {"otherwise"}):
                 self.found.append(Call(target, kind, texts))
+
+    def _finding(self, node: ast.Call, env: Env) -> tuple[str | None, str | None, list[str]] | None:
+        """Of a call of an entry's `found`; None of any other."""
+        match node.func:
+            case ast.Attribute(value=ast.Name() as entry, attr="found") if len(node.args) >= 3:
+                return FOUND, _one(self.texts(entry, env)), POSITIONS[FOUND]
+        return None
 
     def _target(self, name: str, node: ast.Call) -> tuple[str | None, str | None, list[str]]:
         """Who takes the message in the end: the class itself, or the one that a helper of this file hands it to."""
@@ -196,7 +181,8 @@ class _Reader:
             case ast.Constant(value=value):
                 return ["" if value is None else str(value)]
             case ast.JoinedStr(values=values):
-                return ["".join(_one(self.texts(value, env)) for value in values)]
+                text = "".join(_one(self.texts(value, env)) for value in values)
+                return [text if text.strip(". ") or not text else "..."]
             case ast.FormattedValue(value=value):
                 return self.texts(value, env)
             case ast.Subscript(value=value, slice=ast.Slice(lower=lower)):
@@ -205,32 +191,53 @@ class _Reader:
                 return ["..."]
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return [_one(self.texts(left, env)) + _one(self.texts(right, env))]
+            case ast.IfExp(test=ast.Name(id=name), orelse=orelse) if env.get(name) == [""]:
+                return self.texts(orelse, env)
             case ast.IfExp(body=body, orelse=orelse):
                 return list(dict.fromkeys([*self.texts(body, env), *self.texts(orelse, env)]))
             case ast.Name(id=name):
                 return env[name] if name in env else self._global(name)
+            case ast.Attribute(value=ast.Name(id=file), attr=name) if (
+                text := self._constant_of(file, name)
+            ) is not None:
+                return [text]
             case ast.Attribute(attr=name):
                 return [WORDS.get(name, name.strip("_").upper())]
             case ast.Call():
                 return self._of_call(node, env)
         return ["..."]
 
+    def _constant_of(self, file: str, name: str) -> str | None:
+        """A text that another file has by this name."""
+        module = self._module.files.get(file)
+        match module.constants.get(name) if module is not None else None:
+            case ast.Constant(value=str() as text):
+                return text
+            case ast.JoinedStr() as joined if module is not None:
+                return _one(_Reader(module, set()).texts(joined, {}))
+        return None
+
     def _global(self, name: str) -> list[str]:
         if name in self._module.constants:
             return self.texts(self._module.constants[name], {})
+        where, there = self._module.imported.get(name, (self._module, name))
+        match where.constants.get(there):
+            case ast.Constant(value=int() | float() as number):
+                return [f"{number:g}"]
         return [self._module.elsewhere.get(name) or WORDS.get(name) or name.strip("_").upper()]
 
     def _of_call(self, node: ast.Call, env: Env) -> list[str]:
         name = _called(node.func)
-        helper = self._module.functions.get(name)
+        helper = self._module.function(name)
+        if name == "Entry" and node.args:  # of the catalogue: its id
+            return self.texts(node.args[0], env)
         if isinstance(node.func, ast.Attribute) and name in ("strip", "rstrip", "lower", "capitalize"):
             return self.texts(node.func.value, env)
-        match node.func:
-            case ast.Attribute(value=ast.Name(id=table), attr="get") if isinstance(
-                self._module.constants.get(table), ast.Dict
-            ):
-                values = [*self._module.constants[table].values, *node.args[1:]]  # type: ignore[attr-defined]
-                return [text for value in values for text in self.texts(value, env)]
+        if isinstance(node.func, ast.Attribute) and name == "get":
+            of = node.func.value
+            table = self._module.constants.get(of.id) if isinstance(of, ast.Name) else of
+            if isinstance(table, ast.Dict):
+                return [text for value in (*table.values, *node.args[1:]) for text in self.texts(value, env)]
         if isinstance(node.func, ast.Attribute) and name == "format":
             text = _one(self.texts(node.func.value, env))
             for argument in node.args:
@@ -239,14 +246,18 @@ class _Reader:
                 text = text.replace(f"{{{keyword.arg}}}", _one(self.texts(keyword.value, env)))
             return [text]
         if helper is not None and self._depth < 3:
-            reader = _Reader(self._module, set(), self._depth + 1)
-            names = [argument.arg for argument in helper.args.args if argument.arg != "self"]
+            where, function = helper
+            reader = _Reader(where, set(), self._depth + 1)
+            names = [argument.arg for argument in function.args.args if argument.arg != "self"]
+            defaults = function.args.defaults
+            usual = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
             given = dict(zip(names, node.args, strict=False)) | {
                 k.arg: k.value for k in node.keywords if k.arg is not None
             }
-            reader.block(helper.body, {name: self.texts(value, env) for name, value in given.items()})
+            known = {name: reader.texts(value, {}) for name, value in usual.items()}
+            reader.block(function.body, known | {name: self.texts(value, env) for name, value in given.items()})
             told = list(dict.fromkeys(reader.returned))
-            if told and "..." not in told:
+            if told and "..." not in told and (where is self._module or all(map(_WORD.search, told))):
                 return told
         return ["..."]
 

@@ -17,9 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tools"))
 
-from message_texts import TOLD, Call, Module, calls, modules  # noqa: E402 - from beside this file
+from message_texts import FOUND, TOLD, Call, Module, calls, modules  # noqa: E402 - from beside this file
 
 from pvedrbdstor import errors  # noqa: E402
+from pvedrbdstor.doctor.checks import CATALOGUE  # noqa: E402
+from pvedrbdstor.doctor.checks.faults import KERNEL_FAULTS  # noqa: E402
 from pvedrbdstor.mirror.finding import Kind  # noqa: E402
 from pvedrbdstor.service import protocol  # noqa: E402
 
@@ -33,7 +35,7 @@ Words in capitals stand for what the message names: a storage, a node, a number.
 
 Every message says what happened and what to do, so mostly this page only repeats it. The pages that it leads to say why:
 [verdicts.md](verdicts.md), [fencing.md](fencing.md), [split-brain.md](split-brain.md), [verify.md](verify.md),
-[activation.md](activation.md).
+[activation.md](activation.md), [doctor.md](doctor.md), [setup.md](setup.md).
 
 Not on this page are the lines of progress of each command, the journal of the fencing guard, and the words of DRBD, OCFS2 and
 the kernel themselves.
@@ -49,6 +51,8 @@ ERRORS = {
 CARRIERS = {
     ("Refusal", "mirror/bringup"): "BringUpRefused",
     ("Refusal", "fencing/split"): "SplitRefused",
+    ("Refusal", "setup"): "setup",
+    ("NotNow", "setup"): "SetupStepFailed",
     ("Obstacle", "verify/write_path"): "WritePathUnchecked",
     ("Obstacle", "verify"): "VerifyRefused",
 }
@@ -66,7 +70,7 @@ AREAS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that can be told. of: the error's class, the verdict, `quorum` or `times`."""
+    """One thing that can be told. of: the error's class, the verdict, the finding, `quorum`, `times` or `setup`."""
 
     of: str
     cause: str
@@ -94,6 +98,7 @@ def _row(call: Call, module: Module) -> Row | None:
     if (
         of is None
         or cause == "..."
+        or (module.name.startswith("setup") and cause.isupper())
         or any(text.startswith(name.upper()) for name, text in texts.items() if name in TOLD)
     ):
         return None
@@ -105,6 +110,8 @@ def _group(call: Call, module: Module) -> str | None:
         return call.target
     if call.target == "Race":
         return "times"
+    if call.target == FOUND:
+        return f"finding {call.kind}"
     if call.target == "Problem":
         return "quorum"
     for (carrier, folder), error in CARRIERS.items():
@@ -120,6 +127,9 @@ def page(found: list[Row]) -> str:
     parts += ["\n## Why fencing cannot decide\n", FENCING]
     parts += _table("Votes", "quorum", found, columns=("cause", "what to do"))
     parts += _table("Times that do not fit", "times", found, columns=("what must be so", "what to do"))
+    parts += ["\n## What `pvedrbdstor doctor` finds\n", DOCTOR, *_findings(found)]
+    parts += ["\n## Why `pvedrbdstor setup plan` refuses\n", SETUP]
+    parts += _lines("setup", found, columns=("cause", "what to do"))
     parts += ["\n## Errors\n", ERROR_HEAD]
     for numbers, title in AREAS:
         of_area = [cls for cls in ERRORS.values() if cls.code in numbers]
@@ -136,16 +146,35 @@ verdict means for guests: [verdicts.md](verdicts.md).
 FENCING = """Told by `pvedrbdstor fencing status`, `pvedrbdstor fencing timeline`, and as `unprotected` or `degraded` by `mirror status`. What is
 behind them: [fencing.md](fencing.md).
 """
+DOCTOR = """What each means is in [doctor.md](doctor.md), and in what the program prints. The findings `mirror-...` are the verdicts above, told of both nodes.
+"""
+SETUP = """Everything that is in the way is told at once, and nothing is changed. What `setup apply` stops at is below, `SetupRefused` and `SetupStepFailed`. Why:
+[setup.md](setup.md).
+"""
 ERROR_HEAD = """Each has a stable number (in `--json`, and on the wire) and an exit status. Where one frame has several causes, they are listed below it.
 """
 
 
+def _findings(found: list[Row]) -> list[str]:
+    """In the order of the catalogue. The kernel's faults are a table of the code, and no calls."""
+    faults = [Row(f"finding {f.entry.id}", f.entry.finds, f.remedy.format(storage="STORAGE")) for f in KERNEL_FAULTS]
+    lines = [
+        f"| `{entry.id}` | {_cell(row.cause)} | {_cell(row.remedy)} |"
+        for entry in CATALOGUE
+        for row in (*found, *faults)
+        if row.of == f"finding {entry.id}"
+    ]
+    return ["| id | found | what to do |", "|---|---|---|", *lines, ""]
+
+
 def _table(title: str, of: str, found: list[Row], columns: tuple[str, str]) -> list[str]:
-    mine = [row for row in found if row.of == of]
-    if not mine:
-        return []
-    lines = [f"| {_cell(row.cause)} | {_cell(row.remedy)} |" for row in mine]
-    return [f"\n### {title}\n", f"| {columns[0]} | {columns[1]} |", "|---|---|", *lines, ""]
+    lines = _lines(of, found, columns)
+    return [f"\n### {title}\n", *lines] if lines else []
+
+
+def _lines(of: str, found: list[Row], columns: tuple[str, str]) -> list[str]:
+    lines = [f"| {_cell(row.cause)} | {_cell(row.remedy)} |" for row in found if row.of == of]
+    return [f"| {columns[0]} | {columns[1]} |", "|---|---|", *lines, ""] if lines else []
 
 
 def _error(cls: type[errors.Error], found: list[Row]) -> list[str]:

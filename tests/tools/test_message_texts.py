@@ -13,11 +13,13 @@ import pytest
 @pytest.fixture(scope="module")
 def reader() -> ModuleType:
     path = Path(__file__).resolve().parents[2] / "tools" / "message_texts.py"
+    sys.path.insert(0, str(path.parent))  # for what lies beside it
     spec = importlib.util.spec_from_file_location("message_texts", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["message_texts"] = module
     spec.loader.exec_module(module)
+    sys.path.remove(str(path.parent))
     return module
 
 
@@ -69,6 +71,23 @@ def test_what_a_helper_is_given_is_in_its_text(reader: ModuleType, tmp_path: Pat
     )
     wanted = {"cause": "it lacks it", "remedy": "Take STORAGE down, 'tunefs -X', bring it up"}
     assert told(reader, tmp_path, source) == [("Refusal", None, wanted)]
+
+
+def test_a_finding_is_told_by_its_id_with_what_a_function_of_another_file_says(
+    reader: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "beside.py").write_text(
+        "PLACE = '/etc/x'\nSECONDS = 30.0\n"
+        "def offline(change, then='on all'):\n    return f'Take it down, {change}, bring it up {then}'\n"
+        "def size(n):\n    return f'{n // 2}' if n else ''"
+    )
+    source = (
+        "from pvedrbdstor import beside\nfrom pvedrbdstor.beside import SECONDS, offline, size\n"
+        "LACKS = Entry('it-lacks', (Severity.HINT,), 'it lacks it')\n"
+        "def f(n):\n    yield LACKS.found(f'{beside.PLACE} has {size(n)} for {SECONDS:.0f} s', 'it is slow', offline(\"'tune'\"))"
+    )
+    wanted = {"cause": "/etc/x has ... for 30 s", "remedy": "Take it down, 'tune', bring it up on all"}
+    assert ("found", "it-lacks", wanted) in told(reader, tmp_path, source)
 
 
 def test_what_cannot_be_known_is_no_text(reader: ModuleType, tmp_path: Path) -> None:

@@ -122,8 +122,7 @@ def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, 
             nodes=(node.name,),
             storage=storage.id,
         )
-    place = f"in {section} in drbd.conf on both nodes, in place of what it says of these now"
-    yield from _resync(node, storage, options, f"{place}, {adjust}")
+    yield from _resync(node, storage, options)
 
 
 def _ordering(node: Node, storage: StorageConfig, volume: Block) -> Iterator[Finding]:
@@ -162,7 +161,7 @@ def _in_force(text: str, minor: str) -> str | None:
     return None if found is None else found[1]
 
 
-def _resync(node: Node, storage: StorageConfig, options: Block, adjust: str) -> Iterator[Finding]:
+def _resync(node: Node, storage: StorageConfig, options: Block) -> Iterator[Finding]:
     """The fixed rate where the controller is off (c-plan-ahead 0), else the most that it takes (drbd.conf-8.4(5), drbd.conf-9.0(5))."""
     size = number(node.mapping(f"superblock:{storage.id}").get("size"))
     fixed = options.value("c-plan-ahead") == "0"
@@ -175,7 +174,8 @@ def _resync(node: Node, storage: StorageConfig, options: Block, adjust: str) -> 
         yield RESYNC.found(
             f"A full resync would take {days:.0f} days",
             f"'{option}' allows {speed // _KIB} KiB/s for {size >> 30} GiB. For all that time there is one good copy.",
-            f"Write `c-plan-ahead 20; c-max-rate 400M;` {adjust}. That is for a link of 10 Gbit/s: take less than half of what it carries, 50M for 1 Gbit/s",
+            f"Write `c-plan-ahead 20; c-max-rate 400M;` in disk {{ }} of resource {storage.resource} in drbd.conf on both nodes, in place of what it says of "
+            f"these now, {taken_up(storage.resource)}. That is for a link of 10 Gbit/s: take less than half of what it carries, 50M for 1 Gbit/s",
             nodes=(node.name,),
             storage=storage.id,
         )

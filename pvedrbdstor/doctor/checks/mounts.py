@@ -61,19 +61,23 @@ def _options(node: Node, storage: StorageConfig) -> Iterator[Finding]:
     anew = f"'pvedrbdstor mirror down {storage.id}', then 'pvedrbdstor mirror up {storage.id}', which mounts it with {OPTIONS}"
     remedy = f"Move the guests away from {node.name} and run there {anew}; see that nothing else mounts it (/etc/fstab)"
 
-    def found(kind: Entry, option: str, meaning: str) -> Finding:
-        title = f"{storage.path} is mounted with '{plain(option)}'"
-        return kind.found(title, meaning, remedy, nodes=(node.name,), storage=storage.id)
-
     for option in entry.options:
+        title = f"{storage.path} is mounted with '{plain(option)}'"
         if option == "coherency=buffered":
-            meaning = "A node that writes with O_DIRECT, as guests do, does not have the other one drop its pages: after a migration that one may read old data."
-            yield found(COHERENCY, option, meaning)
+            yield COHERENCY.found(
+                title,
+                "A node that writes with O_DIRECT, as guests do, does not have the other one drop its pages: after a migration that one may read old data.",
+                remedy,
+                nodes=(node.name,),
+                storage=storage.id,
+            )
         elif option == "data=writeback":
-            yield found(
-                WRITEBACK,
-                option,
+            yield WRITEBACK.found(
+                title,
                 "After a crash, files that were just being written may show what was on the disk there before.",
+                remedy,
+                nodes=(node.name,),
+                storage=storage.id,
             )
         elif option in ("errors=panic", "errors=continue"):
             meaning = (
@@ -81,7 +85,7 @@ def _options(node: Node, storage: StorageConfig) -> Iterator[Finding]:
                 if option == "errors=panic"
                 else "OCFS2 would go on after it has found its own metadata wrong, and make it worse."
             )
-            yield found(PANIC, option, meaning)
+            yield PANIC.found(title, meaning, remedy, nodes=(node.name,), storage=storage.id)
 
 
 def _mounted(text: str, path: str) -> mountinfo.MountEntry | None:

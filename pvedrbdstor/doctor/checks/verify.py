@@ -80,8 +80,8 @@ def _standing(record: Mapping[str, object]) -> Mapping[str, object] | None:
 
 def _as_before(storage: StorageConfig, failed: Mapping[str, object]) -> str:
     """In its own mode, as a sample would not say what it was to."""
-    mode = failed.get("mode")
-    option = f" --mode {mode}" if mode in [each.value for each in Mode if each is not Mode.SAMPLE] else ""
+    known = next((each for each in Mode if each is not Mode.SAMPLE and each.value == failed.get("mode")), None)
+    option = f" --mode {known.value}" if known is not None else ""
     return f"'pvedrbdstor verify {storage.id}{option}'"
 
 
