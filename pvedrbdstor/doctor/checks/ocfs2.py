@@ -139,9 +139,11 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
     if share < 0.10:
         yield FULL.found(
             f"{100 * share:.0f} % of '{storage.id}' is free, {format_size(free)} of {format_size(size)}",
-            "Guests whose images cannot grow any more stand still with an I/O error, all of them at the same time.",
+            "When nothing is left, each guest that writes where its image has no space yet is paused, or sees a broken disk (with `cache=none`), all of them "
+            "at the same time.",
             f"Free what nobody needs: 'pvesm list {storage.id}', old snapshots first. Or grow both disks, and on one node, while guests run, "
-            f"'drbdadm resize {storage.resource}', then 'tunefs.ocfs2 -S {_device(storage)}' (docs/daily.md, \"More room\")",
+            f"'drbdadm resize {storage.resource}', then 'tunefs.ocfs2 -S {_device(storage)}' (docs/daily.md, \"More room\"). "
+            "A guest that was paused goes on with 'qm resume VMID'",
             storage=storage.id,
             severity=Severity.ERROR if share < 0.03 else Severity.WARNING,
         )
