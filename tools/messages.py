@@ -37,8 +37,8 @@ Every message says what happened and what to do, so mostly this page only repeat
 [verdicts.md](verdicts.md), [fencing.md](fencing.md), [split-brain.md](split-brain.md), [verify.md](verify.md),
 [activation.md](activation.md), [doctor.md](doctor.md), [setup.md](setup.md).
 
-Not on this page are the lines of progress of each command, the journal of the fencing guard, and the words of DRBD, OCFS2 and
-the kernel themselves.
+Not on this page are the lines of progress of each command, the notes of a plan of `setup`, the reports of `verify` and `split-brain`, which
+explain themselves, the journal of the fencing guard, and the words of DRBD, OCFS2 and the kernel themselves.
 """
 
 ERRORS = {
