@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from pvedrbdstor import command, nodes
 from pvedrbdstor.cli import output, verify_rejoin, verify_write_path
 from pvedrbdstor.cli.interrupt import ENDINGS, EXIT_STATUS, Interrupt
 from pvedrbdstor.cli.options import json_option, storage_argument
 from pvedrbdstor.cli.progress import Progress
 from pvedrbdstor.cli.session import Session, pass_session
 from pvedrbdstor.cli.verify_metrics import metrics_options
-from pvedrbdstor.errors import BadConfig, BadSize, Error, SystemCallFailed
+from pvedrbdstor.errors import BadConfig, BadSize, CommandFailed, CommandTimeout, Error, SystemCallFailed
 from pvedrbdstor.mirror import readers
 from pvedrbdstor.pve.storage_cfg import Storage
 from pvedrbdstor.sizes import parse_size
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 CANNOT = 2
 """The exit status for whatever is neither known to be equal nor known to differ."""
+_TELL_SECONDS = 30.0
 _OF_A_COMPARISON = ("mode", "fraction", "granularity", "rate", "latency", "resume", "wait")
 _MODES = ("sample", "allocated", "full", "kernel", "rejoin")
 _STOPPING = b"\npvedrbdstor: stopping; '--resume' will go on where it was. Ctrl-C again ends it at once, and the last minute may be lost.\n"
@@ -106,6 +110,7 @@ class Percent(click.ParamType):
 @click.option(
     "--rejoined", hidden=True, help="Tell what this node has noted of the last rejoin: for the node that leads."
 )
+@click.option("--found-equal", hidden=True, help="Take what the node that led has found equal, as JSON.")
 @metrics_options
 @json_option
 @pass_session
@@ -123,6 +128,7 @@ def verify(
     serve: bool,
     modified: bool,
     rejoined: str | None,
+    found_equal: str | None,
 ) -> None:
     """Compare the copies of STORAGE on both nodes while guests go on; nothing is written to the mirror (but with --write-path).
 
@@ -146,6 +152,9 @@ def verify(
         return
     if rejoined is not None:
         verify_rejoin.answer(session.storage(storage).config, rejoined)
+        return
+    if found_equal is not None:
+        _take_back(session.storage(storage).config.id, found_equal)
         return
     if wait and mode != "rejoin":
         raise click.UsageError("--wait is for --mode rejoin, which is told when a resync has ended")
@@ -202,7 +211,10 @@ def _compare(session: Session, storage: Storage, asked: Asked) -> tuple[int, boo
         with Interrupt(said, ENDINGS) as interrupt, Progress("Comparing", rate=True) as progress:
             outcome, interrupted = job.run(storage.config, asked, job.Watcher(progress, _say, interrupt.gone))
             later.asked = interrupt.asked
-        _keep(storage.config.id, last.check_of(outcome, time.time()))
+        check = last.check_of(outcome, time.time())
+        _keep(storage.config.id, check)
+        if last.of_all(check):
+            _tell_other(storage.config.id, outcome.there, check)
         told = _explained(outcome, storage, interrupt.hurried)
         text = report.text(outcome, list(told.lines()), list(told.advice()))
         with suppress(OSError):  # nobody reads it any more: what was found stays for --resume
@@ -250,6 +262,30 @@ def _keep(storage: str, check: last.Check) -> None:
         last.keep(storage, check)
     except OSError as error:
         _say(f"'mirror status' will not know of it: {last.path(storage)} cannot be written ({error.strerror}).")
+
+
+def _tell_other(storage: str, there: str, check: last.Check) -> None:
+    """That all is equal, as a difference that was found there is no more. Each node keeps what it has found itself."""
+    words = ["verify", "--found-equal", json.dumps(asdict(check)), storage]
+    try:
+        command.run(nodes.line(there, words), timeout=_TELL_SECONDS)
+    except (CommandFailed, CommandTimeout) as error:
+        _say(
+            f"{there} was not told ({nodes.why_not(error)}): if it has found a difference before, its 'mirror status' tells it until "
+            f"'pvedrbdstor verify {storage} --mode allocated' has found none there."
+        )
+    except KeyboardInterrupt:
+        _say(f"{there} was not told.")
+
+
+def _take_back(storage: str, text: str) -> None:
+    """For the node that led. Raises UsageError, SystemCallFailed."""
+    try:
+        last.take_back(storage, last.from_text(text))
+    except ValueError as error:
+        raise click.UsageError(f"--found-equal: {error}") from error
+    except OSError as error:
+        raise _failed(error) from error
 
 
 def _cause(error: Error) -> str:

@@ -64,6 +64,17 @@ def read(path: str, kind: type[C], verdicts: Collection[str]) -> Record[C] | Non
         raise Unknown(f"{path} cannot be read ({error})") from error
 
 
+def check_of(text: str, kind: type[C], verdicts: Collection[str]) -> C:
+    """One check alone, as JSON. Raises ValueError."""
+    try:
+        data = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(data, Mapping):
+        raise ValueError("a check is no object")
+    return _check(data, kind, verdicts)
+
+
 def as_json(record: Record[Any] | None) -> dict[str, object] | None:
     """The last try, and as `judged` the last one that came to a verdict."""
     if record is None:

@@ -3,8 +3,8 @@
 Checks of what was written before a rejoin have a record of their own: a clean one says nothing of the rest, and must not stand where a check of
 all of it stood. One that has found a difference stands in both.
 
-A difference stands until all that is allocated was found equal: a sample that has met nothing, or a comparison that left something open, says
-nothing of that block.
+A difference stands until all that is allocated was found equal, by either node: a sample that has met nothing, or a comparison that left something
+open, says nothing of that block.
 """
 
 from __future__ import annotations
@@ -116,6 +116,25 @@ def keep(storage: str, check: Check) -> None:
         _keep(storage, check)
 
 
+def of_all(check: Check) -> bool:
+    """Whether it has found all that is allocated equal, so that no earlier difference stands."""
+    return check.verdict == "clean" and check.mode not in (SAMPLE, REJOIN)
+
+
+def take_back(storage: str, check: Check) -> None:
+    """What the other node has found equal takes this one's difference back, if that was known before the comparison began: it may have been
+    past that block otherwise. Raises OSError."""
+    known = _read_or_none(storage)
+    found = differing(known) if known is not None else None
+    if found is not None and of_all(check) and found.ended <= check.began:
+        _keep(storage, check)
+
+
+def from_text(text: str) -> Check:
+    """Of JSON, as asdict() has it. Raises ValueError."""
+    return kept.check_of(text, Check, VERDICTS)
+
+
 def _read_or_none(storage: str) -> Record | None:
     try:
         return read(storage)
@@ -194,8 +213,11 @@ __all__ = [
     "check_of",
     "differing",
     "failed",
+    "from_text",
     "keep",
     "line",
+    "of_all",
     "path",
     "read",
+    "take_back",
 ]

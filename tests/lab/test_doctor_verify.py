@@ -92,6 +92,7 @@ def test_a_difference_is_told_until_the_blocks_are_copied_as_the_report_says(who
     carry_out(whole, offered[MARKED])
     settle(whole)
     assert doctor(a) == {} == doctor(b)
+    assert "DIFFER" not in b.run(f"pvedrbdstor mirror status {STORAGE}"), "the node that had found it was told"
 
 
 @pytest.mark.soak
