@@ -19,9 +19,22 @@ CLEAN_SINCE = {"mode": "sample", "verdict": "clean", "ended": NOW - 5}
         ({"standing": None, "judged": CLEAN_SINCE}, DIVERGED, True),
         ({"standing": {**CLEAN_SINCE, "mode": "allocated"}}, DIVERGED, False),
         ({"standing": {**CLEAN_SINCE, "mode": "full", "ended": NOW - 9000}}, DIVERGED, True),
+        ({"standing": {**CLEAN_SINCE, "mode": "full", "began": NOW - 9000}}, DIVERGED, True),
+        ({"standing": {**CLEAN_SINCE, "mode": "full", "began": NOW - 4000}}, DIVERGED, False),
         ({"standing": None}, {"judged": {**CLEAN_SINCE, "verdict": "diverged"}}, True),
+        (DIVERGED, {"judged": CLEAN_SINCE}, True),
+        (DIVERGED, {"judged": {**CLEAN_SINCE, "mode": "full", "verdict": "unsettled"}}, True),
+        (DIVERGED, {"judged": {**CLEAN_SINCE, "mode": "full"}}, False),
     ],
-    ids=["a sample on this node", "all on this node", "all before it", "an older version there"],
+    ids=[
+        *("a sample on this node", "all on this node", "all before it", "all, begun before it", "all, begun after it"),
+        *(
+            "an older version there",
+            "a sample of an older version",
+            "left open by an older version",
+            "all by an older version",
+        ),
+    ],
 )
 def test_a_difference_is_told_until_more_than_a_sample_found_none_on_either_node(
     here: dict[str, object], there: dict[str, object], told: bool

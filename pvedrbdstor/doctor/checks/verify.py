@@ -39,13 +39,13 @@ def _judge(storage: StorageConfig, records: list[Mapping[str, object]], now: flo
     judged = [verdict for record in records if isinstance(verdict := record.get("judged"), dict)]
     last = max(records, key=_ended, default=None)
     newest = max(judged, key=_ended, default=None)
-    standing = max((found for record in records if (found := _standing(record))), key=_ended, default=None)
-    if standing is not None and standing.get("verdict") == "diverged":
+    if _differ(records):
         yield DIVERGED.found(
             "The two copies differ, as a comparison found",
             "Which of them a guest reads depends on the node it runs on. Nothing was repaired, as two different blocks do not say which is right.",
             f"Run 'pvedrbdstor verify {storage.id} --mode {Mode.ALLOCATED.value}', as a sample may miss it: its report says what differs, what it means and "
-            "what repairs it; each repair ends with the same comparison, which must find the copies equal",
+            "what repairs it; each repair ends with the same comparison, which must find the copies equal. Where it says that nothing has to be done, this "
+            "is told until what differs was written again, and the comparison was run once more",
             storage=storage.id,
         )
     if last is not None and last.get("verdict") == COULD_NOT:
@@ -72,10 +72,18 @@ def _judge(storage: StorageConfig, records: list[Mapping[str, object]], now: flo
         )
 
 
-def _standing(record: Mapping[str, object]) -> Mapping[str, object] | None:
-    """What no later comparison on that node takes back. A version that does not tell it has the last verdict alone."""
-    found = record.get("standing", record.get("judged"))
-    return found if isinstance(found, dict) else None
+def _differ(records: list[Mapping[str, object]]) -> bool:
+    """Whether a difference stands: neither node has begun to compare all that is allocated since, and found it equal. One that had begun before may
+    have been past that block."""
+    standing = [found for record in records if isinstance(found := _standing(record), dict)]
+    equal = [found for found in standing if found.get("verdict") == "clean" and found.get("mode") != Mode.SAMPLE.value]
+    begun = max((_time(found, "began") or _ended(found) for found in equal), default=0.0)
+    return any(found.get("verdict") == "diverged" and _ended(found) > begun for found in standing)
+
+
+def _standing(record: Mapping[str, object]) -> object:
+    """What no later comparison on that node takes back. A version that does not tell it has the last verdict alone, perhaps of a sample."""
+    return record.get("standing", record.get("judged"))
 
 
 def _as_before(storage: StorageConfig, failed: Mapping[str, object]) -> str:
@@ -86,5 +94,10 @@ def _as_before(storage: StorageConfig, failed: Mapping[str, object]) -> str:
 
 
 def _ended(record: Mapping[str, object]) -> float:
-    ended = record.get("ended")
-    return float(ended) if isinstance(ended, int | float) and 0 <= ended < 1 << 40 else 0.0
+    return _time(record, "ended")
+
+
+def _time(record: Mapping[str, object], name: str) -> float:
+    """Seconds since 1970; 0 where that is not told."""
+    at = record.get(name)
+    return float(at) if isinstance(at, int | float) and 0 <= at < 1 << 40 else 0.0
