@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pvedrbdstor.doctor.checks import examine
-from tests.doctor.breaking import DIVERGED, bridge, broken, image
+from tests.doctor.breaking import DIVERGED, bridge, broken, image, images
 from tests.doctor.world import NOW, healthy
 
 CLEAN_SINCE = {"mode": "sample", "verdict": "clean", "ended": NOW - 5}
@@ -83,6 +83,21 @@ def test_addresses_that_were_written_and_not_taken_up_are_told() -> None:
     (finding,) = examine(broken({"adjust": {"r0": gone + connect}}))
     assert finding.id == "drbd-config-not-in-force" and "only with the storage down" in finding.remedy
     assert examine(broken({"adjust": {"r0": connect}})) == ()
+
+
+def test_snapshots_of_an_image_in_many_pieces_are_removed_by_proxmox() -> None:
+    """By ourselves they would stay in the guest's configuration. A move that keeps the old image would free nothing."""
+    (finding,) = [
+        each
+        for each in examine(broken(images(pieces={"100/vm-100-disk-0.raw": 9000})))
+        if each.id == "volume-fragmented"
+    ]
+    assert finding.commands[1:] == (
+        "qm delsnapshot 100 NAME",
+        "qm disk move 100 DISK STORAGE --delete 1",
+        "pct delsnapshot 100 NAME",
+        "pct move-volume 100 DISK STORAGE --delete 1",
+    )
 
 
 def test_images_that_were_not_counted_are_named() -> None:

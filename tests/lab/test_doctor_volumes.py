@@ -105,8 +105,12 @@ def test_an_image_in_many_pieces_is_moved_away_and_back(pair: Cluster) -> None:
     many = told(found_by(a, "volume-fragmented")["volume-fragmented"], "hint", "")
     pieces = re.search(r"1 image .*/vm-100-disk-0\.raw \((\d+) pieces of 64 KiB\)", many["title"])
     assert pieces is not None and int(pieces[1]) > 2000, many["title"]
-    listed, move, _ = many["commands"]
-    assert move == "qm disk move 100 DISK STORAGE --delete 1" and "with the guest off" in many["remedy"]
+    listed, remove, move, *_of_a_container = many["commands"]
+    assert (
+        remove == "qm delsnapshot 100 NAME"
+        and move == "qm disk move 100 DISK STORAGE --delete 1"
+        and "with the guest off" in many["remedy"]
+    )
     assert "old" in a.run(listed).split(), "it shows what there is to remove"
     storage.call(a, "volume_snapshot_delete", volid, "old")
     move_away(a, volid)

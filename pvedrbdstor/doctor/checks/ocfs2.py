@@ -129,7 +129,7 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
             f"The map of free space of '{storage.id}' does not add up on {node.name}'s disk",
             f"{problem[:1].upper()}{problem[1:]}. It may have been read while it was being changed.",
             f"Run 'pvedrbdstor doctor {storage.id}' again. If it is still told, the file system is damaged, and OCFS2 makes itself read-only when it comes "
-            f"to that place: shut down what uses the storage. {offline(storage, check)}",
+            f"to that place: make a backup of its guests, then shut down what uses the storage. {offline(storage, check)}",
             storage=storage.id,
         )
     free, largest = number(found.get("free")), number(found.get("largest_free"))

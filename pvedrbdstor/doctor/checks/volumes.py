@@ -117,6 +117,7 @@ def _fragments(
             bad.append((count, name, used))
     if bad:
         worst = plain(max(bad)[1], 80)
+        vmid = worst.partition("/")[0]
         listed = [
             f"{plain(name, 60)} ({count} pieces of {used // count >> 10} KiB)"
             for count, name, used in sorted(bad, reverse=True)
@@ -124,9 +125,9 @@ def _fragments(
         yield FRAGMENTED.found(
             f"{counted(len(bad), 'image')} of '{storage.id}' in many small pieces: {shown(listed)}",
             "On spinning disks reading them from end to end, as a backup does, is slow; the first writes after a snapshot split images so.",
-            f"Have Proxmox write it anew: remove old snapshots first ('pvedrbdstor volume snapshot list {storage.id}:{worst}' shows them), then with "
-            f"the guest off 'qm disk move {worst.partition('/')[0]} DISK STORAGE --delete 1' to another storage ('pct move-volume' for a container), and the same "
-            f"back to {storage.id}",
+            f"Have Proxmox write it anew: remove old snapshots of its guest first ('pvedrbdstor volume snapshot list {storage.id}:{worst}' shows them, "
+            f"'qm delsnapshot {vmid} NAME' removes one), then with the guest off 'qm disk move {vmid} DISK STORAGE --delete 1' to another storage, and the same "
+            f"back to {storage.id}. For a container they are 'pct delsnapshot {vmid} NAME' and 'pct move-volume {vmid} DISK STORAGE --delete 1'",
             storage=storage.id,
         )
     left = number(found.get("not_looked_at")) or 0
