@@ -76,12 +76,21 @@ def test_another_link_is_taken_up_while_nothing_is_mounted() -> None:
     )
 
 
-def test_addresses_that_were_written_and_not_taken_up_are_told() -> None:
-    """What drbdadm of the lab's node says then; a connection that is merely missing is the verdict's to tell."""
+@pytest.mark.parametrize(
+    "gone",
+    [
+        "drbdsetup-84 disconnect ipv4:10.77.0.1:7789 ipv4:10.77.0.2:7789\n",
+        "drbdsetup del-path r0 1 ipv4:10.77.0.1:7789 ipv4:10.77.0.2:7789\n",
+        "drbdsetup del-peer r0 1\n",
+    ],
+    ids=["8.4", "9, another address", "9, no such node"],
+)
+def test_addresses_that_were_written_and_not_taken_up_are_told(gone: str) -> None:
+    """What drbdadm of the lab's node says then (8.4); a connection that is merely missing is the verdict's to tell."""
     connect = "drbdsetup-84 connect r0 ipv4:10.78.0.1:7789 ipv4:10.78.0.2:7789 --protocol=C\n"
-    gone = "drbdsetup-84 disconnect ipv4:10.77.0.1:7789 ipv4:10.77.0.2:7789\n"
     (finding,) = examine(broken({"adjust": {"r0": gone + connect}}))
     assert finding.id == "drbd-config-not-in-force" and "only with the storage down" in finding.remedy
+    assert gone.split()[1] in finding.remedy, "it is among those that are warned of"
     assert examine(broken({"adjust": {"r0": connect}})) == ()
 
 

@@ -24,9 +24,10 @@ _SECRET = "shared-secret"  # noqa: S105 - the name of the option
 _SHOWN = 4
 _OF_ONE_NODE = ("startup",)
 """Sections that only say how long one node waits at its boot."""
-_CHANGES = ("net-options", "disk-options", "resource-options", "peer-device-options", "disconnect", "del-path")
-"""drbdsetup's commands that change settings; the last two take the connection down to make it anew, as with other addresses. Others of a dry run
-bring up, connect or attach, which is the verdict's to tell."""
+_DISCONNECTS = ("disconnect", "del-peer", "del-path")
+"""Those that take the connection down, to make it anew as with other addresses, or as the configuration has no such node."""
+_CHANGES = ("net-options", "disk-options", "resource-options", "peer-device-options", *_DISCONNECTS)
+"""drbdsetup's commands that change settings. Others of a dry run bring up, connect or attach, which is the verdict's to tell."""
 
 
 def check(look: Look) -> Iterator[Finding]:
@@ -116,7 +117,7 @@ def adjusted(resource: str, where: str = "each node") -> str:
     """How to take a configuration up. adjust(8) also disconnects or detaches where addresses or disks differ, which fences a node in use."""
     return (
         f"On {where} see first what would be done: 'drbdadm --dry-run adjust {resource}'. If every line is one of drbdsetup's commands that end in "
-        f"-options, run 'drbdadm adjust {resource}'; if there is disconnect, del-path, detach or down, it takes the mirror from under the guests: then only "
+        f"-options, run 'drbdadm adjust {resource}'; if there is {', '.join(_DISCONNECTS)}, detach or down, it takes the mirror from under the guests: then only "
         "with the storage down on both nodes"
     )
 
