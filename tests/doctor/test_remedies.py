@@ -91,6 +91,8 @@ def test_addresses_that_were_written_and_not_taken_up_are_told(gone: str) -> Non
     (finding,) = examine(broken({"adjust": {"r0": gone + connect}}))
     assert finding.id == "drbd-config-not-in-force" and "only with the storage down" in finding.remedy
     assert gone.split()[1] in finding.remedy, "it is among those that are warned of"
+    after = finding.remedy.partition("only with the storage down")[2]
+    assert [after.count(word) for word in ("mirror down", "adjust on both", "mirror up")] == [1, 1, 1], after
     assert examine(broken({"adjust": {"r0": connect}})) == ()
 
 
