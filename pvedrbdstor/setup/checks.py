@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.config import StorageConfig, is_taken_otherwise
 from pvedrbdstor.errors import Error
 from pvedrbdstor.fencing import arbiter, corosync_conf
 from pvedrbdstor.fencing import status as guard_status
@@ -22,6 +22,7 @@ from pvedrbdstor.setup.templates import active_filters
 SIZE_MIN = 1 << 29
 """Bytes of a lower disk: below, there is no room for two journals and anything else."""
 Nodes = Mapping[str, Facts]
+_RESOURCE = "Choose another one with '--resource', or leave it out"
 _CLUSTER = re.compile(r"[A-Za-z0-9]{1,16}")  # o2cb(7)
 _NO_VOLUME = re.compile(
     r"snapshot.*|pvmove.*|.*_(?:mlog|mimage|rimage|rmeta|[ct]data|[ct]meta|w?corig|iorig|cvol|cpool|pmspare|vdata|vorigin|imeta).*"
@@ -67,12 +68,13 @@ def _of_answers(nodes: Nodes, answers: Answers) -> Iterator[Refusal]:
             {"id": answers.storage, "path": answers.path, "resource": answers.resource or "r0", "uuid": answers.uuid}
         )
     except Error as error:
-        yield Refusal(error.message.rstrip("."), "Choose another name: letters, digits, and - _ . within it")
+        name = "Choose another name: letters, digits, and - _ . within it"
+        yield Refusal(error.message.rstrip("."), _RESOURCE if is_taken_otherwise(answers.resource or "") else name)
     resource = answers.resource or ""
     if answers.lvm and _NO_VOLUME.fullmatch(resource):
         yield Refusal(
             f"'{resource}' is a name that LVM's programs take for something else",
-            "Choose another one with '--resource', or leave it out",
+            _RESOURCE,
         )
     if len(nodes) != 2 or set(answers.disks) != set(nodes):
         yield Refusal(

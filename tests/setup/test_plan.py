@@ -262,6 +262,13 @@ def test_what_is_in_the_way_is_named_with_its_remedy(case: str) -> None:
         assert refusal.remedy and not refusal.remedy.endswith(".") and not refusal.cause.endswith(".")
 
 
+@pytest.mark.parametrize("resource", ["all", "0", "snapshot1"])
+def test_of_a_resource_that_is_taken_otherwise_the_option_is_told(resource: str) -> None:
+    """Of letters and digits it is."""
+    (refusal,) = world.refused(world.nodes(), resource=resource)
+    assert refusal.remedy == "Choose another one with '--resource', or leave it out"
+
+
 def test_all_that_is_in_the_way_is_told_at_once() -> None:
     refusals = world.refused(changed(drbd=None, missing=("pvesm",), disks=()))
     assert len(refusals) >= 3
