@@ -64,14 +64,18 @@ def speed(path: str) -> int | None:
 
 def answering(show: str, events: str, resources: Sequence[str]) -> dict[str, bool]:
     """Resource -> whether its peer's address answers at all, for those that are not connected. DRBD's own port is left alone: whoever connects
-    there may be taken for the peer. show, events: what drbdsetup told."""
+    there may be taken for the peer. show, events: what drbdsetup told. In _CONNECT_SECONDS, however many there are: all else that is known of DRBD
+    waits for it."""
     apart = {each.resource for each in events2.parse_now(events).connections if each.state != "Connected"}
-    found = {}
-    for resource in (each for each in resources if each in apart):
-        _, peers = endpoints(show, resource)
-        if peers:
-            found[resource] = all(_reached(address) for address, _ in peers)
-    return found
+    peers = {each: [address for address, _ in endpoints(show, each)[1]] for each in resources if each in apart}
+    addresses = list(dict.fromkeys(address for ends in peers.values() for address in ends))
+    if not addresses:
+        return {}
+    from concurrent.futures import ThreadPoolExecutor  # only needed while the nodes are apart
+
+    with ThreadPoolExecutor(len(addresses)) as pool:
+        reached = dict(zip(addresses, pool.map(_reached, addresses), strict=True))
+    return {resource: all(reached[address] for address in ends) for resource, ends in peers.items() if ends}
 
 
 def _reached(address: str) -> bool:

@@ -91,6 +91,29 @@ def test_one_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers(monkeypatch, "Connecting") == {"r0": False}
 
 
+def test_a_dead_node_costs_the_time_of_one_address_however_many_resources_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else nothing that DRBD has told in the same process would be heard in time."""
+    names = [f"r{number}" for number in range(6)]
+    show = "".join(
+        SHOW.replace("r0", name).replace("10.77.0.2:", f"10.77.0.{at // 2 + 2}:") for at, name in enumerate(names)
+    )
+    events = "".join(EVENTS.format("Connecting").replace("r0", name) for name in names)
+    asked: list[str] = []
+
+    def silent(address: tuple[str, int], timeout: float) -> socket.socket:
+        asked.append(address[0])
+        time.sleep(0.3)
+        raise TimeoutError
+
+    monkeypatch.setattr(replication.socket, "create_connection", silent)
+    began = time.monotonic()
+    assert replication.answering(show, events, names) == dict.fromkeys(names, False)
+    assert time.monotonic() - began < 0.8
+    assert sorted(asked) == ["10.77.0.2", "10.77.0.3", "10.77.0.4"]
+
+
 def test_what_drbd_does_not_tell_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(argv: list[str]) -> str:
         raise CommandFailed(command=" ".join(argv), status="exit status 1", output="no")
