@@ -106,7 +106,7 @@ def _superblock(config: StorageConfig) -> dict[str, object] | None:
 
 def _largest_hole(space: Space, size: int) -> dict[str, object]:
     """`free`: bytes. `largest_free`: bytes of the largest piece seen; `map_read`: whether all was looked at that was needed to say so.
-    `problem`: of the first group of clusters that is not right."""
+    `problem`: of the first group of clusters that is not right. Raises OSError: a disk that cannot be read is nothing for fsck."""
     known = len(space.remarks)
     largest, behind, whole = 0, 0, True
     deadline = time.monotonic() + MAP_SECONDS

@@ -103,12 +103,12 @@ class Space:
                 yield Spot(max(start, end), start + length - max(start, end), Kind.OUTSIDE)
 
     def in_use(self) -> Iterator[Range]:
-        """What the map calls used, in order; all of a group that cannot be read, which is remarked on."""
+        """What the map calls used, in order; all of a group that is not right, which is remarked on. Raises OSError."""
         size, group = self._super.cluster_size, self._chains.group
         for first in range(0, self._super.size // size, group):
             try:
                 found = list(self._group(first))
-            except (BadBlock, OSError) as error:
+            except BadBlock as error:
                 self.remarks.append(str(error))
                 found = []
             covered = first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -47,3 +48,17 @@ def test_a_group_that_does_not_add_up_is_a_problem(file_system: Path) -> None:
         disk.seek(2 * GROUP + FREE_BITS)
         disk.write(b"\xff\xff")
     assert "does not add up" in str(looked_at(file_system)["problem"])
+
+
+def test_a_group_that_cannot_be_read_is_no_damage_of_the_file_system(file_system: Path) -> None:
+    """For that fsck.ocfs2 is told, which must not be run on a disk that fails."""
+    with Reader(str(file_system)) as reader:
+
+        def read(start: int, length: int) -> bytes:
+            if start >= 2 * GROUP:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(file_system))
+            return reader.read(start, length)
+
+        superblock = parse_superblock(reader.read(0, READ_SIZE))
+        with pytest.raises(OSError, match="Input/output error"):
+            _largest_hole(Space(superblock, [read], ()), superblock.size)
