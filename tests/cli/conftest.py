@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from pvedrbdstor import command
 from pvedrbdstor.call import Call
 from pvedrbdstor.cli.app import app
 from pvedrbdstor.cli.session import Session
+from pvedrbdstor.mirror import readers
+from pvedrbdstor.verify import job, last
+from tests.cli.comparing import Job
 
 STORAGE_CFG = """\
 dir: local
@@ -126,3 +130,15 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         time.tzset()
         yield
     time.tzset()
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Job:
+    """`pvedrbdstor verify` with a comparison that is played, and records of its own."""
+    found = Job()
+    monkeypatch.setattr(last, "FOLDER", str(tmp_path / "last"))
+    monkeypatch.setattr(readers, "FOLDER", str(tmp_path / "readers"))
+    monkeypatch.setattr(job, "run", found.run)
+    monkeypatch.setattr(job, "told", found.told.append)
+    monkeypatch.setattr(command, "run", found.ssh)
+    return found

@@ -4,72 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pvedrbdstor import command
 from pvedrbdstor.cli import verify_write_path
 from pvedrbdstor.cli.interrupt import ENDINGS, Interrupt
 from pvedrbdstor.cli.session import Session
-from pvedrbdstor.errors import CommandFailed, VerifyRefused
+from pvedrbdstor.errors import VerifyRefused
 from pvedrbdstor.mirror import readers
 from pvedrbdstor.verify import explain, job, last
-from pvedrbdstor.verify.job import Asked, Watcher
 from pvedrbdstor.verify.plan import Mode
 from pvedrbdstor.verify.report import Outcome
+from tests.cli.comparing import CLEAN, DIVERGED, GIB, Job
 from tests.cli.conftest import CommandLine
-
-_RUN = command.run
-GIB = 1 << 30
-CLEAN = Outcome("ha", "full", "a", "b", GIB, 65536, GIB, 1000.0, 8.0)
-DIVERGED = replace(CLEAN, diverged=((2400000 // 4096 * 4096, 12288), (GIB - 4096, 4096)))
-
-
-class Job:
-    """Stands for the comparison: keeps what was asked, gives an outcome."""
-
-    def __init__(self) -> None:
-        self.outcome: Outcome | Exception = CLEAN
-        self.interrupted = False
-        self.asked: list[Asked] = []
-        self.signals: list[signal.Signals] = []
-        self.told: list[Outcome] = []
-        self.lines: list[list[str]] = []
-        self.away: Exception | None = None
-
-    def run(self, config: object, asked: Asked, watcher: Watcher) -> tuple[Outcome, bool]:
-        self.asked.append(asked)
-        for number in self.signals:
-            os.kill(os.getpid(), number)
-            assert watcher.stop()
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome, self.interrupted
-
-    def ssh(self, line: list[str], **options: Any) -> command.Result:
-        """To the other node, where it is told what was found equal."""
-        if "--found-equal" not in line[-1]:
-            return _RUN(line, **options)
-        self.lines.append(line)
-        if self.away is not None:
-            raise self.away
-        return command.Result(0, "", "")
-
-
-@pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Job:
-    found = Job()
-    monkeypatch.setattr(last, "FOLDER", str(tmp_path / "last"))
-    monkeypatch.setattr(readers, "FOLDER", str(tmp_path / "readers"))
-    monkeypatch.setattr(job, "run", found.run)
-    monkeypatch.setattr(job, "told", found.told.append)
-    monkeypatch.setattr(command, "run", found.ssh)
-    return found
 
 
 def test_equal_copies_end_with_0(cli: CommandLine, played: Job) -> None:
@@ -311,62 +261,6 @@ def test_what_was_found_is_kept(cli: CommandLine, played: Job) -> None:
     again = last.read("ha")
     assert again is not None and again.judged == kept.judged
     assert (again.last.verdict, again.last.reason) == ("could not check", "b is Diskless")
-
-
-def test_what_was_found_equal_takes_the_other_nodes_difference_back(cli: CommandLine, played: Job) -> None:
-    """Whoever has found it: the report says that the comparison after a repair may be run on either node."""
-    cli("verify", "ha", "--mode", "allocated")
-    ((*_, host, dashes, words),) = played.lines
-    assert (host, dashes) == ("root@b", "--")
-    program, *there = shlex.split(words)
-    played.outcome = replace(DIVERGED, began=900.0)
-    cli("verify", "ha", "--mode", "full")
-    kept = last.read("ha")
-    assert kept is not None and last.differing(kept) == kept.last and len(played.lines) == 1, "a difference is not told"
-
-    later = asdict(kept.last) | {"verdict": "clean", "diverged": 0, "began": kept.last.ended + 1}
-    assert program == "pvedrbdstor" and json.loads(there[2])["verdict"] == "clean"
-    for not_all in (
-        later | {"mode": "sample"},
-        later | {"verdict": "unsettled"},
-        later | {"began": kept.last.ended - 1},
-    ):
-        assert cli("verify", "--found-equal", json.dumps(not_all), "ha").exit_code == 0
-        assert last.read("ha") == kept
-    there[2] = json.dumps(later)
-    assert cli(*there).exit_code == 0
-    after = last.read("ha")
-    assert after is not None and last.differing(after) is None and after.last.verdict == "clean"
-    assert cli(*there).exit_code == 0 and last.read("ha") == after
-
-
-def test_where_nothing_differed_the_other_nodes_word_changes_nothing(cli: CommandLine, played: Job) -> None:
-    word = json.dumps(asdict(last.check_of(CLEAN, 2000.0)))
-    assert cli("verify", "--found-equal", word, "ha").exit_code == 0 and last.read("ha") is None
-    cli("verify", "ha")
-    kept = last.read("ha")
-    assert cli("verify", "--found-equal", word, "ha").exit_code == 0 and last.read("ha") == kept
-
-
-@pytest.mark.parametrize("word", ["", "[]", "{}", "[" * 100000, '{"verdict": "clean"}'])
-def test_what_is_no_check_is_refused(cli: CommandLine, played: Job, word: str) -> None:
-    result = cli("verify", "--found-equal", word, "ha")
-    assert result.exit_code == 2 and "--found-equal" in result.stderr and last.read("ha") is None
-
-
-@pytest.mark.parametrize(("mode", "told"), [("sample", 0), ("rejoin", 0), ("allocated", 1), ("full", 1), ("kernel", 1)])
-def test_only_what_is_known_of_all_is_told_to_the_other_node(
-    cli: CommandLine, played: Job, mode: str, told: int
-) -> None:
-    played.outcome = replace(CLEAN, mode=mode)
-    assert cli("verify", "ha", "--mode", mode).exit_code == 0 and len(played.lines) == told
-
-
-def test_another_node_that_cannot_be_told_changes_nothing_here(cli: CommandLine, played: Job) -> None:
-    played.away = CommandFailed(command="ssh", status="exit status 255", output="ssh: connect: No route to host")
-    result = cli("verify", "ha", "--mode", "full")
-    assert result.exit_code == 0 and "are equal" in result.stdout
-    assert "b was not told (ssh: connect: No route to host)" in result.stderr
 
 
 def test_a_storage_that_does_not_exist_was_never_checked(cli: CommandLine, played: Job) -> None:

@@ -19,10 +19,8 @@ from pvedrbdstor.verify.last import Check, Record
 from pvedrbdstor.verify.plan import Mode
 from pvedrbdstor.verify.rejoin import SOURCE, Kept, Note
 from pvedrbdstor.verify.report import Outcome, as_json, text
+from tests.cli.comparing import CLEAN, Job
 from tests.cli.conftest import CommandLine
-from tests.cli.test_verify import CLEAN, Job, played
-
-__all__ = ["played"]
 
 GIB = 1 << 30
 OLD, NEW = 0x365BCF83F6A9C584, 0xEDD02BC5AF3D82D6
