@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pvedrbdstor.doctor.checks import examine
-from tests.doctor.breaking import DIVERGED, bridge, broken, image, images
-from tests.doctor.world import NOW, healthy
+from tests.doctor.breaking import DIVERGED, bridge, broken, image, images, superblock
+from tests.doctor.world import GIB, NOW, healthy
 
 CLEAN_SINCE = {"mode": "sample", "verdict": "clean", "ended": NOW - 5}
 
@@ -94,6 +94,12 @@ def test_addresses_that_were_written_and_not_taken_up_are_told(gone: str) -> Non
     after = finding.remedy.partition("only with the storage down")[2]
     assert [after.count(word) for word in ("mirror down", "adjust on both", "mirror up")] == [1, 1, 1], after
     assert examine(broken({"adjust": {"r0": connect}})) == ()
+
+
+@pytest.mark.parametrize("what", [{"free": GIB}, {"free": 200 * GIB, "largest_free": 1 << 20, "map_read": True}])
+def test_what_can_be_freed_is_told_by_what_knows_snapshots(what: dict[str, object]) -> None:
+    (finding,) = [each for each in examine(broken(superblock(**what))) if each.id in ("ocfs2-full", "ocfs2-scattered")]
+    assert finding.commands[0] == "pvedrbdstor space ha --sort frees"
 
 
 def test_snapshots_of_an_image_in_many_pieces_are_removed_by_proxmox() -> None:

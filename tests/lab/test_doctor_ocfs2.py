@@ -114,7 +114,8 @@ def test_a_full_file_system_and_one_whose_free_space_is_scattered(emptied: Clust
     try:
         found = looked(emptied)
         assert set(found) == {("ocfs2-full", "error")}
-        assert f"pvesm list {STORAGE}" in found["ocfs2-full", "error"]["commands"]
+        frees = found["ocfs2-full", "error"]["commands"][0]
+        assert frees == f"pvedrbdstor space {STORAGE} --sort frees" and large.rpartition("/")[2] in b.run(frees, 60)
         a.run(f"cd {BALLAST} && for i in $(seq 0 2 200); do rm -f $i; done; sync -f .", 60)  # what nobody needs
         found = looked(emptied)
         assert set(found) == {("ocfs2-scattered", "hint")}

@@ -121,6 +121,11 @@ def _features(listed: object, storage: StorageConfig, device: str) -> Iterator[F
             )
 
 
+def _space_of(storage: StorageConfig) -> str:
+    """`pvesm list` knows neither snapshots nor what is shared."""
+    return f"'pvedrbdstor space {storage.id} --sort frees'"
+
+
 def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
     found = node.mapping(f"superblock:{storage.id}")
     if problem := plain(found.get("problem")):
@@ -141,7 +146,8 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
             f"{100 * share:.0f} % of '{storage.id}' is free, {format_size(free)} of {format_size(size)}",
             "When nothing is left, each guest that writes where its image has no space yet is paused, or sees a broken disk (with `cache=none`), all of them "
             "at the same time.",
-            f"Free what nobody needs: 'pvesm list {storage.id}', old snapshots first. Or grow both disks, and on one node, while guests run, "
+            f"Free what nobody needs: {_space_of(storage)} says what deleting each image and each snapshot gives back. Delete them by "
+            "Proxmox, old snapshots first. Or grow both disks, and on one node, while guests run, "
             f"'drbdadm resize {storage.resource}', then 'tunefs.ocfs2 -S {_device(storage)}' (docs/daily.md, \"More room\"). "
             "A guest that was paused goes on with 'qm resume VMID'",
             storage=storage.id,
@@ -156,7 +162,7 @@ def _space(node: Node, storage: StorageConfig, size: int) -> Iterator[Finding]:
             "Allocation of inodes and extents needs pieces that lie together without the feature 'discontig-bg': 'No space left' may come at any moment."
             if needed
             else "What is written now is spread over many places.",
-            f"Free large images or old snapshots ('pvesm list {storage.id}'); move the most fragmented images away and back, with their guest off "
+            f"Free large images or old snapshots ({_space_of(storage)}); move the most fragmented images away and back, with their guest off "
             "('qm disk move')" + (". The feature can be added: see what is told of missing features" if needed else ""),
             storage=storage.id,
             severity=Severity.WARNING if needed else Severity.HINT,
