@@ -65,7 +65,7 @@ def test_a_mirror_in_use_grows_on_both_nodes(mirror: Cluster) -> None:
     for node in mirror.nodes:  # as each keeps some space for itself
         ops(node, "fill", f"{MOUNT_POINT}/ballast/{node.name}")
     full = told(of_this(a)["ocfs2-full"], "error", "")
-    _frees, resize, more = full["commands"]
+    _frees, resize, more, _resume = full["commands"]
     a.run(f"truncate -s {2 * SIZE_MIB}M /run/{RESOURCE}.img && losetup -c /dev/loop1")
     b.run(f"lvextend -q -L {2 * SIZE_MIB}M /dev/{GROUP}/{RESOURCE}", 60)
     a.run(resize, 60)
