@@ -119,6 +119,8 @@ def _largest_hole(space: Space, size: int) -> dict[str, object]:
             break
     else:
         largest = max(largest, size - behind)
+    if space.unread:
+        raise space.unread[0]
     found: dict[str, object] = {"free": space.free, "largest_free": largest, "map_read": whole}
     return found | ({"problem": space.remarks[known]} if len(space.remarks) > known else {})
 

@@ -57,8 +57,8 @@ class Spot:
 
 
 class Space:
-    """One file system. views: of the device, the first is the disk itself. Raises OSError, BadBlock where even the
-    system folder is broken."""
+    """One file system. views: of the device, the first is the disk itself. remarks: what is not right in it. unread: why groups of in_use()
+    could not be read. Raises OSError, BadBlock where even the system folder is broken."""
 
     def __init__(self, superblock: Superblock, views: Sequence[Read], wanted: Sequence[Range]) -> None:
         self._super = superblock
@@ -66,6 +66,7 @@ class Space:
         self._wanted = Ranges(merged(list(wanted)))
         self._looked_at = 0
         self.remarks: list[str] = []
+        self.unread: list[OSError] = []
         self._system = dict(self._folder(self._inode(superblock.system_dir)))
         self._bitmap = self._inode(self._system[_GLOBAL_BITMAP]) if _GLOBAL_BITMAP in self._system else None
         if self._bitmap is None:
@@ -103,13 +104,16 @@ class Space:
                 yield Spot(max(start, end), start + length - max(start, end), Kind.OUTSIDE)
 
     def in_use(self) -> Iterator[Range]:
-        """What the map calls used, in order; all of a group that is not right, which is remarked on. Raises OSError."""
+        """What the map calls used, in order; all of a group that is not right, which is remarked on, or that cannot be read."""
         size, group = self._super.cluster_size, self._chains.group
         for first in range(0, self._super.size // size, group):
             try:
                 found = list(self._group(first))
             except BadBlock as error:
                 self.remarks.append(str(error))
+                found = []
+            except OSError as error:
+                self.unread.append(error)
                 found = []
             covered = first
             for cluster, length, used in found:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pvedrbdstor.doctor.storages import ENOUGH, _largest_hole
+from pvedrbdstor.drbd.metadata import merged
 from pvedrbdstor.ocfs2.superblock import READ_SIZE, parse_superblock
 from pvedrbdstor.verify.direct import Reader
 from pvedrbdstor.verify.space import Space
@@ -62,3 +63,4 @@ def test_a_group_that_cannot_be_read_is_no_damage_of_the_file_system(file_system
         superblock = parse_superblock(reader.read(0, READ_SIZE))
         with pytest.raises(OSError, match="Input/output error"):
             _largest_hole(Space(superblock, [read], ()), superblock.size)
+        assert merged(list(Space(superblock, [read], ()).in_use()))[-1] == (2 * GROUP, superblock.size - 2 * GROUP)
