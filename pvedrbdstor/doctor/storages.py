@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -20,9 +21,11 @@ from pvedrbdstor.mirror.mount import mirror, open_store
 from pvedrbdstor.mirror.status import read_superblock
 from pvedrbdstor.ocfs2 import journal
 from pvedrbdstor.ocfs2.inodes import BadBlock
+from pvedrbdstor.space.foreign import foreign
 from pvedrbdstor.verify.direct import Reader
 from pvedrbdstor.verify.space import Space
 from pvedrbdstor.volumes.listing import ImageInfo, images_of
+from pvedrbdstor.volumes.names import is_chain_file
 from pvedrbdstor.volumes.store import Store
 from pvedrbdstor.volumes.survey import survey
 
@@ -33,6 +36,7 @@ ENOUGH = 256 << 20
 """Bytes of free space in one piece after which no more of the map is read."""
 _LISTING_SECONDS = 5.0
 _NAMES_SHOWN = 4
+_PATHS_SHOWN = 50
 
 
 def verdict(config: StorageConfig) -> dict[str, object]:
@@ -145,10 +149,22 @@ def _volumes(config: StorageConfig) -> dict[str, object] | None:
                     for info in found
                 ],
                 "interrupted": interrupted,
+                **_foreign(store, call),
                 **_fragments(store, found),
             }
     except (NotMounted, WrongMount):
         return None
+
+
+def _foreign(store: Store, call: Call) -> dict[str, object]:
+    """What no volume is in guests' folders, by its path, layers of a chain last: how many, and the first of them."""
+    found = foreign(store, call)
+    files = sorted(found.files, key=lambda path: is_chain_file(posixpath.basename(path)))
+    return {
+        "foreign": {"count": len(files), "first": files[:_PATHS_SHOWN]},
+        "lone": {"count": len(found.snapshots), "first": list(found.snapshots[:_PATHS_SHOWN])},
+        "layers": sum(is_chain_file(posixpath.basename(path)) for path in files),
+    }
 
 
 def _fragments(store: Store, found: list[ImageInfo]) -> dict[str, object]:

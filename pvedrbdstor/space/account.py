@@ -8,13 +8,9 @@ from dataclasses import dataclass, field
 
 from pvedrbdstor.space.look import File, plain
 from pvedrbdstor.space.places import Held, by_label, members, of_group, set_of
+from pvedrbdstor.space.whose import Top, is_image, whose
 from pvedrbdstor.verify.owners import Kind
-from pvedrbdstor.volumes.names import is_image_file, is_snapshot
-from pvedrbdstor.volumes.store import INTERNAL
-from pvedrbdstor.volumes.work import TRASH, parse_entry
-
-Top = int | str
-"""Whose a file is at the top: a guest's number, or a word for what is no guest's."""
+from pvedrbdstor.volumes.names import is_snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +102,14 @@ class Account:
 
 def account(files: Sequence[File], sets: Mapping[int, int]) -> Account:
     """sets: of these files, by their place in the sequence (places.sets_of_files)."""
-    images = {file.owner.path: file for file in files if _is_image(file)}
-    tops = [_top(file, images) for file in files]
+    images = {file.owner.path: file for file in files if is_image(file.owner)}
+    tops = [whose(file.owner, images) for file in files]
     units = [file.owner.image or file.owner.path for file in files]
     held = _Held(
         file=by_label(sets, range(len(files))),
         image=by_label(sets, list(zip(tops, units, strict=True))),
         part=by_label(sets, [(unit, _is_snapshot_of(f, images)) for f, unit in zip(files, units, strict=True)]),
-        snapshots=by_label(sets, [(top, _is_image(f)) for f, top in zip(files, tops, strict=True)]),
+        snapshots=by_label(sets, [(top, is_image(f.owner)) for f, top in zip(files, tops, strict=True)]),
         top=by_label(sets, tops),
     )
     groups: dict[Top, list[int]] = {}
@@ -144,32 +140,10 @@ class _Held:
     top: Mapping[Top, Held] = field(default_factory=dict)
 
 
-def _is_image(file: File) -> bool:
-    return file.owner.kind is Kind.IMAGE and is_image_file(posixpath.basename(file.owner.path))
-
-
 def _is_snapshot_of(file: File, images: Mapping[str, File]) -> bool:
     """Whether it belongs to the image there is, and not to an earlier one of that name."""
     image = images.get(file.owner.image) if file.owner.kind is Kind.SNAPSHOT else None
     return image is not None and file.mark is not None and file.mark.image == image.id
-
-
-def _top(file: File, images: Mapping[str, File]) -> Top:
-    """A snapshot goes when the image of its name is freed, whosever it is."""
-    owner = file.owner
-    if owner.vmid is not None and (_is_image(file) or (owner.kind is Kind.SNAPSHOT and owner.image in images)):
-        return owner.vmid
-    if owner.kind is Kind.SNAPSHOT:
-        return "snapshots without their image"
-    if owner.kind is Kind.IMAGE:
-        return "files in guests' folders that are no volumes"
-    if owner.kind is Kind.WORK:
-        if owner.path.startswith(f"{INTERNAL}/lock/"):
-            return "lock files"
-        entries = (parse_entry(part) for part in owner.path.split("/"))
-        removed = any(entry is not None and entry[0] == TRASH for entry in entries)
-        return "removed, not given back yet" if removed else "work in progress"
-    return owner.what
 
 
 def _guest(vmid: int, files: Sequence[File], own: Sequence[int], held: _Held, partners: Iterable[int]) -> Guest:
@@ -183,7 +157,7 @@ def _guest(vmid: int, files: Sequence[File], own: Sequence[int], held: _Held, pa
         frees=together.alone,
         snapshots_only=held.snapshots.get((vmid, False), Held()).alone,
         shares_with=tuple(partners),
-        images=tuple(_image(vmid, at, files, own, held) for at in own if _is_image(files[at])),
+        images=tuple(_image(vmid, at, files, own, held) for at in own if is_image(files[at].owner)),
     )
 
 
@@ -249,7 +223,11 @@ def _families(
 ) -> Iterable[Family]:
     bases: dict[int, list[int]] = {}
     for at, file in enumerate(files):
-        if _is_image(file) and posixpath.basename(file.owner.path).startswith("base-") and file.owner.vmid is not None:
+        if (
+            is_image(file.owner)
+            and posixpath.basename(file.owner.path).startswith("base-")
+            and file.owner.vmid is not None
+        ):
             bases.setdefault(file.owner.vmid, []).append(at)
     backed = _backed(files, images)
     for vmid, own in sorted(bases.items()):

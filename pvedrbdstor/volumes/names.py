@@ -96,7 +96,7 @@ def _problem_with(name: str) -> str | None:
         return "it begins with a dot"
     if not _FILE.fullmatch(name):
         return "it must be of printable ASCII without spaces and slashes and end in .raw, .qcow2, .vmdk or .subvol"
-    if name.startswith("snap-") and name.endswith(".qcow2"):
+    if is_chain_file(name):
         return "it is the name of a snapshot file of a volume chain, not of a volume"
     return None
 
@@ -104,6 +104,11 @@ def _problem_with(name: str) -> str | None:
 def is_image_file(name: str) -> bool:
     """Whether a file of this name below images/<vmid>/ is a volume."""
     return _FILE.fullmatch(name) is not None and _problem_with(name) is None
+
+
+def is_chain_file(name: str) -> bool:
+    """Whether it is the name of a layer of a volume chain, which an image may read from (PVE, snapshot-as-volume-chain)."""
+    return name.startswith("snap-") and name.endswith(".qcow2")
 
 
 def is_guest_folder(name: str) -> bool:

@@ -197,6 +197,13 @@ TABLE: list[tuple[str, Severity, Look, str]] = [
     ("volume-interrupted", W, broken(images(interrupted=1)), ""),
     ("volume-fragmented", H, broken(images(pieces={"100/vm-100-disk-0.raw": 9000})), ""),
     ("volume-unlooked", H, broken(images(not_looked_at=3)), ""),
+    ("volume-foreign", H, broken(images(foreign={"count": 1, "first": ["images/100/note"]})), ""),
+    (
+        "volume-foreign",
+        H,
+        broken(images(lone={"count": 1, "first": ["images/100/.snapshots/vm-100-disk-7.raw/one.raw"]})),
+        "",
+    ),
     ("guest-cache-unsafe", W, broken({"guests:ha": {"drives": [drive(cache="unsafe")]}}), ""),
     ("guest-aio-native", W, broken({"guests:ha": {"drives": [drive(cache="writeback", aio="native")]}}), ""),
     ("guest-flushes-lost", H, broken({"guests:ha": {"drives": [drive()]}}), ""),

@@ -126,3 +126,53 @@ def test_images_that_were_not_counted_are_named() -> None:
     (finding,) = examine(broken({"volumes:ha": images_}))
     assert "100/vm-100-disk-0.raw" in finding.title and "100/x" not in finding.title
     assert finding.commands == ("filefrag /mnt/o/images/100/vm-100-disk-0.raw",)
+
+
+def stray(*paths: str, **more: object) -> dict[str, object]:
+    return images(foreign={"count": len(paths), "first": list(paths)}, **more)
+
+
+def test_a_stray_file_is_looked_at_and_kept_under_a_name_that_is_free_or_removed_by_one_that_asks() -> None:
+    (finding,) = examine(broken(stray("images/100/old.img", "images/100/note")))
+    file = "/mnt/o/images/100/old.img"
+    assert finding.commands == (
+        f"ls -l {file}",
+        f"qemu-img info {file}",
+        f"mv --no-clobber {file} /mnt/o/images/100/vm-100-disk-1.raw",
+        "qm disk rescan --vmid 100",
+        "pct rescan --vmid 100",
+        f"rm --interactive {file}",
+    )
+    assert "images/100/old.img, images/100/note" in finding.title
+
+
+@pytest.mark.parametrize(
+    "path", ["images/100/a b", "images/100/a'b", "images/100/$(reboot)", "images/100/a\nb", "images/100/\udcff", 7]
+)
+def test_no_odd_name_of_a_file_gets_into_a_command_line(path: object) -> None:
+    for found in ({"foreign": {"count": 1, "first": [path]}}, {"lone": {"count": 1, "first": [path]}}):
+        (finding,) = examine(broken(images(**found)))
+        assert finding.commands == ("pvedrbdstor space ha",) and finding.title.isprintable()
+
+
+def test_layers_of_a_chain_are_not_removed_as_an_image_may_read_from_them() -> None:
+    layer = "images/100/snap-one-vm-100-disk-0.qcow2"
+    (alone,) = examine(broken(stray(layer, layers=1)))
+    assert alone.commands == ("qm disk move", f"qemu-img info /mnt/o/{layer}")
+    (beside,) = examine(broken(stray("images/100/note", layer, layers=1)))
+    assert "Leave 1 layer " in beside.remedy and not any(layer in command for command in beside.commands)
+
+
+def test_a_snapshot_becomes_its_image_again_where_that_can_be() -> None:
+    path = "images/100/.snapshots/{}/one.raw"
+    (finding,) = examine(
+        broken(images(lone={"count": 2, "first": [path.format("gone"), path.format("vm-100-disk-7.raw")]}))
+    )
+    snapshot = f"/mnt/o/{path.format('vm-100-disk-7.raw')}"
+    assert finding.commands[:2] == (
+        "ls -l /mnt/o/images/100/.snapshots/vm-100-disk-7.raw",
+        f"mv --no-clobber {snapshot} /mnt/o/images/100/vm-100-disk-7.raw",
+    )
+    for name in ("gone", "vm-100-disk-7.qcow2"):
+        (finding,) = examine(broken(images(lone={"count": 1, "first": [path.format(name)]})))
+        assert finding.commands == ("pvedrbdstor space ha",)

@@ -1,4 +1,4 @@
-"""What `pvedrbdstor doctor` tells of operations that were cut off, and of images in many pieces; each cleared by doing what its remedy says.
+"""What `pvedrbdstor doctor` tells of operations that were cut off, images in many pieces and what is no volume; each cleared by doing what its remedy says.
 
 Proxmox is not in the lab: what `qm disk move` and `qm delsnapshot` do to the storage, they do through the plugin, and the copying by qemu-img.
 """
@@ -13,12 +13,13 @@ import pytest
 
 from tests.lab import storage
 from tests.lab.cluster import Cluster
-from tests.lab.doctoring import GUESTS, NEVER_COMPARED, Found, doctor, follow, prepare, told
+from tests.lab.doctoring import GUESTS, NEVER_COMPARED, Finding, Found, doctor, follow, prepare, told
 from tests.lab.formation import MOUNT_POINT, STORAGE, on_each
 from tests.lab.node import GUEST_SHARE, Node
+from tests.lab.test_doctor_guests import PROGRAMS, STAND_INS, write_program
 from tests.lab.test_node_death import Kind, stall
 
-REPRODUCES = {"volume-interrupted", "volume-fragmented", "volume-unlooked"}
+REPRODUCES = {"volume-interrupted", "volume-fragmented", "volume-unlooked", "volume-foreign"}
 MIB, CLUSTER = 1 << 20, 64 << 10
 CONF = f"{GUESTS}/100.conf"
 RECOVER = f"pvedrbdstor volume recover {STORAGE}"
@@ -145,3 +146,50 @@ def test_more_images_than_there_is_time_for(pair: Cluster) -> None:
     storage.call_many(a, [("vdisk_free", each) for each in clones], 300)
     configure(pair, [f"scsi0: {volid},cache=writeback"])
     found_by(a, "volume-fragmented")
+
+
+def carry_out(node: Node, finding: Finding, *expected: str, answer: str = "") -> None:
+    """These commands of the remedy, word by word, but for a container's. answer: to what they ask."""
+    told(finding, "hint", "")
+    offered = [command for command in finding["commands"] if not command.startswith("pct ")]
+    assert [command for command in offered if command in expected] == list(expected), offered
+    for command in expected:
+        node.run(f"PATH={PROGRAMS}:$PATH; {f'echo {answer} | ' if answer else ''}{command}", 60)
+
+
+@pytest.mark.soak
+def test_files_that_are_no_volumes_and_snapshots_without_their_image(pair: Cluster) -> None:
+    """A note, which is removed, and a disk's image that somebody copied there, which is kept; then an image that somebody removed by hand."""
+    a, b = pair.nodes
+    write_program(a, f"{PROGRAMS}/qm", STAND_INS["qm"])
+    folder, volid = f"{MOUNT_POINT}/images/100", storage.alloc(a, 100, MIB)
+    configure(pair, [f"scsi0: {volid},cache=writeback"])
+    a.run(f"dd if=/dev/urandom of={storage.path(a, volid)} bs=1M count=1 conv=notrunc status=none")
+    before = digest(a, volid)
+    for name in ("one", "two"):
+        storage.call(a, "volume_snapshot", volid, name)
+    found_by(b)
+
+    b.run(f"printf text >{folder}/note; head -c 1M /dev/urandom >{folder}/restored.img")
+    copied = b.run(f"sha256sum {folder}/restored.img").split()[0]
+    stray = found_by(a, "volume-foreign")["volume-foreign"]
+    assert stray["title"].startswith("2 files ") and "images/100/note, images/100/restored.img" in stray["title"]
+    carry_out(a, stray, f"ls -l {folder}/note")
+    carry_out(a, stray, f"rm --interactive {folder}/note", answer="y")
+    image = f"{folder}/restored.img"
+    kept = (f"mv --no-clobber {image} {folder}/vm-100-disk-1.raw", "qm disk rescan --vmid 100")
+    carry_out(a, found_by(a, "volume-foreign")["volume-foreign"], f"ls -l {image}", f"qemu-img info {image}", *kept)
+    found_by(a)
+    assert digest(b, f"{STORAGE}:100/vm-100-disk-1.raw") == copied
+
+    a.run(f"rm {storage.path(a, volid)} && sed -i /^scsi0/d {CONF}")
+    lone = found_by(a, "volume-foreign")["volume-foreign"]
+    assert lone["title"].startswith("2 snapshots ") and "/one.raw" in lone["title"]
+    snapshots = f"{folder}/.snapshots/vm-100-disk-0.raw"
+    again = (f"mv --no-clobber {snapshots}/one.raw {storage.path(a, volid)}", "qm disk rescan --vmid 100")
+    carry_out(a, lone, f"ls -l {snapshots}", *again, "pvedrbdstor volume free --help")
+    found_by(a)
+    assert digest(b, volid) == before
+    a.run(f"sed -i /vm-100-disk-0/d {CONF} && pvedrbdstor volume free {volid}")  # as that help says
+    found_by(a)
+    assert b.sh(f"ls {folder}/.snapshots").rc != 0, "the other one has gone with it"

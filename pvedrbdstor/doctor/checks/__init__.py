@@ -9,6 +9,7 @@ from pvedrbdstor.doctor.checks import (
     drbd,
     faults,
     firewall,
+    foreign,
     fsck,
     guests,
     kernels,
@@ -43,6 +44,7 @@ _AREAS = (
     network,
     firewall,
     volumes,
+    foreign,
     guests,
 )
 
