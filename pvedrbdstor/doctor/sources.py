@@ -32,6 +32,7 @@ from pvedrbdstor.mirror.vendor import Vendor
 from pvedrbdstor.native.extension import extension
 from pvedrbdstor.ocfs2 import o2cb
 from pvedrbdstor.verify import last
+from pvedrbdstor.verify.write_path import last as last_write_path
 
 SECONDS = 6.0
 """In which all of a node has to answer."""
@@ -65,6 +66,7 @@ NAMES = {
     "volumes": "images and their fragmentation",
     "guests": "guests' configurations",
     "verify": "the last comparison of the copies",
+    "write_path": "the last check of the write path",
     "metadata": "the backup of metadata",
     storage_file.SOURCE: "storage.cfg, and with it at any storage",
 }
@@ -118,6 +120,7 @@ def gather(
     for config in configs:
         told.take(f"verdict:{config.id}", lambda config=config: storages.verdict(config))  # type: ignore[misc]
         told.take(f"verify:{config.id}", lambda config=config: _last_verify(config.id))  # type: ignore[misc]
+        told.take(f"write_path:{config.id}", lambda config=config: _last_write_path(config.id))  # type: ignore[misc]
         told.take(f"metadata:{config.id}", lambda config=config: newest(config.id, node))  # type: ignore[misc]
     _collect(asked, told)
     return Node(node, __version__, time.time(), told.values, told.unread)
@@ -146,6 +149,13 @@ def _last_verify(storage: str) -> dict[str, object] | None:
     try:
         return last.as_json(last.read(storage))
     except last.Unknown as error:
+        raise OSError(0, str(error)) from error
+
+
+def _last_write_path(storage: str) -> dict[str, object] | None:
+    try:
+        return last_write_path.as_json(last_write_path.read(storage))
+    except last_write_path.Unknown as error:
         raise OSError(0, str(error)) from error
 
 

@@ -60,6 +60,12 @@ def images(**words: object) -> dict[str, object]:
     return {"volumes:ha": words}
 
 
+def write_path(**words: object) -> dict[str, object]:
+    """The record of a check that has found something wrong; its words."""
+    found = {"node": "nodea", "verdict": "mismatch", "began": NOW - 700, "ended": NOW - 600, **words}
+    return {"write_path:ha": {**found, "judged": found, "standing": found}}
+
+
 def image(vmid: int, name: str, used: int = GIB) -> dict[str, object]:
     return {"vmid": vmid, "name": name, "size": used, "used": used}
 

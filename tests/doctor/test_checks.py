@@ -41,6 +41,7 @@ from tests.doctor.breaking import (
     verdict,
     version,
     with_disk_option,
+    write_path,
 )
 from tests.doctor.world import (
     CONF,
@@ -173,6 +174,9 @@ TABLE: list[tuple[str, Severity, Look, str]] = [
     ),
     ("verify-never", H, broken({"verify:ha": None}), ""),
     ("verify-old", H, broken({"verify:ha": OLD}), ""),
+    ("write-path-failed", E, broken(write_path(writes="1 of 256 writes of nodea were lost")), ""),
+    ("write-path-failed", E, broken(write_path(modes="io_uring/writeback", safer="threads/writeback"), on="b"), ""),
+    ("write-path-failed", W, broken(write_path(modes="threads/none", safer="io_uring/writeback")), ""),
     ("metadata-backup-none", H, broken({"metadata:ha": None}), "a"),
     ("metadata-backup-old", H, broken({"metadata:ha": {"at": NOW - 40 * 86400}}, on="ab"), "ab"),
     ("metadata-backup-damaged", W, broken({"metadata:ha": {"damaged": ["map.jsonl.gz has another length"]}}), "a"),

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pvedrbdstor.doctor.checks import examine
-from tests.doctor.breaking import DIVERGED, bridge, broken, image, images, superblock
-from tests.doctor.world import GIB, NOW, healthy
+from pvedrbdstor.doctor.finding import Severity
+from tests.doctor.breaking import DIVERGED, bridge, broken, image, images, superblock, write_path
+from tests.doctor.world import GIB, NOW, drive, healthy
 
 CLEAN_SINCE = {"mode": "sample", "verdict": "clean", "ended": NOW - 5}
 
@@ -128,6 +129,50 @@ def test_images_that_were_not_counted_are_named() -> None:
     assert finding.commands == ("filefrag /mnt/o/images/100/vm-100-disk-0.raw",)
 
 
+AGAIN = "pvedrbdstor verify ha --write-path"
+
+
+def test_a_mode_that_failed_is_left_by_the_disks_that_use_it_for_one_that_has_passed() -> None:
+    drives = [drive(cache="writeback", aio="threads"), {**drive(cache="writeback"), "key": "scsi1"}]
+    failed = write_path(modes="threads/writeback no/mode", safer="io_uring/writeback")
+    (finding,) = examine(broken({**failed, "guests:ha": {"drives": drives}}))
+    assert (
+        "aio=threads,cache=writeback" in finding.title
+        and "VM 100 scsi0" in finding.title
+        and "scsi1" not in finding.title
+    )
+    assert finding.commands == (
+        "qm set 100 --scsi0 ha:100/vm-100-disk-0.raw,cache=writeback,aio=io_uring",
+        "dmesg",
+        AGAIN,
+    )
+    assert finding.severity is Severity.ERROR
+
+
+@pytest.mark.parametrize("guests", [None, {}, {"drives": 7}])
+def test_where_the_guests_are_not_known_one_of_them_may_use_a_mode_that_failed(guests: object) -> None:
+    look = broken({**write_path(modes="threads/none")})
+    here = replace(look.here, values={**look.here.values, "guests:ha": guests})
+    (finding,) = (each for each in examine(replace(look, here=here)) if each.id == "write-path-failed")
+    assert finding.severity is Severity.ERROR and finding.commands == ("dmesg", AGAIN)
+
+
+def test_a_mismatch_of_which_no_more_was_kept_is_told_and_writes_and_modes_each_by_themselves() -> None:
+    (finding,) = examine(broken(write_path()))
+    assert finding.severity is Severity.ERROR and finding.commands == ("dmesg", AGAIN)
+    both = examine(broken(write_path(writes="1 of 256 writes of nodea came late", modes="threads/none")))
+    assert [finding.severity for finding in both] == [Severity.ERROR, Severity.WARNING]
+    assert "1 of 256 writes of nodea came late" in both[0].title
+
+
+def test_a_mismatch_is_told_until_a_later_check_from_either_node_found_none() -> None:
+    found = broken(write_path(modes="threads/none"))
+    for ended, told in ((NOW - 900, True), (NOW - 5, False)):
+        since = write_path(verdict="ok", ended=ended)
+        other = replace(found.others[0], values={**found.others[0].values, **since})
+        assert bool(examine(replace(found, others=(other,)))) is told
+
+
 def stray(*paths: str, **more: object) -> dict[str, object]:
     return images(foreign={"count": len(paths), "first": list(paths)}, **more)
 
@@ -159,7 +204,7 @@ def test_layers_of_a_chain_are_not_removed_as_an_image_may_read_from_them() -> N
     layer = "images/100/snap-one-vm-100-disk-0.qcow2"
     (alone,) = examine(broken(stray(layer, layers=1)))
     assert alone.commands == ("qm disk move", f"qemu-img info /mnt/o/{layer}")
-    (beside,) = examine(broken(stray("images/100/note", layer, layers=1)))
+    (beside,) = examine(broken(stray(layer, "images/100/note", layers=1)))
     assert "Leave 1 layer " in beside.remedy and not any(layer in command for command in beside.commands)
 
 

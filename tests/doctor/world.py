@@ -96,6 +96,7 @@ def node(letter: str, capture: str = "8.4/04-mounted-both", of: str | None = Non
         },
         "metadata:ha": {"path": f"/var/lib/pvedrbdstor/metadata/ha/node{letter}-1", "at": NOW - 600, "damaged": []},
         "verify:ha": VERIFIED if letter == "a" else None,
+        "write_path:ha": None,
     }
     if letter == "a":
         values["volumes:ha"] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ from pvedrbdstor.errors import WritePathUnchecked
 from pvedrbdstor.pve.drives import Drive
 from pvedrbdstor.verify import last as comparisons
 from pvedrbdstor.verify.write_path import last
-from pvedrbdstor.verify.write_path.facts import Outcome, Risk, Why
+from pvedrbdstor.verify.write_path.engines import MODES, Mode, Result, Tried
+from pvedrbdstor.verify.write_path.facts import Direction, Ground, Outcome, Risk, Seen, Why
 from pvedrbdstor.verify.write_path.last import Check, Record
 
 DAY = 86400.0
@@ -97,6 +98,49 @@ def test_a_disk_that_is_at_risk_for_two_reasons_is_one_disk() -> None:
     check = last.check_of(outcome, NOW)
     assert check == Check("a", "incomplete", NOW - 60, NOW, 1, "it; that")
     assert last.check_of(replace(outcome, guests=None), NOW).disks is None
+
+
+def test_what_was_wrong_is_kept_with_the_modes_that_failed_and_one_that_has_passed() -> None:
+    ground = Ground("/dev/sdb", ("A",), True, None)
+    seen = (Seen(0.1, 0.1, False, True), Seen(0.1, 0.1, True, True), Seen(0.1, 5.0, True, False))
+    bad, good = Mode("threads", "none"), Mode("io_uring", "writeback")
+    tried = [
+        Tried("a", bad, Result.DIFFERS),
+        Tried("b", bad, Result.FAILED),
+        Tried("a", Mode("native", "none"), Result.UNSUPPORTED),
+    ]
+    tried += [Tried(node, good, Result.OK) for node in "ab"]
+    directions = (
+        Direction("a", "b", ground, seen, 1),
+        Direction("b", "a", replace(ground, protocols=("C",)), seen[:1], 0),
+    )
+    check = last.check_of(Outcome("ha", "a", "b", 3, NOW - 60, 60.0, directions, tuple(tried)), NOW)
+    assert (check.verdict, check.modes, check.safer) == ("mismatch", "threads/none", "io_uring/writeback")
+    assert check.writes == (
+        "2 of 3 writes of a were not on b's disk when they were acknowledged; 1 of 3 blocks of a read otherwise on b; DRBD on b has protocol A"
+    )
+    last.keep("ha", check)
+    assert last.read("ha") == Record(check, check, check)
+    assert last.modes_of(check.modes) == (bad,) and last.modes_of("; reboot") == last.modes_of(None) == ()
+
+
+def test_all_modes_that_fail_fit_into_the_record() -> None:
+    tried = tuple(Tried("a", mode, Result.FAILED) for mode in MODES)
+    last.keep("ha", last.check_of(Outcome("ha", "a", "b", 1, NOW - 60, 60.0, (), tried), NOW))
+    kept = last.read("ha")
+    assert kept is not None and last.modes_of(kept.last.modes) == MODES
+
+
+def test_a_mismatch_stands_until_a_whole_check_found_none() -> None:
+    wrong = replace(OK, verdict="mismatch", modes="threads/none")
+    for check in (wrong, replace(OK, verdict="incomplete"), REFUSED):
+        last.keep("ha", check)
+        told = last.as_json(last.read("ha"))
+        assert told is not None and told["standing"] == asdict(wrong) and told["verdict"] == check.verdict
+    last.keep("ha", OK)
+    told = last.as_json(last.read("ha"))
+    assert told is not None and told["standing"] == asdict(OK)
+    assert last.as_json(None) is None
 
 
 def test_what_could_not_be_checked_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

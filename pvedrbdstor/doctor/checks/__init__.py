@@ -23,6 +23,7 @@ from pvedrbdstor.doctor.checks import (
     units,
     verify,
     volumes,
+    write_path,
 )
 from pvedrbdstor.doctor.facts import Look
 from pvedrbdstor.doctor.finding import Entry, Finding, gathered
@@ -40,6 +41,7 @@ _AREAS = (
     ocfs2,
     fsck,
     verify,
+    write_path,
     metadata,
     network,
     firewall,

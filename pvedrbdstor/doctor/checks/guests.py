@@ -34,21 +34,26 @@ _TEXTS = ("key", "value", "cache", "aio")
 
 def check(look: Look) -> Iterator[Finding]:
     for storage in look.storages:
-        listed = look.here.mapping(f"guests:{storage.id}").get("drives")
-        drives = [
-            drive for words in (listed if isinstance(listed, list) else ()) if (drive := _drive(words)) is not None
-        ]
-        drives.sort(key=lambda drive: (drive.vmid, drive.key, drive.pending))
+        drives = drives_of(look, storage) or []
         yield from _at_risk(storage, drives)
         yield from _when_full(storage, drives, _named_whole(look, storage))
         native = [drive for drive in drives if drive.aio == "native" and not drive.direct]
         if native:
             yield NATIVE.found(
-                f"{_named(native)}: aio=native with cache={native[0].cache}",
+                f"{named(native)}: aio=native with cache={native[0].cache}",
                 "QEMU refuses native AIO without O_DIRECT: the guest does not start, or not after its migration.",
-                f"Choose another: {_set(native[0], aio='io_uring')}",
+                f"Choose another: {set_options(native[0], aio='io_uring')}",
                 storage=storage.id,
             )
+
+
+def drives_of(look: Look, storage: StorageConfig) -> list[Drive] | None:
+    """The disks of all VMs on the storage, by guest; None where they were not told."""
+    listed = look.here.mapping(f"guests:{storage.id}").get("drives")
+    if not isinstance(listed, list):
+        return None
+    drives = [drive for words in listed if (drive := _drive(words)) is not None]
+    return sorted(drives, key=lambda drive: (drive.vmid, drive.key, drive.pending))
 
 
 def _at_risk(storage: StorageConfig, drives: list[Drive]) -> Iterator[Finding]:
@@ -56,17 +61,17 @@ def _at_risk(storage: StorageConfig, drives: list[Drive]) -> Iterator[Finding]:
         at_risk = list(risk.drives)
         if risk.why is Why.UNSAFE:
             yield UNSAFE.found(
-                f"{_named(at_risk)}: cache=unsafe",
+                f"{named(at_risk)}: cache=unsafe",
                 "QEMU ignores the guest's flushes: when the node dies, what the guest was told is on the disk is not, and its file system may be broken.",
-                f"Have it flushed, from the guest's next start on: {_set(at_risk[0], cache='writeback')}",
+                f"Have it flushed, from the guest's next start on: {set_options(at_risk[0], cache='writeback')}",
                 storage=storage.id,
             )
         elif risk.why is Why.FLUSHES:
             yield FLUSHES.found(
-                f"{_named(at_risk)}: O_DIRECT",
+                f"{named(at_risk)}: O_DIRECT",
                 "When the node dies, flushed writes of the last 5 s are lost that went into blocks never written before, or shared with a snapshot or "
                 "clone. Whether the modes work at all 'pvedrbdstor verify --write-path' tells.",
-                f"If that matters more than speed, from the guest's next start on: {_set(at_risk[0], cache='writeback')}",
+                f"If that matters more than speed, from the guest's next start on: {set_options(at_risk[0], cache='writeback')}",
                 storage=storage.id,
             )
 
@@ -100,10 +105,10 @@ def _when_full(storage: StorageConfig, drives: list[Drive], whole: set[tuple[int
     ]
     if found:
         yield FULL.found(
-            f"{_named(found)}: O_DIRECT, and an image that can still grow",
+            f"{named(found)}: O_DIRECT, and an image that can still grow",
             "If the storage is full when the guest writes where the image has no space yet, it sees a broken disk; its file system may become read-only. "
             "With `cache=writeback`, or with `werror=stop`, QEMU pauses it instead, and it goes on when there is space again.",
-            f"From the guest's next start on: {_set(found[0], werror='stop')}, and the same for each; or see that there is always space",
+            f"From the guest's next start on: {set_options(found[0], werror='stop')}, and the same for each; or see that there is always space",
             storage=storage.id,
         )
 
@@ -119,9 +124,9 @@ def _drive(words: object) -> Drive | None:
     return Drive(words["vmid"], key, value, cache, aio, words.get("pending") is True)
 
 
-def _named(drives: list[Drive]) -> str:
+def named(drives: list[Drive]) -> str:
     return shown(f"VM {drive.vmid} {drive.key}{' (pending)' if drive.pending else ''}" for drive in drives)
 
 
-def _set(drive: Drive, **options: str) -> str:
+def set_options(drive: Drive, **options: str) -> str:
     return f"'qm set {drive.vmid} --{drive.key} {shlex.quote(drive.changed(**options))}'"

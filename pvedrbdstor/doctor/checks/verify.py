@@ -37,8 +37,8 @@ def check(look: Look) -> Iterator[Finding]:
 def _judge(storage: StorageConfig, records: list[Mapping[str, object]], now: float) -> Iterator[Finding]:
     run = f"'pvedrbdstor verify {storage.id}'"
     judged = [verdict for record in records if isinstance(verdict := record.get("judged"), dict)]
-    last = max(records, key=_ended, default=None)
-    newest = max(judged, key=_ended, default=None)
+    last = max(records, key=ended_of, default=None)
+    newest = max(judged, key=ended_of, default=None)
     if _differ(records):
         yield DIVERGED.found(
             "The two copies differ, as a comparison found",
@@ -63,7 +63,7 @@ def _judge(storage: StorageConfig, records: list[Mapping[str, object]], now: flo
             f"Run {run}, and each month by itself: 'systemctl enable --now pvedrbdstor-verify@{storage.id}.timer' on one node",
             storage=storage.id,
         )
-    elif (days := (now - _ended(newest)) / _DAY) > _OLD_DAYS:
+    elif (days := (now - ended_of(newest)) / _DAY) > _OLD_DAYS:
         yield OLD.found(
             f"The two copies were compared last {days:.0f} days ago",
             "What has begun to differ since then is not known.",
@@ -77,8 +77,8 @@ def _differ(records: list[Mapping[str, object]]) -> bool:
     have been past that block."""
     standing = [found for record in records if isinstance(found := _standing(record), dict)]
     equal = [found for found in standing if found.get("verdict") == "clean" and found.get("mode") != Mode.SAMPLE.value]
-    begun = max((_time(found, "began") or _ended(found) for found in equal), default=0.0)
-    return any(found.get("verdict") == "diverged" and _ended(found) > begun for found in standing)
+    begun = max((_time(found, "began") or ended_of(found) for found in equal), default=0.0)
+    return any(found.get("verdict") == "diverged" and ended_of(found) > begun for found in standing)
 
 
 def _standing(record: Mapping[str, object]) -> object:
@@ -93,7 +93,8 @@ def _as_before(storage: StorageConfig, failed: Mapping[str, object]) -> str:
     return f"'pvedrbdstor verify {storage.id}{option}'"
 
 
-def _ended(record: Mapping[str, object]) -> float:
+def ended_of(record: Mapping[str, object]) -> float:
+    """Seconds since 1970."""
     return _time(record, "ended")
 
 

@@ -114,10 +114,15 @@ class Outcome:
     unchecked: tuple[str, ...] = field(default=())
 
     @property
+    def failing(self) -> tuple[Mode, ...]:
+        """The modes that gave wrong content or failed, on either node."""
+        wrong = (tried.mode for tried in self.modes if tried.result in (Result.DIFFERS, Result.FAILED))
+        return tuple(dict.fromkeys(wrong))
+
+    @property
     def verdict(self) -> str:
         """ok, mismatch, or incomplete: nothing wrong, but not all could be checked."""
-        wrong = any(tried.result in (Result.DIFFERS, Result.FAILED) for tried in self.modes)
-        if wrong or not all(direction.good for direction in self.directions):
+        if self.failing or not all(direction.good for direction in self.directions):
             return "mismatch"
         untold = self.unchecked or any(tried.result in (Result.SILENT, Result.UNTRIED) for tried in self.modes)
         return "incomplete" if untold or len(self.directions) < 2 else "ok"

@@ -1,14 +1,19 @@
-"""What the last check of a storage's write path has found, on the disk of the node that led: for `mirror status`."""
+"""What the last check of a storage's write path has found, on the disk of the node that led: for `mirror status` and `doctor`.
+
+A mismatch stands until a whole check found none: one that could not check all says nothing of the rest.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
 from pvedrbdstor.verify import kept
-from pvedrbdstor.verify.kept import COULD_NOT, Unknown, age, as_json, plain
-from pvedrbdstor.verify.write_path.facts import Outcome
+from pvedrbdstor.verify.kept import COULD_NOT, Unknown, age, plain
+from pvedrbdstor.verify.write_path.engines import MODES, Mode
+from pvedrbdstor.verify.write_path.facts import Outcome, safer
 
 FOLDER = "/var/lib/pvedrbdstor/verify/write-path"
 VERDICTS = ("ok", "mismatch", "incomplete", COULD_NOT)
@@ -17,7 +22,8 @@ VERDICTS = ("ok", "mismatch", "incomplete", COULD_NOT)
 @dataclass(frozen=True, slots=True)
 class Check:
     """began, ended: seconds since 1970. node: the one that led. disks: of guests that were at risk, None where nobody could tell. reason: why
-    it could not be checked, or not all of it."""
+    it could not be checked, or not all of it. writes: what became of the writes of its own that were not as they should be. modes: QEMU's, that gave
+    wrong content or failed, each as `AIO/CACHE`, a blank between. safer: the one to use instead."""
 
     node: str
     verdict: str
@@ -25,6 +31,9 @@ class Check:
     ended: float
     disks: int | None = None
     reason: str | None = None
+    writes: str | None = None
+    modes: str | None = None
+    safer: str | None = None
 
 
 Record: TypeAlias = kept.Record[Check]
@@ -39,7 +48,31 @@ def check_of(found: Outcome, now: float) -> Check:
         ended=now,
         disks=None if found.guests is None else len(at_risk),
         reason=plain("; ".join(found.unchecked) or None),
+        writes=plain("; ".join(_amiss(found)) or None),
+        modes=" ".join(map(_short, found.failing)) or None,
+        safer=None if (better := safer(found.modes)) is None else _short(better),
     )
+
+
+def _amiss(found: Outcome) -> Iterator[str]:
+    for direction in found.directions:
+        if direction.late or direction.missing:
+            count = f"{direction.late + direction.missing} of {len(direction.seen)}"
+            yield f"{count} writes of {direction.writer} were not on {direction.reader}'s disk when they were acknowledged"
+        if direction.changed:
+            yield f"{direction.changed} of {len(direction.seen)} blocks of {direction.writer} read otherwise on {direction.reader}"
+        if direction.ground.loose:
+            yield f"DRBD on {direction.reader} has protocol {', '.join(direction.ground.loose)}"
+
+
+def _short(mode: Mode) -> str:
+    return f"{mode.aio}/{mode.cache}"
+
+
+def modes_of(words: str | None) -> tuple[Mode, ...]:
+    """Those that a check has kept, as far as they are modes known here."""
+    kept_ = (words or "").split()
+    return tuple(mode for mode in MODES if _short(mode) in kept_)
 
 
 def failed(node: str, began: float, now: float, reason: str) -> Check:
@@ -49,7 +82,7 @@ def failed(node: str, began: float, now: float, reason: str) -> Check:
 
 def keep(storage: str, check: Check) -> None:
     """On the disk when this returns. Raises OSError."""
-    kept.keep(path(storage), check, lambda: read(storage))
+    kept.keep(path(storage), check, lambda: read(storage), stands=check.verdict != "incomplete")
 
 
 def path(storage: str) -> str:
@@ -59,6 +92,13 @@ def path(storage: str) -> str:
 def read(storage: str) -> Record | None:
     """None where it was never checked from this node. Raises Unknown."""
     return kept.read(path(storage), Check, VERDICTS)
+
+
+def as_json(record: Record | None) -> dict[str, object] | None:
+    """As of kept.as_json(), with `standing`: the last one that has found a mismatch, or none in all of it."""
+    told = kept.as_json(record)
+    standing = record.standing if record is not None else None
+    return None if told is None else {**told, "standing": None if standing is None else asdict(standing)}
 
 
 def line(record: Record | None, now: float | None = None) -> str:
@@ -91,6 +131,7 @@ __all__ = [
     "failed",
     "keep",
     "line",
+    "modes_of",
     "path",
     "read",
 ]
