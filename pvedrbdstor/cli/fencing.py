@@ -247,14 +247,17 @@ def _guard_text(settings: Settings) -> Iterator[str]:
         yield f"Corosync is {word}: nodes {members} are members of ring {guard.quorum.ring}."
     votes = guard.votes
     if votes is not None:
-        alive = Flag.QDEVICE_ALIVE in votes.flags
         device = (
-            f"; the QDevice {'answers' if alive else 'is silent'}"
-            if settings.corosync and settings.corosync.quorum.device
-            else ""
+            f"; the QDevice {_qdevice(votes.flags)}" if settings.corosync and settings.corosync.quorum.device else ""
         )
         yield f"{votes.total} of {votes.expected} votes are present, {votes.quorum} are a majority{device}."
     yield from _now_text(guard)
+
+
+def _qdevice(flags: Flag) -> str:
+    if Flag.QDEVICE_ALIVE not in flags:
+        return "is silent"
+    return "votes" if Flag.QDEVICE_CAST_VOTE in flags else "casts no vote"
 
 
 def _now_text(guard: guard_status.Status) -> Iterator[str]:

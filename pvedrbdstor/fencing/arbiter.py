@@ -182,12 +182,30 @@ def _of_runtime(conf: CorosyncConf, votes: Votes | None) -> Iterator[Problem]:
     elif votes.quorum * 2 <= needed and Flag.TWONODE not in votes.flags:
         cause = f"corosync calls {votes.quorum} of {needed} votes a majority: two sides can be quorate at once"
         yield Problem("no-majority", cause, "Look at 'corosync-quorumtool -s', and restart corosync on all nodes")
-    alive = Flag.QDEVICE_REGISTERED | Flag.QDEVICE_ALIVE
-    if conf.device_votes > 0 and votes.flags & alive != alive:
-        state = "does not answer" if Flag.QDEVICE_REGISTERED in votes.flags else "is not registered"
-        cause = f"The QDevice is configured and {state}: there is no vote to win, and after a cut link both nodes reset themselves"
-        remedy = "Look at 'systemctl status corosync-qdevice' here, and at corosync-qnetd on the QDevice's host"
-        yield Problem("qdevice-silent", cause, remedy, fatal=False)
+    yield from _silent(conf, votes)
+
+
+def _silent(conf: CorosyncConf, votes: Votes) -> Iterator[Problem]:
+    """A QDevice that is of no use now. To votequorum corosync-qdevice itself is the QDevice: that qnetd has gone only shows in that no
+    vote is cast, as it also does on a node that is not quorate, which has lost rightly."""
+    device, flags = conf.quorum.device, votes.flags
+    if device is None or conf.device_votes < 1:
+        return
+    of_program = "Run 'systemctl restart corosync-qdevice' on this node; where that fails, 'journalctl -u corosync-qdevice' tells why"
+    if Flag.QDEVICE_REGISTERED not in flags:
+        state, remedy = "is not registered", of_program
+    elif Flag.QDEVICE_ALIVE not in flags:
+        state, remedy = "does not answer", of_program
+    elif Flag.QDEVICE_CAST_VOTE not in flags and Flag.QUORATE in flags:
+        state = "casts no vote for this node, as when its host does not answer"
+        remedy = (
+            f"Run 'systemctl restart corosync-qnetd' on its host, {device.host or 'which corosync.conf does not name'}, which this node "
+            "has to reach there on TCP port 5403"
+        )
+    else:
+        return
+    cause = f"The QDevice is configured and {state}: there is no vote to win, and after a cut link both nodes reset themselves"
+    yield Problem("qdevice-silent", cause, remedy, fatal=False)
 
 
 def _of_device(conf: CorosyncConf) -> Iterator[Problem]:

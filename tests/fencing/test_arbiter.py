@@ -103,15 +103,28 @@ def test_a_qdevice_without_a_vote_is_no_arbiter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
-    [(Flag.QUORATE, "not registered"), (Flag.QUORATE | Flag.QDEVICE_REGISTERED, "does not answer")],
+    ("flags", "told", "remedy"),
+    [
+        (Flag.QUORATE, "not registered", "corosync-qdevice"),
+        (Flag.QUORATE | Flag.QDEVICE_REGISTERED, "does not answer", "corosync-qdevice"),
+        (
+            ALIVE & ~Flag.QDEVICE_CAST_VOTE,
+            "casts no vote",
+            "'systemctl restart corosync-qnetd' on its host, 192.0.2.9,",
+        ),
+    ],
 )
-def test_a_silent_qdevice_is_a_warning(flags: Flag, told: str) -> None:
+def test_a_silent_qdevice_is_a_warning(flags: Flag, told: str, remedy: str) -> None:
     """Quorum still judges, but nobody can win."""
-    found = problems(CONF, replace(VOTES, flags=flags, total=2))
+    found = problems(with_device(host="192.0.2.9"), replace(VOTES, flags=flags, total=2))
     assert [problem.code for problem in found] == ["qdevice-silent"]
-    assert told in found[0].cause
+    assert told in found[0].cause and remedy in found[0].remedy
     assert fatal(found) is None
+
+
+def test_a_node_that_has_lost_the_vote_to_the_other_one_has_no_silent_qdevice() -> None:
+    lost = Flag.QDEVICE_REGISTERED | Flag.QDEVICE_ALIVE
+    assert problems(CONF, replace(VOTES, flags=lost, total=1)) == ()
 
 
 def test_a_node_is_found_by_its_name_or_address() -> None:

@@ -120,7 +120,7 @@ def test_a_status_with_which_a_cut_is_decided(cli: CommandLine, node: Node) -> N
     assert result.stdout.splitlines() == [
         "The guard runs (process 7, heard 0 s ago).",
         "Corosync is quorate: nodes 1, 2 are members of ring 12.",
-        "3 of 3 votes are present, 2 are a majority; the QDevice answers.",
+        "3 of 3 votes are present, 2 are a majority; the QDevice votes.",
         "Quorum can decide which node goes on.",
         "ha: its fencing asks the guard, and all times fit.",
     ]
@@ -180,7 +180,7 @@ def test_the_status_as_json(cli: CommandLine, node: Node) -> None:
     document = json.loads(cli("fencing", "status", "ha", "--json").stdout)
     assert document["works"] is True
     assert document["guard"]["quorum"] == {"quorate": True, "ring": 12, "members": [1, 2]}
-    assert document["guard"]["votes"]["flags"] == 2 | 64 | 128
+    assert document["guard"]["votes"]["flags"] == 2 | 64 | 128 | 256
     assert document["problems"] == []
     assert document["pending"] is None
     assert document["storage"] == {"id": "ha", "against": []}

@@ -16,14 +16,14 @@ DOCUMENT = {
     "at": 100.0,
     "pid": 7,
     "quorum": {"quorate": True, "ring": 12, "members": [1, 2]},
-    "votes": {"node_id": 1, "expected": 3, "highest_expected": 3, "total": 3, "quorum": 2, "flags": 2 | 64 | 128},
+    "votes": {"node_id": 1, "expected": 3, "highest_expected": 3, "total": 3, "quorum": 2, "flags": 2 | 64 | 128 | 256},
     "problems": [],
 }
 TEXT = json.dumps(DOCUMENT)
 
 
 def test_what_a_running_guard_tells() -> None:
-    flags = Flag.QUORATE | Flag.QDEVICE_REGISTERED | Flag.QDEVICE_ALIVE
+    flags = Flag.QUORATE | Flag.QDEVICE_REGISTERED | Flag.QDEVICE_ALIVE | Flag.QDEVICE_CAST_VOTE
     assert parse(TEXT, 101.5) == Status(1.5, 7, Ring(True, 12, frozenset({1, 2})), Votes(1, 3, 3, 3, 2, flags))
 
 

@@ -18,7 +18,7 @@ from tests.fencing.test_corosync_conf import PROXMOX
 from tests.mirror.capture_facts import facts_of
 
 CONF = parse(PROXMOX)
-VOTES = Votes(1, 3, 3, 3, 2, Flag.QUORATE | Flag.QDEVICE_REGISTERED | Flag.QDEVICE_ALIVE)
+VOTES = Votes(1, 3, 3, 3, 2, Flag.QUORATE | Flag.QDEVICE_REGISTERED | Flag.QDEVICE_ALIVE | Flag.QDEVICE_CAST_VOTE)
 GUARD = Status(0.5, 7, Ring(True, 12, frozenset({1, 2})), VOTES)
 OTHERS = facts_of("9/23-fencing-healed-while-handler-blocks.a.txt")
 

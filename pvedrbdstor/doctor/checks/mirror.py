@@ -80,7 +80,8 @@ def _guard(node: Node) -> Iterator[Finding]:
         yield HANDICAP.found(
             f"Were the other node lost now, {node.name} could not go on: {plain(guard.handicap)}",
             "Both nodes would then freeze, or this one reset itself.",
-            f"Wait {LOOKBACK_SECONDS:.0f} s, after which what has passed is forgiven, and look again with 'pvedrbdstor fencing status'",
+            f"Wait {LOOKBACK_SECONDS:.0f} s, after which what has passed is forgiven, and look again with 'pvedrbdstor fencing status', "
+            "which names what does not pass by itself",
             nodes=(node.name,),
         )
     if guard.version not in (None, node.version):
