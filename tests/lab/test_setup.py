@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from pvedrbdstor.setup.paths import FIREWALL
 from pvedrbdstor.setup.steps import ONCE, Kind
 from tests.lab import assets, bare, lower_lvm, storage
 from tests.lab.assets import REPOSITORY
@@ -68,6 +70,38 @@ def apply(node: Node, kill_at: str | None = None) -> int:
     return result.rc
 
 
+def install_lvm(cluster: Cluster) -> None:
+    """LVM's programs, and the lvm.conf that Debian has."""
+    on_each(cluster.nodes, lower_lvm.install)
+    conf = assets.prepare_lvm()[0] / "etc/lvm/lvm.conf"
+    on_each(cluster.nodes, lambda node: node.run(f"mkdir -p /etc/lvm && cp {conf} /etc/lvm/"))
+
+
+def plan_disks(cluster: Cluster) -> dict[str, Any]:
+    return plan(cluster, "--no-lvm", NO_VOTE)
+
+
+def plan_volumes(cluster: Cluster) -> dict[str, Any]:
+    """On logical volumes, on disks that hold an old file system each, behind Proxmox's firewall."""
+    install_lvm(cluster)
+    disk = cluster.backend.disk_device
+    for node in cluster.nodes:
+        node.run(f"mkfs.ext4 -q -F -L theirs {disk} && mkdir -p {os.path.dirname(FIREWALL)}")
+        node.run(f"printf '[OPTIONS]\n\nenable: 1\n' >{FIREWALL}")
+    made = plan(cluster, NO_VOTE, "--wipe", f"nodea:{disk}", "--wipe", f"nodeb:{disk}")
+    wanted = {f"{node}.{name}" for node in ("nodea", "nodeb") for name in ("wipe", "pv", "vg", "lv")}
+    assert {"nodea.firewall", *wanted} <= {step["id"] for step in made["steps"]}
+    return made
+
+
+def points(step: dict[str, Any]) -> tuple[str, ...]:
+    """Where a step is killed: before it, after its files and after its programs (where they are the killed process's own), and after it."""
+    kind, here = Kind(step["kind"]), step["node"] == "nodea"
+    if kind is Kind.FILE:
+        return ("begun", *(("files",) if here else ()), "acted")
+    return ("begun", *(("ran",) if here else ()), "acted") if kind in ONCE else ("acted",)
+
+
 def check_first_volume(cluster: Cluster) -> None:
     """Made through Proxmox's plugin and written on a; read on b."""
     volid = storage.alloc(cluster.a, 100, 4 << 20)
@@ -119,9 +153,7 @@ kill -9 $!""",
 
 @pytest.mark.soak
 def test_disks_become_logical_volumes_and_what_was_on_one_goes_only_when_it_is_named(cluster: Cluster) -> None:
-    on_each(cluster.nodes, lower_lvm.install)
-    conf = assets.prepare_lvm()[0] / "etc/lvm/lvm.conf"
-    on_each(cluster.nodes, lambda node: node.run(f"mkdir -p /etc/lvm && cp {conf} /etc/lvm/"))
+    install_lvm(cluster)
     disk = cluster.backend.disk_device
     cluster.b.run(f"mkfs.ext4 -q -F -L theirs {disk}")
     with pytest.raises(CommandFailed, match="theirs"):
@@ -174,13 +206,21 @@ def test_with_a_third_vote_the_storage_is_protected() -> None:
 
 
 @pytest.mark.soak
-def test_killed_at_each_step_it_goes_on_from_there(cluster: Cluster) -> None:
-    made = plan(cluster, "--no-lvm", NO_VOTE)
+@pytest.mark.parametrize("make_plan", [plan_disks, plan_volumes])
+def test_killed_at_each_step_it_goes_on_from_there(
+    cluster: Cluster, make_plan: Callable[[Cluster], dict[str, Any]]
+) -> None:
+    made = make_plan(cluster)
     for step in made["steps"]:
-        once = Kind(step["kind"]) in ONCE
-        points = ("begun", *(("ran",) if step["node"] == "nodea" else ()), "acted") if once else ("acted",)
-        for when in points:
+        for when in points(step):
             assert apply(cluster.a, f"setup.{when}.{step['id']}") == 137, (step["id"], when)
     for _ in range(2):
         assert apply(cluster.a) == 0, "also when it is finished"
+    for step in made["steps"]:
+        for file in step["files"]:
+            # Nothing twice, nothing half.
+            assert (
+                next(node for node in cluster.nodes if f"node{node.name}" == step["node"]).run(f"cat {file['path']}")
+                == file["content"]
+            )
     check_first_volume(cluster)
