@@ -118,8 +118,8 @@ def adjusted(resource: str, where: str = "each node") -> str:
     return (
         f"On {where} see first what would be done: 'drbdadm --dry-run adjust {resource}'. If every line is one of drbdsetup's commands that end in "
         f"-options, run 'drbdadm adjust {resource}'; if there is {', '.join(_DISCONNECTS)}, detach or down, it takes the mirror from under the guests: then only "
-        "with the storage down on both nodes: shut its guests down, run `pvedrbdstor mirror down` for it on both, then adjust on both, and only then "
-        "`pvedrbdstor mirror up` on both"
+        "with the storage down on both nodes: shut its guests down, run pvedrbdstor mirror down STORAGE on both, adjust on both, and only then "
+        "run pvedrbdstor mirror up STORAGE on both"
     )
 
 
