@@ -22,7 +22,7 @@ _FINDS = {
     Kind.READ_ONLY: "OCFS2 has remounted itself read-only",
     Kind.NOT_UP: "the storage is not mounted, or something else is, also with `localflocks`",
     Kind.UNPROTECTED: "fencing, handler, guard, arbiter, time-outs or policies after a split brain would let two histories arise",
-    Kind.DEGRADED: "works on one copy, before a resync is done, or with a QDevice that does not answer",
+    Kind.DEGRADED: "works on one copy, before a resync is done, or with a QDevice that does not answer or casts no vote",
 }
 _MEANS = {
     Kind.UNKNOWN: "Nothing is assumed to be well: guests that run go on, new ones are not started.",
