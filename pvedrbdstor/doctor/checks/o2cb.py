@@ -163,7 +163,7 @@ def _timeouts_in_force(node: Node, ids: list[str]) -> Iterator[Finding]:
 
 def unregister(cluster: str) -> str:
     """Without it the kernel keeps the nodes and addresses that it has."""
-    return f"'o2cb unregister-cluster {plain(cluster, 16)}' on all"
+    return f"'o2cb unregister-cluster {plain(cluster, 16)}' on all, which is refused while any other OCFS2 is mounted"
 
 
 def anew(ids: Sequence[str], between: str = "") -> str:
