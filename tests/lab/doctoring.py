@@ -37,6 +37,7 @@ def findings(node: Node, *options: str) -> list[Finding]:
     result = node.sh(f"pvedrbdstor doctor --json {' '.join(options)}", 60)
     document, _ = json.JSONDecoder().raw_decode(result.out[result.out.index("{") :])
     found: list[Finding] = document["findings"]
+    print(*(f"{each['id']}: {each['title']}. {each['meaning']}" for each in found), sep="\n")
     assert result.rc == document["exit_status"] == max((_STATUS[each["severity"]] for each in found), default=0), found
     return found
 
@@ -86,9 +87,17 @@ def prepare(cluster: Cluster) -> None:
     """As an administrator should have it: nodes that reach each other, vendors' scripts masked, the monitor calm, metadata saved."""
     on_each(cluster.nodes, splitting.prepare)
     on_each(cluster.nodes, lambda node: node.run(f"mkdir -p {GUESTS} && pvedrbdstor vendor-units mask"))
+    on_each(cluster.nodes, _compiled)
     settle(cluster)
     kept = f"/var/lib/pvedrbdstor/metadata/{STORAGE}"
     on_each(cluster.nodes, lambda node: node.run(f"[ -d {kept} ] || pvedrbdstor metadata save {STORAGE}", 60))
+
+
+def _compiled(node: Node) -> None:
+    """All that the doctor loads, as it is in an installed package: else its first look, all helpers at once, would do it within their limits."""
+    node.run(
+        "[ -e /run/doctor-compiled ] || { pvedrbdstor doctor --local >/dev/null; touch /run/doctor-compiled; }", 90
+    )
 
 
 @contextmanager

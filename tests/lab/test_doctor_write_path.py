@@ -32,9 +32,6 @@ def never_checked(pair: Cluster) -> Iterator[Cluster]:
     prepare(pair)
     on_each(pair.nodes, lambda node: node.run(f"rm -f {RECORD}"))
     on_each(pair.nodes, lambda node: write_program(node, f"{PROGRAMS}/qm", STAND_INS["qm"]))
-    on_each(
-        pair.nodes, lambda node: node.sh("pvedrbdstor doctor --local", 120)
-    )  # compiled, the other node need not wait for that
     yield pair
     on_each(pair.nodes, lambda node: node.run(f"rm -f {RECORD} {CONF}"))
     storage.free_all(pair.a)
