@@ -32,6 +32,13 @@ def doctor(node: Node, *options: str, hidden: Iterable[str] = LABS_OWN) -> Found
     return {each["id"]: each for each in each_of if each["id"] not in set(hidden)}
 
 
+def found_by(node: Node, *expected: str) -> Found:
+    """What it finds, which is this and no more."""
+    found = doctor(node)
+    assert set(found) - NEVER_COMPARED == set(expected), list(found.values())
+    return found
+
+
 def findings(node: Node, *options: str) -> list[Finding]:
     """All of them, also several of one id."""
     result = node.sh(f"pvedrbdstor doctor --json {' '.join(options)}", 60)

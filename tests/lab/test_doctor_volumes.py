@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import storage
 from tests.lab.cluster import Cluster
-from tests.lab.doctoring import GUESTS, NEVER_COMPARED, Finding, Found, doctor, follow, prepare, told
+from tests.lab.doctoring import GUESTS, NEVER_COMPARED, Finding, doctor, follow, found_by, prepare, told
 from tests.lab.formation import MOUNT_POINT, STORAGE, on_each
 from tests.lab.node import GUEST_SHARE, Node
 from tests.lab.test_doctor_guests import PROGRAMS, STAND_INS, write_program
@@ -48,13 +48,6 @@ def configure(pair: Cluster, lines: list[str]) -> None:
     """Of guest 100, which is off, as both nodes have it."""
     text = "\n".join(["memory: 512", *lines, ""])
     on_each(pair.nodes, lambda node: node.run(f"printf %s {shlex.quote(text)} >{CONF}"))
-
-
-def found_by(node: Node, *expected: str) -> Found:
-    """What it finds, which is this and no more."""
-    found = doctor(node)
-    assert set(found) - NEVER_COMPARED == set(expected), list(found.values())
-    return found
 
 
 @pytest.mark.soak

@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab import storage
 from tests.lab.cluster import Cluster
-from tests.lab.doctoring import GUESTS, NEVER_COMPARED, Found, doctor, prepare, told
+from tests.lab.doctoring import GUESTS, found_by, prepare, told
 from tests.lab.formation import STORAGE, on_each
 from tests.lab.node import Node
 from tests.lab.test_doctor_guests import PROGRAMS, STAND_INS, write_program
@@ -47,13 +47,6 @@ def damage(node: Node) -> str:
 
 def mend(node: Node, path: str) -> None:
     node.run(f"mv {path}.kept {path}")
-
-
-def found_by(node: Node, *expected: str) -> Found:
-    """What it finds, which is this and no more."""
-    found = doctor(node)
-    assert set(found) - NEVER_COMPARED == set(expected), list(found.values())
-    return found
 
 
 @pytest.mark.soak
