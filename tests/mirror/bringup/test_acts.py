@@ -103,6 +103,7 @@ class TestSteps:
         config = replace(CONFIG, path=str(tmp_path / "ha"))
         for step in set(Step) - {Step.STACK, Step.DLMFS, Step.TIMEOUTS}:
             execute.execute(step, replace(READY, missing_modules=("drbd",)), config)
+        unlocked(tmp_path / "ha")
         execute.demote("r0")
         forbidden = ("--force", "--overwrite", "--discard", "invalidate", "mkfs", "create-md", "new-current", "resume")
         assert commands.lines
