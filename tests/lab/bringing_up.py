@@ -13,7 +13,7 @@ import pytest
 from tests.lab import storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
-from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
+from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each, wait_whole
 from tests.lab.node import Node
 from tests.lab.storage import PLUGIN_COMMAND, Answer, PluginError, call
 
@@ -36,7 +36,7 @@ def both_up(cluster: Cluster) -> Cluster:
     """Both nodes up, by hand, as that forgets a refusal that was just given; and in sync."""
     cluster.network.heal()
     on_each(cluster.nodes, lambda node: node.run(f"pvedrbdstor mirror up {STORAGE}", 150))
-    cluster.a.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", 120)
+    wait_whole(cluster.nodes)
     return cluster
 
 

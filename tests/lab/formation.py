@@ -174,6 +174,12 @@ def wait_connected(node: Node) -> None:
     node.run(f"drbdadm wait-connect {RESOURCE}")
 
 
+def wait_whole(nodes: Sequence[Node], seconds: float = 120) -> None:
+    """Until each of them calls the mirror connected and both copies UpToDate: the two ends of a resync end it one after the other."""
+    until = "until grep -q 'cs:Connected .*ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.1; done"
+    on_each(nodes, lambda node: node.run(until, seconds))
+
+
 def promote(node: Node) -> None:
     """Become primary: two nodes that do so in the same moment can refuse one another, so it is tried again."""
     deadline = time.monotonic() + 20

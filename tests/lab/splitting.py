@@ -11,7 +11,7 @@ from typing import Any
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.errors import LabError
-from tests.lab.formation import DRBD_PORT, MOUNT_POINT, RESOURCE, STORAGE, mount, on_each, promote
+from tests.lab.formation import DRBD_PORT, MOUNT_POINT, RESOURCE, STORAGE, mount, on_each, promote, wait_whole
 from tests.lab.guest.remote import PORT as REMOTE_PORT
 from tests.lab.node import GUEST_SHARE, Node, Result
 
@@ -80,7 +80,7 @@ def discard(cluster: Cluster, loser: Node) -> None:
     loser.run(f"umount {MOUNT_POINT} && drbdadm secondary {RESOURCE} && (drbdadm disconnect {RESOURCE} || true)", 60)
     loser.run(f"drbdadm connect --discard-my-data {RESOURCE}")
     winner.run(f"grep -q cs:StandAlone /proc/drbd && drbdadm connect {RESOURCE} || true")
-    loser.run("until grep -q 'cs:Connected.*ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.1; done", 60)
+    wait_whole(cluster.nodes)
     promote(loser)
     mount(loser)
 

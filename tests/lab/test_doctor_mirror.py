@@ -9,7 +9,7 @@ import pytest
 from tests.lab import splitting, storage
 from tests.lab.cluster import Cluster
 from tests.lab.doctoring import NEVER_COMPARED, Finding, doctor, follow, prepare, settle, told
-from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
+from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each, wait_whole
 from tests.lab.node import Node
 from tests.lab.ops import wait_until
 
@@ -18,7 +18,6 @@ REPRODUCES = {
     *("mirror-read-only", "mirror-not-up", "mirror-degraded"),
 }
 DOWN, UP = f"pvedrbdstor mirror down {STORAGE}", f"pvedrbdstor mirror up {STORAGE}"
-UNTIL_WHOLE = "until grep -q 'cs:Connected.*ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done"
 BALLAST = f"{MOUNT_POINT}/ballast"
 
 
@@ -32,7 +31,7 @@ def pair(volumes: Cluster) -> Iterator[Cluster]:
 
 def clean(cluster: Cluster) -> None:
     """Whole again, on both nodes, and nothing is told."""
-    on_each(cluster.nodes, lambda node: node.run(UNTIL_WHOLE, 90))
+    wait_whole(cluster.nodes)
     settle(cluster)
     wait_until(lambda: set(doctor(cluster.a)) <= NEVER_COMPARED, "nothing is told any more", 60)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.lab import storage
 from tests.lab.cluster import Cluster
 from tests.lab.doctoring import GUESTS, NEVER_COMPARED, doctor, follow, prepare, settle, told
-from tests.lab.formation import STORAGE, on_each
+from tests.lab.formation import STORAGE, on_each, wait_whole
 from tests.lab.node import Node
 from tests.lab.verifying import MIB, image_of, places, plant, slow_comparison, stopped, verify
 
@@ -20,7 +20,6 @@ RECORD = f"/var/lib/pvedrbdstor/verify/last/{STORAGE}.json"
 CONF = f"{GUESTS}/100.conf"
 COMPARE = f"pvedrbdstor verify {STORAGE} --mode allocated"
 WRONG, RIGHT = "on the node whose copy is wrong", "on the other node"
-UNTIL_WHOLE = "until grep -q 'cs:Connected.*ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done"
 MARKED, ALL = "Let DRBD copy the blocks that differ", "Let DRBD copy everything"
 
 
@@ -65,7 +64,7 @@ def carry_out(pair: Cluster, commands: list[tuple[str, str]]) -> None:
         assert where in (WRONG, RIGHT, "to check again, on either node"), where
         status = 1 if "--mode kernel" in command else 0  # which finds what differs
         if "until both are UpToDate again" in command:
-            node.run(UNTIL_WHOLE, 120)
+            wait_whole(pair.nodes)
         result = node.sh(command, 180)
         assert result.rc == status, result.out
 

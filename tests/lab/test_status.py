@@ -19,7 +19,7 @@ import pytest
 from tests.lab import formation, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
-from tests.lab.formation import DRBD_PORT, MOUNT_POINT, RESOURCE, STORAGE
+from tests.lab.formation import DRBD_PORT, MOUNT_POINT, RESOURCE, STORAGE, wait_whole
 from tests.lab.node import Node
 from tests.lab.ops import running_op, wait_until
 from tests.lab.results import Results
@@ -203,13 +203,13 @@ def test_a_peer_that_left_in_order_is_no_rival(volumes: Cluster, results: Result
         b.run(f"pvedrbdstor mirror down {STORAGE} --stop", timeout=90)
     assert sighting.active
     b.run(f"pvedrbdstor mirror up {STORAGE} && pvedrbdstor mirror down {STORAGE}", timeout=150)
-    b.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", timeout=60)
+    wait_whole(volumes.nodes)
     with sighted(a, "cs:StandAlone", "degraded", results) as sighting:
         a.run(f"drbdadm disconnect {RESOURCE}")
     assert sighting.active and "split-brain" not in kinds(a)
     a.run(f"drbdadm connect {RESOURCE}")
     b.run(f"pvedrbdstor mirror up {STORAGE}", timeout=150)
-    a.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", timeout=60)
+    wait_whole(volumes.nodes)
 
 
 def test_a_verify_is_mentioned_while_it_runs(volumes: Cluster, results: Results) -> None:
@@ -237,7 +237,7 @@ def test_copies_that_a_verify_found_different_are_put_right_as_told(volumes: Clu
     with sighted(a, "oos:0$", "!cause:The two copies differ"):
         for command in commands:
             b.run(command, timeout=150)
-    b.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done")
+    wait_whole(volumes.nodes)
     a.run(f"drbdadm verify {RESOURCE}; until grep -q cs:Connected /proc/drbd; do sleep 0.2; done", timeout=60)
     assert "oos:0" in a.run("cat /proc/drbd")
 
@@ -304,7 +304,7 @@ def _settle_split(cluster: Cluster, results: Results) -> None:
     with sighted(a, "ds:UpToDate/UpToDate", "!split-brain", results):
         a.run(f"drbdadm connect {RESOURCE}")
     b.run(f"pvedrbdstor mirror up {STORAGE}", timeout=150)
-    b.run("until grep -q 'ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", timeout=60)
+    wait_whole(cluster.nodes)
 
 
 @pytest.mark.soak

@@ -92,7 +92,7 @@ def test_drbds_own_verify_finds_the_same(pair: Cluster, vmid: int) -> None:
         document = found(a, "--mode", "kernel")
         assert document["verdict"] == "diverged" and blocks(document["diverged"]) == set(different), document
         assert any("DRBD's verify has found 80 KiB different" in remark for remark in document["remarks"])
-    unmarked(b)
+    unmarked(pair, b)
 
 
 def test_without_an_algorithm_drbds_own_verify_is_refused(pair: Cluster) -> None:

@@ -116,7 +116,7 @@ def test_a_verify_of_drbds_that_was_begun_on_the_other_node_is_joined_but_proves
             document = found(a, "--mode", "kernel")
         assert document["verdict"] == "diverged" and blocks(document["diverged"]) == set(different)
         assert document["left_out"] and any(reason in remark for remark in document["remarks"])
-    unmarked(b)
+    unmarked(pair, b)
     with drbds_verify(b):
         document = found(a, "--mode", "kernel")
     assert document["verdict"] == "unsettled" and any(reason in remark for remark in document["remarks"])

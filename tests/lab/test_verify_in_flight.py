@@ -14,7 +14,7 @@ import pytest
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
 from tests.lab.errors import LabError
-from tests.lab.formation import DRBD_PORT, RESOURCE, STORAGE
+from tests.lab.formation import DRBD_PORT, RESOURCE, STORAGE, wait_whole
 from tests.lab.node import GUEST_SHARE, Node
 from tests.lab.verifying import BLOCK, blocks, found, image_of, places, verify
 
@@ -87,7 +87,7 @@ def connect_anew(pair: Cluster, change: str) -> None:
         node.run(change)
     a.run(f"drbdadm adjust {RESOURCE}")
     b.run(f"pvedrbdstor mirror up {STORAGE}", 120)
-    a.run("until grep -q 'cs:Connected ro:Primary/Primary ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.1; done", 60)
+    wait_whole(pair.nodes)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 from tests.lab import splitting, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
-from tests.lab.formation import RESOURCE, STORAGE
+from tests.lab.formation import RESOURCE, STORAGE, wait_whole
 from tests.lab.node import Node, Result
 from tests.lab.verifying import (
     MIB,
@@ -43,7 +43,7 @@ def test_a_disk_that_is_taken_away_stops_it_and_then_it_is_refused_until_the_res
         refused(pair.nodes, "a resync is running (PausedSync")
     finally:
         a.sh(f"drbdadm resume-sync {RESOURCE}")
-        b.run("until grep -q 'cs:Connected.*ds:UpToDate/UpToDate' /proc/drbd; do sleep 0.2; done", 120)
+        wait_whole(pair.nodes)
 
 
 def test_a_peer_that_is_killed_stops_it(pair: Cluster) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
-from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each
+from tests.lab.formation import MOUNT_POINT, RESOURCE, STORAGE, on_each, wait_whole
 from tests.lab.node import GUEST_SHARE, Node, Result
 from tests.lab.results import Results
 from tests.lab.storage import alloc, path
@@ -180,13 +180,14 @@ def planted(node: Node, numbers: Sequence[int]) -> Iterator[None]:
         plant(node, numbers)
 
 
-def unmarked(node: Node) -> None:
+def unmarked(pair: Cluster, node: Node) -> None:
     """What DRBD's own verify has marked is copied, to this node."""
     node.run(
         f"""drbdadm detach {RESOURCE} && drbdadm attach {RESOURCE}
 until grep -q ds:UpToDate/UpToDate /proc/drbd && grep -q oos:0 /proc/drbd; do sleep 0.1; done""",
         60,
     )
+    wait_whole(pair.nodes)
 
 
 @contextmanager
