@@ -19,7 +19,7 @@ from pvedrbdstor.errors import CommandFailed
 from pvedrbdstor.fencing import corosync_conf
 from pvedrbdstor.ocfs2 import o2cb
 from tests.cli.conftest import CommandLine
-from tests.doctor.test_checks import silent
+from tests.doctor.breaking import silent
 from tests.doctor.world import CONF, broken, drive, healthy
 
 
