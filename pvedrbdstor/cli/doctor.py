@@ -14,11 +14,18 @@ from pvedrbdstor.cli.session import Session, pass_session
 
 @click.command(short_help="Say what is wrong, what it means and what helps.")
 @click.argument("storages", metavar="[STORAGE]...", type=StorageName(), nargs=-1)
+@click.option(
+    "--accept",
+    "accepted",
+    metavar="ID[:STORAGE]",
+    multiple=True,
+    help="Do not count what is found under this id (of this storage) for the exit status; for what is to stay as it is. May be given several times.",
+)
 @click.option("--local", is_flag=True, help="Look at this node alone.")
 @click.option("--facts", is_flag=True, hidden=True, help="Print what was seen here, for the other node.")
 @json_option
 @pass_session
-def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool) -> None:
+def doctor(session: Session, storages: tuple[str, ...], accepted: tuple[str, ...], local: bool, facts: bool) -> None:
     """Look at STORAGE, or at all storages of this node, and at both nodes; say what is wrong, what that means and what helps.
 
     It only reads. Ends with status 0 when there is nothing, or hints alone; with 1 when the worst is a warning, or something could not
@@ -34,15 +41,30 @@ def doctor(session: Session, storages: tuple[str, ...], local: bool, facts: bool
 
         click.echo(json.dumps(as_json(sources.gather(session.node, configs))))
         return
+    _refuse_unknown(accepted)
     from pvedrbdstor.doctor import look
 
     aliases = {storage.config.id: configuration.ids(storage) for storage in found_storages}
     peers = look.Peers() if local else look.peers_of(session.node, configs)
     seen = replace(look.look(session.node, configs, session.nodes_path, aliases, peers), unusable=unusable)
     from pvedrbdstor.doctor import checks, words  # not before the other node was asked, which takes longer
-    from pvedrbdstor.doctor.finding import exit_status
+    from pvedrbdstor.doctor.finding import accepts, exit_status
 
     found = checks.examine(seen)
-    session.answer(words.as_json(seen, found), words.text(seen, found))
-    if status := exit_status(found):
+    session.answer(words.as_json(seen, found, accepted), words.text(seen, found, accepted))
+    if status := exit_status(finding for finding in found if not accepts(accepted, finding)):
         raise click.exceptions.Exit(status)
+
+
+def _refuse_unknown(accepted: tuple[str, ...]) -> None:
+    """A wrong id would accept nothing, without a word."""
+    if not accepted:
+        return
+    from pvedrbdstor.doctor import checks
+
+    known = {entry.id for entry in checks.CATALOGUE}
+    for each in accepted:
+        if each.partition(":")[0] not in known:
+            raise click.BadParameter(
+                f"'{each}' is no id of a finding: it stands in brackets below each", param_hint="'--accept'"
+            )

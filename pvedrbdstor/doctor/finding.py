@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 _QUOTED = re.compile(r"(?<!\w)'([^']+)'(?!\w)")
@@ -129,6 +129,11 @@ def gathered(found: Iterable[Finding]) -> tuple[Finding, ...]:
         nodes = finding.nodes if before is None else tuple(dict.fromkeys((*before.nodes, *finding.nodes)))
         together[key] = replace(finding, nodes=nodes)
     return tuple(sorted(together.values(), key=lambda finding: -finding.severity))
+
+
+def accepts(accepted: Collection[str], finding: Finding) -> bool:
+    """Whether an administrator has said that it is as it is to be. accepted: `ID`, or `ID:STORAGE` for that of one storage."""
+    return finding.id in accepted or f"{finding.id}:{finding.storage}" in accepted
 
 
 def exit_status(found: Iterable[Finding]) -> int:

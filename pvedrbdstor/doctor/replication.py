@@ -1,4 +1,4 @@
-"""What lies at both ends of replication: how fast the disk below DRBD reads, and whether the other node's address answers."""
+"""What lies at both ends of replication: how fast the disk below DRBD reads, whether it has a cache, and whether the other node's address answers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pvedrbdstor import command, native
 from pvedrbdstor.doctor.answers import Answers
 from pvedrbdstor.drbd import commands, events2
+from pvedrbdstor.drbd.disk_cache import write_cache
 from pvedrbdstor.drbd.endpoints import endpoints
-from pvedrbdstor.drbd.lower import lower_disk
+from pvedrbdstor.drbd.lower import LowerDisk, lower_disk
 from pvedrbdstor.native import IOPRIO_CLASS_IDLE, IoPriority
 
 SECONDS = 0.25
@@ -27,19 +28,31 @@ def ask_replication(volumes: Sequence[Sequence[object]]) -> dict[str, object]:
     """As work of a Helper. volumes: (resource, volume) of each storage."""
     told = Answers()
     wanted = [(str(resource), int(str(volume))) for resource, volume in volumes]
-    told.take("disk_speeds", lambda: _speeds(wanted))
+    disks: list[tuple[str, int, LowerDisk]] = []
+    told.take("write_caches", lambda: _write_caches(wanted, disks))
+    if "write_caches" in told.unread:
+        told.unread["disk_speeds"] = told.unread["write_caches"]
+    else:
+        told.take("disk_speeds", lambda: _speeds(disks))
     return told.as_json()
 
 
-def _speeds(wanted: Sequence[tuple[str, int]]) -> dict[str, int | None]:
-    """Resource -> bytes a second of its slowest disk; without those that have none here."""
+def _write_caches(wanted: Sequence[tuple[str, int]], disks: list[tuple[str, int, LowerDisk]]) -> dict[str, str | None]:
+    """`RESOURCE/VOLUME` -> what the kernel believes of its disk's cache; without those that have no disk here. All disks are put into `disks`."""
     show = command.run(commands.show(), timeout=_TOOL_SECONDS).stdout
-    found: dict[str, int | None] = {}
     for resource, volume in wanted:
         lower = lower_disk(show, resource, volume)
         if lower is not None:
-            speeds = [found.get(resource), speed(lower.path)]
-            found[resource] = min((each for each in speeds if each is not None), default=None)
+            disks.append((resource, volume, lower))
+    return {f"{resource}/{volume}": write_cache(lower.path) for resource, volume, lower in disks}
+
+
+def _speeds(disks: Sequence[tuple[str, int, LowerDisk]]) -> dict[str, int | None]:
+    """Resource -> bytes a second of its slowest disk."""
+    found: dict[str, int | None] = {}
+    for resource, _, lower in disks:
+        speeds = [found.get(resource), speed(lower.path)]
+        found[resource] = min((each for each in speeds if each is not None), default=None)
     return found
 
 

@@ -59,6 +59,7 @@ NAMES = {
     "speeds": "the network's speeds",
     "firewall": "Proxmox's firewall",
     "disk_speeds": "the speed of the disks below DRBD",
+    "write_caches": "the caches of the disks below DRBD",
     "answers": "whether the other node's address answers",
     "verdict": "the mirror's verdict",
     "folder": "the mount point",
@@ -107,7 +108,7 @@ def gather(
     ask(ask_network, None, "addresses", "speeds")
     ask(ask_firewall, None, "firewall")
     if configs:
-        ask(ask_replication, [[config.resource, config.volume] for config in configs], "disk_speeds")
+        ask(ask_replication, [[config.resource, config.volume] for config in configs], "disk_speeds", "write_caches")
     for config in configs:
         wire, name = as_wire(config), config.id
         ask(storages.ask_folder, wire, f"folder:{name}")

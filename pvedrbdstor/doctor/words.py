@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 
 from pvedrbdstor.doctor import storage_file
 from pvedrbdstor.doctor.checks.reach import called
 from pvedrbdstor.doctor.facts import Look
-from pvedrbdstor.doctor.finding import Finding, Severity, exit_status
+from pvedrbdstor.doctor.finding import Finding, Severity, accepts, exit_status
 
 _WIDTH = 120
 
 
-def as_json(look: Look, found: Sequence[Finding]) -> dict[str, object]:
+def as_json(look: Look, found: Sequence[Finding], accepted: Collection[str] = ()) -> dict[str, object]:
+    """accepted: as of finding.accepts(); those do not count for `healthy` and `exit_status`."""
+    status = exit_status(_counted(found, accepted))
     return {
-        "healthy": not found,
-        "exit_status": exit_status(found),
+        "healthy": status == 0,
+        "exit_status": status,
         "storages": [storage.id for storage in look.storages],
-        "findings": [_finding_json(finding) for finding in found],
+        "findings": [{**_finding_json(finding), "accepted": accepts(accepted, finding)} for finding in found],
         "looked_at": {
             node.name: sorted(name for name, value in node.values.items() if value is not None) for node in look.nodes
         },
@@ -34,16 +36,24 @@ def _finding_json(finding: Finding) -> dict[str, object]:
     return {**asdict(finding), "severity": finding.severity.word, "commands": list(finding.commands)}
 
 
-def text(look: Look, found: Sequence[Finding]) -> str:
-    """Ends with a newline."""
-    return "\n".join(_lines(look, found)) + "\n"
+def text(look: Look, found: Sequence[Finding], accepted: Collection[str] = ()) -> str:
+    """Ends with a newline. accepted: as of finding.accepts(); those have one line each, at the end."""
+    return "\n".join(_lines(look, found, accepted)) + "\n"
 
 
-def _lines(look: Look, found: Sequence[Finding]) -> Iterator[str]:
-    for finding in found:
+def _counted(found: Sequence[Finding], accepted: Collection[str]) -> list[Finding]:
+    return [finding for finding in found if not accepts(accepted, finding)]
+
+
+def _lines(look: Look, found: Sequence[Finding], accepted: Collection[str]) -> Iterator[str]:
+    counted = _counted(found, accepted)
+    for finding in counted:
         yield from _finding(finding)
         yield ""
-    yield _sum(found)
+    yield _sum(counted)
+    for finding in found:
+        if finding not in counted:
+            yield from _wrapped(f"Accepted, and not counted: {_headline(finding)} [{finding.id}]", "", "  ")
     yield from _wrapped(_looked(look), "", "  ")
     for name, why in look.silent.items():
         yield from _wrapped(f"Not looked at: {name}, as {why}", "", "  ")
@@ -54,11 +64,15 @@ def _lines(look: Look, found: Sequence[Finding]) -> Iterator[str]:
         yield "There is no storage of type drbdocfs2 for this node, so only the node itself was looked at."
 
 
-def _finding(finding: Finding) -> Iterator[str]:
+def _headline(finding: Finding) -> str:
     where = ", ".join(node for node in finding.nodes if node not in finding.title)
     subject = f"storage {finding.storage}" if finding.storage is not None else ""
     about = f" ({', '.join(part for part in (subject, where) if part)})" if subject or where else ""
-    yield from _wrapped(f"{finding.severity.name}: {finding.title}{about}", "", "  ")
+    return f"{finding.severity.name}: {finding.title}{about}"
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    yield from _wrapped(_headline(finding), "", "  ")
     yield from _wrapped(finding.meaning, "  What it means: ", "    ")
     yield from _wrapped(f"{finding.remedy}.", "  What helps: ", "    ")
     if finding.source is not None:
@@ -69,6 +83,8 @@ def _finding(finding: Finding) -> Iterator[str]:
 def _sum(found: Sequence[Finding]) -> str:
     counts = [(severity, sum(finding.severity is severity for finding in found)) for severity in reversed(Severity)]
     told = [f"{count} {severity.word}{'s' if count > 1 else ''}" for severity, count in counts if count]
+    if found and exit_status(found) == 0:
+        return f"No error and no warning: {told[0]}."
     return f"{', '.join(told)}." if told else "Nothing found: all is as it should be."
 
 

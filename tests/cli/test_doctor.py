@@ -66,6 +66,39 @@ def test_nothing_found(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
     assert json.loads(cli("doctor", "--json").stdout)["findings"] == []
 
 
+def test_hints_alone_are_healthy(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest with PVE's own defaults has one: whoever monitors would never see anything else."""
+    seen(monkeypatch, HINT)
+    assert "No error and no warning: 1 hint." in cli("doctor").stdout
+    assert json.loads(cli("doctor", "--json").stdout)["healthy"] is True
+    seen(monkeypatch, WARNING)
+    assert json.loads(cli("doctor", "--json").stdout)["healthy"] is False
+
+
+def test_what_is_accepted_is_told_and_not_counted(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, ERROR)
+    result = cli("doctor", "--accept", "vendor-unmasked")
+    assert result.exit_code == 1 and "What it means" in result.stdout and "\n1 warning.\n" in result.stdout
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("Accepted, and not counted: ERROR: "))
+    assert "ocfs2.service" in line
+    both = ("--accept", "vendor-unmasked", "--accept", "network-slow")
+    assert cli("doctor", *both).exit_code == 0
+    document = json.loads(cli("doctor", "--json", *both).stdout)
+    assert (document["healthy"], document["exit_status"]) == (True, 0)
+    assert [finding["accepted"] for finding in document["findings"]] == [True, True]
+
+
+def test_only_what_is_of_that_storage_is_accepted(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, broken({"superblock:ha": {}, "verdict:ha": {"kind": "not-up", "cause": "It is not mounted."}}))
+    assert cli("doctor", "--accept", "mirror-not-up:other").exit_code == cli("doctor").exit_code != 0
+    assert cli("doctor", "--accept", "mirror-not-up:ha").exit_code == 0
+
+
+def test_an_id_that_no_finding_has_is_no_acceptance(cli: CommandLine) -> None:
+    result = cli("doctor", "--accept", "netwerk-slow")
+    assert result.exit_code == 2 and "'netwerk-slow' is no id of a finding" in result.stderr
+
+
 def test_a_storage_that_does_not_exist_is_refused(cli: CommandLine) -> None:
     assert cli("doctor", "nowhere").exit_code == 78
 

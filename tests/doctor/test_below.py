@@ -153,3 +153,11 @@ def test_scattered_space_is_told_also_where_little_of_it_is_free() -> None:
     found = examine(broken(superblock(free=2 << 30, largest_free=1 << 20)))
     assert {finding.id for finding in found} == {"ocfs2-full", "ocfs2-scattered"}
     assert [finding.id for finding in examine(broken(superblock(free=1 << 20, largest_free=1 << 20)))] == ["ocfs2-full"]
+
+
+def test_flushes_that_the_kernel_would_drop_are_no_loss() -> None:
+    """As of a controller with a battery, which tells the kernel that it has no cache to flush."""
+    off = with_disk_option("disk-flushes no;\n md-flushes no")
+    for cache, told in {"write back": True, "write through": False, None: True}.items():
+        found = {finding.id for finding in examine(broken({**off, "write_caches": {"r0/0": cache}}))}
+        assert ("drbd-flushes-off" in found) is told

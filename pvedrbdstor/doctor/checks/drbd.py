@@ -11,12 +11,15 @@ from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.drbd import blocks
 from pvedrbdstor.drbd.blocks import Block
 from pvedrbdstor.drbd.config import parse_show
+from pvedrbdstor.drbd.disk_cache import WRITE_THROUGH
 from pvedrbdstor.drbd.remedies import taken_up
 
 PROTOCOL = Entry("drbd-protocol", (Severity.ERROR,), "DRBD does not replicate with protocol C")
 VERIFY_ALG = Entry("drbd-no-verify-alg", (Severity.HINT,), "DRBD's own verify has no algorithm")
 FLUSHES = Entry(
-    "drbd-flushes-off", (Severity.WARNING,), "DRBD does not have the disk flush its cache, or not its own metadata"
+    "drbd-flushes-off",
+    (Severity.WARNING,),
+    "DRBD does not have the disk flush its cache, or not its own metadata, and the kernel knows of a cache, or cannot tell",
 )
 ACTIVITY = Entry("drbd-al-extents", (Severity.HINT,), "DRBD's activity log is smaller than its default")
 RESYNC = Entry("drbd-resync-slow", (Severity.WARNING,), "at DRBD's resync rate a full resync takes more than a week")
@@ -96,13 +99,15 @@ def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, 
     section = f"disk {{ }} of resource {storage.resource}"
     adjust = taken_up(storage.resource)
     off = [name for name in ("disk-flushes", "md-flushes") if options.value(name) == "no"]
-    if off:
+    cache = node.mapping("write_caches").get(f"{storage.resource}/{storage.volume}")
+    if off and cache != WRITE_THROUGH:  # else the kernel would drop the flushes
         lines = " and ".join(f"`{name} no;`" for name in off)
         yield FLUSHES.found(
             f"DRBD has {' and '.join(off)} switched off",
             "What the disk keeps in a cache without a battery is lost with the power, although it was acknowledged; with md-flushes off DRBD may even forget "
             "what is to be resynced. Only a disk whose cache outlives a power failure needs no flushes.",
-            f"Unless its cache has a battery or capacitors, remove {lines} from {section} and from common {{ }} in drbd.conf on both nodes, {adjust}",
+            f"Unless its cache has a battery or capacitors, remove {lines} from {section} and from common {{ }} in drbd.conf on both nodes, {adjust}. If it has, "
+            "nothing is lost, and 'pvedrbdstor doctor --accept drbd-flushes-off' does not count this any more",
             nodes=(node.name,),
             storage=storage.id,
         )

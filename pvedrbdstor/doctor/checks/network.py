@@ -32,7 +32,8 @@ _GUESTS = ("tap", "veth", "fwpr", "fwln")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One end. name: of the interface that has the address. below: the interfaces that it lies upon, itself first. bridges: with guests, that it shares."""
+    """One end. name: of the interface that has the address. below: the interfaces that it lies upon, itself first, without bridges, which tell the
+    speed of their fastest port, a guest's too (br_get_link_ksettings() in net/bridge/br_device.c). bridges: with guests, that it shares."""
 
     name: str
     mtu: int | None
@@ -133,9 +134,10 @@ def link(node: Node, resource: str) -> Link | None:
         return None
     name = str(own.get("ifname"))
     below = tuple(_below(name, interfaces))
-    shared = {name} | {master for each in below if (master := _text(interfaces[each], "master")) is not None}
+    shared = {*below, *(master for each in below if (master := _text(interfaces[each], "master")) is not None)}
     bridges = tuple(sorted(each for each in shared if each in interfaces and _has_guests(each, interfaces)))
-    return Link(name, number(own.get("mtu")), below, bridges)
+    wires = tuple(each for each in below if _kind(interfaces[each]) != "bridge")
+    return Link(name, number(own.get("mtu")), wires, bridges)
 
 
 def _interfaces(text: str) -> dict[str, Mapping[str, object]]:
@@ -156,7 +158,7 @@ def _addresses(interface: Mapping[str, object]) -> Iterator[str]:
 
 
 def _below(name: str, interfaces: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
-    """Itself, what a VLAN lies upon, and the members of a bond; not the ports of a bridge, of which one is the way out and the others guests'."""
+    """Itself, what a VLAN lies upon, the members of a bond, and the ports of a bridge that are not guests'."""
     seen: set[str] = set()
     waiting = [name]
     while waiting:
@@ -167,8 +169,12 @@ def _below(name: str, interfaces: Mapping[str, Mapping[str, object]]) -> Iterato
         yield each
         if (parent := _text(interfaces[each], "link")) is not None:
             waiting.append(parent)
-        if _kind(interfaces[each]) == "bond":
-            waiting += [other for other, found in interfaces.items() if found.get("master") == each]
+        if _kind(interfaces[each]) in ("bond", "bridge"):
+            waiting += [
+                other
+                for other, found in interfaces.items()
+                if found.get("master") == each and not other.startswith(_GUESTS)
+            ]
 
 
 def _has_guests(name: str, interfaces: Mapping[str, Mapping[str, object]]) -> bool:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pvedrbdstor.drbd.disk_cache import WRITE_BACK
 from pvedrbdstor.pve.drives import Drive
 from pvedrbdstor.verify.write_path.engines import Mode, Result, Tried
 
@@ -29,7 +30,7 @@ class Ground:
     @property
     def volatile(self) -> bool:
         """Whether a power failure may take what the disk has acknowledged, as DRBD does not have it flush its cache."""
-        return self.write_cache == "write back" and not self.flushes
+        return self.write_cache == WRITE_BACK and not self.flushes
 
 
 @dataclass(frozen=True, slots=True)

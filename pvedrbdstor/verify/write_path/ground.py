@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pvedrbdstor import command
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.drbd import commands
+from pvedrbdstor.drbd.disk_cache import write_cache
 from pvedrbdstor.drbd.lower import lower_disk
 from pvedrbdstor.errors import WritePathUnchecked
 from pvedrbdstor.mirror.mount import open_store
@@ -43,22 +44,6 @@ def look(config: StorageConfig) -> tuple[Mapping[str, object], Ground]:
             remedy=f"Look at 'drbdsetup show {config.resource}' there",
         )
     return words, Ground(lower.path, lower.protocols, lower.flushes, write_cache(lower.path))
-
-
-def write_cache(device: str) -> str | None:
-    """Of the disk, or the disk that a partition is of (Documentation/ABI/stable/sysfs-block, queue/write_cache)."""
-    try:
-        number = os.stat(device).st_rdev
-        folder = os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-    except OSError:
-        return None
-    for queue in (f"{folder}/queue", f"{folder}/../queue"):
-        try:
-            with open(f"{queue}/write_cache", encoding="ascii") as file:
-                return file.read(64).strip()
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 def _store(config: StorageConfig) -> Store:

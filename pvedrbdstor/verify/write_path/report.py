@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from pvedrbdstor.drbd.disk_cache import WRITE_BACK
 from pvedrbdstor.pve.drives import Drive
 from pvedrbdstor.verify.write_path import facts
 from pvedrbdstor.verify.write_path.engines import Mode, Result
@@ -154,7 +155,7 @@ def _safety(direction: Direction) -> Iterator[str]:
             f"{reader}'s disk has a volatile cache, which DRBD does not flush (disk-flushes no): unless a battery keeps it, a power failure "
             "takes what is in there. Set 'disk-flushes yes' in disk { }."
         )
-    elif ground.write_cache == "write back":
+    elif ground.write_cache == WRITE_BACK:
         yield f"{reader}'s disk has a volatile cache; DRBD flushes it when the file system asks for that."
 
 
