@@ -85,6 +85,20 @@ def discard(cluster: Cluster, loser: Node) -> None:
     mount(loser)
 
 
+def reunite(cluster: Cluster) -> None:
+    """One mirror again, also where a test has failed: the tests that follow share the cluster."""
+    cluster.network.heal()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        states = [node.run("cat /proc/drbd") for node in cluster.nodes]
+        if all("cs:Connected" in state for state in states):
+            return
+        if any("cs:StandAlone" in state for state in states):
+            break
+        time.sleep(0.1)
+    discard(cluster, cluster.b)
+
+
 def write(node: Node, path: str, kib: int, at: int = 0) -> None:
     """Random data past the page cache, as a guest writes."""
     node.run(

@@ -27,22 +27,27 @@ TABLE = "Split brain: from DRBD's finding it to being told (s)"
 
 
 def told(cluster: Cluster, results: Results | None) -> None:
-    """Heal the link; each node must tell of the split in its status, log and notification, within LIMIT."""
+    """Heal the link; each node must tell of the split in its log and notification within LIMIT, and in a status that is asked for then, which takes as
+    long as it takes on an emulated processor."""
     words = ["/usr/bin/python3", "-m", "tests.lab.guest.split_watch", storage.LOG, splitting.NOTIFIED]
     command = f"cd {REPOSITORY} && PYTHONPYCACHEPREFIX=/run/pycache exec {shlex.join(words)}"
-    for node in cluster.nodes:  # so that its modules are compiled, as the package has them
-        node.sh(f"PYTHONPYCACHEPREFIX=/run/pycache pvedrbdstor mirror status {STORAGE}", 60)
+    status = f"PYTHONPYCACHEPREFIX=/run/pycache pvedrbdstor mirror status {STORAGE}"
+    for _ in range(2):  # the first one compiles its modules, which the package has compiled
+        took = [answer.seconds for answer in on_each(cluster.nodes, lambda node: node.sh(status, 60))]
     with ThreadPoolExecutor(2) as pool:
         watched = [pool.submit(node.run, command, 90) for node in cluster.nodes]
         cluster.nodes[0].run("sleep 1")  # both watch by now
         splitting.meet(cluster)
         seen = [json.loads(watch.result().splitlines()[-1]) for watch in watched]
-    for node, found in zip(cluster.nodes, seen, strict=True):
+    for node, found, asking in zip(cluster.nodes, seen, took, strict=True):
         if results is not None:
             shown = {name: f"{seconds:.2f}" for name, seconds in found.items()}
             results.row(TABLE, node=node.name, **shown)
         assert set(found) == {"view", "log", "notification", "status"}, found
-        assert all(seconds < LIMIT for seconds in found.values()), found
+        assert all(seconds < LIMIT + (asking if name == "status" else 0) for name, seconds in found.items()), (
+            found,
+            took,
+        )
 
 
 def preserved(node: Node) -> str:
@@ -72,8 +77,11 @@ def parted(volumes: Cluster, vmid: int) -> Iterator[tuple[Cluster, list[str]]]:
         write(volumes.a, path(volumes.a, image), 8192)
     volumes.a.run("sync")
     splitting.part(volumes)
-    yield volumes, [path(volumes.a, image) for image in images]
-    on_each(volumes.nodes, lambda node: node.run(f"rm -rf {ASIDE}/*"))
+    try:
+        yield volumes, [path(volumes.a, image) for image in images]
+    finally:
+        splitting.reunite(volumes)
+        on_each(volumes.nodes, lambda node: node.run(f"rm -rf {ASIDE}/*"))
 
 
 def test_a_split_brain_is_told_on_both_nodes_shown_and_resolved(
