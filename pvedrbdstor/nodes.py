@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from pvedrbdstor.drbd import config
 from pvedrbdstor.errors import CommandFailed, CommandTimeout, Error
@@ -27,22 +28,68 @@ def beside(own: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in short if name != own.partition(".")[0])
 
 
-def ssh(
-    node: str, address: str | None, known_hosts: str | None, words: Sequence[str], *, alive: int | None = None
-) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a node is reached. address: in the cluster; None: by its name. known_hosts: the file with its host key; None: where ssh looks by itself."""
+
+    node: str
+    address: str | None = None
+    known_hosts: str | None = None
+
+    @property
+    def host(self) -> str:
+        return self.address or self.node
+
+    @property
+    def scp_host(self) -> str:
+        """An IPv6 address in brackets, as its colons would end it."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def options(self) -> list[str]:
+        """Of ssh and scp."""
+        found = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}", "-o", f"HostKeyAlias={self.node}"]
+        if self.known_hosts is not None:
+            found += ["-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "GlobalKnownHostsFile=none"]
+        return found
+
+    @property
+    def shown(self) -> str:
+        return shlex.join(self.options)
+
+
+def asking(way: Way, words: str) -> str:
+    """The line to be typed that runs ``words`` there as the program does: plain `ssh` finds no host keys of nodes since PVE 8.2."""
+    return f"ssh {way.shown} root@{way.host} -- {words}"
+
+
+def copying(way: Way, path: str, to: str) -> str:
+    """The line to be typed that fetches a file from there."""
+    return f"scp {way.shown} root@{way.scp_host}:{path} {to}"
+
+
+def way(node: str) -> Way:
+    """Asks /etc/pve, which may hang."""
+    known = KNOWN_HOSTS.format(node=node)
+    return Way(node, _address(node), known if os.path.exists(known) else None)
+
+
+def host_key(node: str) -> str:
+    """What helps where a node's host key is not known: the node itself writes it into /etc/pve (PVE::Cluster::Setup)."""
+    return f"if it says that the host key verification failed, run 'pvecm updatecerts' on {node}"
+
+
+def ssh(way: Way, words: Sequence[str], *, alive: int | None = None) -> list[str]:
     """The command line that runs ``words`` on a node; it never asks anything. alive: seconds of silence after which ssh gives up."""
-    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}", "-o", f"HostKeyAlias={node}"]
-    if known_hosts is not None:
-        options += ["-o", f"UserKnownHostsFile={known_hosts}", "-o", "GlobalKnownHostsFile=none"]
+    options = way.options
     if alive is not None:
         options += ["-o", f"ServerAliveInterval={alive // 3}", "-o", "ServerAliveCountMax=3"]
-    return ["ssh", *options, f"root@{address or node}", "--", shlex.join(words)]
+    return ["ssh", *options, f"root@{way.host}", "--", shlex.join(words)]
 
 
 def line(node: str, words: Sequence[str], *, alive: int | None = None) -> list[str]:
     """The command line for `pvedrbdstor WORDS` on a node, by its address in the cluster."""
-    known = KNOWN_HOSTS.format(node=node)
-    return ssh(node, _address(node), known if os.path.exists(known) else None, ["pvedrbdstor", *words], alive=alive)
+    return ssh(way(node), ["pvedrbdstor", *words], alive=alive)
 
 
 def why_not(error: Error) -> str:

@@ -22,7 +22,15 @@ FOUND = "found"
 FIELDS = {"cause", "remedy", "detail", "found", "expected", "operation", "path", "reason", "snapshots"}
 FIELDS |= {"name", "otherwise", "setting"}  # of a Race
 TOLD = {"cause", "remedy", "detail", "found"}
-WORDS = {"id": "STORAGE", "storage_id": "STORAGE", "host": "NODE", "node": "NODE", "config": "STORAGE"}
+WORDS = {
+    "id": "STORAGE",
+    "storage_id": "STORAGE",
+    "host": "NODE",
+    "node": "NODE",
+    "config": "STORAGE",
+    "scp_host": "NODE",
+    "shown": "OPTIONS",
+}
 _MANY = 8
 _WORD = re.compile("[a-z]{3}|[a-z] ")
 """In what a function of another file makes: without, it only puts a value into a form."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pvedrbdstor.config import StorageConfig
+from pvedrbdstor.nodes import KNOWN_HOSTS, Way
 
 FORMAT = 1
 UNKNOWN_NODE = "the other node"
@@ -51,18 +52,28 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Everything. here: the node that looks. others: those that answered. silent: node -> why it did not. storages: that are looked at. unusable: storage
-    -> what is wrong with its section of storage.cfg, for which it is not looked at."""
+    (
+        """Everything. here: the node that looks. others: those that answered. silent: node -> why it did not. storages: that are looked at. unusable: storage
+    -> what is wrong with its section of storage.cfg, for which it is not looked at. ways: node -> how it is reached."""
+        ""
+    )
 
     here: Node
     others: tuple[Node, ...] = ()
     silent: Mapping[str, str] = field(default_factory=dict)
     storages: tuple[StorageConfig, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
+    ways: Mapping[str, Way] = field(default_factory=dict)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         return (self.here, *self.others)
+
+    def way(self, node: str) -> Way:
+        """How a node is reached: where that was not told, as this one is."""
+        own = self.ways.get(self.here.name)
+        known = None if own is None or own.known_hosts is None else KNOWN_HOSTS.format(node=node)
+        return self.ways.get(node, Way(node, known_hosts=known))
 
     @property
     def pairs(self) -> tuple[tuple[Node, Node], ...]:

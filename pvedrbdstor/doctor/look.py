@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 
 from pvedrbdstor import command, nodes
@@ -37,7 +37,9 @@ def look(
 ) -> Look:
     """Everything, in PEER_SECONDS at most."""
     asked = {other: Helper(_ask) for other in peers.names}
+    reached = Helper(_ways)
     try:
+        reached.ask([node, *peers.names])
         for other, helper in asked.items():
             helper.ask({"node": other, "storages": [each.id for each in configs]})
         deadline = time.monotonic() + PEER_SECONDS + _GRACE
@@ -48,12 +50,13 @@ def look(
         answers = {
             other: _told(helper.wait(max(_GRACE, deadline - time.monotonic()))) for other, helper in asked.items()
         }
+        ways = _told_ways(reached.wait(max(_GRACE, deadline - time.monotonic())))
     finally:
-        for helper in asked.values():
+        for helper in (*asked.values(), reached):
             helper.close()
     found = tuple(answer for answer in answers.values() if isinstance(answer, Node))
     silent = {**peers.unknown, **{other: answer for other, answer in answers.items() if isinstance(answer, str)}}
-    return Look(here, found, silent, tuple(configs))
+    return Look(here, found, silent, tuple(configs), ways=ways)
 
 
 def peers_of(node: str, configs: Sequence[StorageConfig]) -> Peers:
@@ -108,6 +111,18 @@ def _ask(question: Mapping[str, object]) -> dict[str, object]:
     except Error as error:
         return {"why": nodes.why_not(error)}
     return {"text": text, "asked": asked, "heard": time.time()}
+
+
+def _ways(names: Sequence[str]) -> dict[str, object]:
+    """As work of a Helper: how each node is reached, for remedies."""
+    return {"ways": [asdict(nodes.way(name)) for name in names]}
+
+
+def _told_ways(answer: object) -> dict[str, nodes.Way]:
+    """None where it was not told in time."""
+    found = answer.get("ways", []) if isinstance(answer, dict) else []
+    ways = [nodes.Way(**each) for each in found]
+    return {way.node: way for way in ways}
 
 
 def _told(answer: object) -> Node | str:

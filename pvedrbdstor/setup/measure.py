@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 
 from pvedrbdstor import command, nodes
 from pvedrbdstor.errors import Error
+from pvedrbdstor.nodes import asking, host_key
 from pvedrbdstor.setup import stream
 from pvedrbdstor.setup.link import Measured, rounded
 from pvedrbdstor.setup.listen import Request
@@ -194,7 +195,8 @@ def _full(sock: socket.socket, mtu: int, until: Until) -> bool | None:
 
 
 def _ask(route: Route) -> str:
-    return f"'ssh root@{route.other} pvedrbdstor --version' has to answer without a question"
+    line = asking(nodes.way(route.other), "pvedrbdstor --version")
+    return f"'{line}' has to print its version; {host_key(route.other)}"
 
 
 def _try(route: Route) -> str:

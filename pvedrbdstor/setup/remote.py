@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pvedrbdstor import command, nodes
 from pvedrbdstor.errors import CommandFailed, Error, SetupRefused
+from pvedrbdstor.nodes import asking, host_key
 from pvedrbdstor.setup import exact, facts, hands, look, measure, values
 from pvedrbdstor.setup import journal as journals
 from pvedrbdstor.setup.facts import Facts
@@ -103,7 +104,7 @@ class Both:
         return SetupRefused(
             storage=self.storage,
             cause=f"{node} could not be asked ({why})",
-            remedy=f"Install the same pvedrbdstor there; 'ssh root@{node} pvedrbdstor --version' has to answer without a question",
+            remedy=f"Install the same pvedrbdstor there; '{asking(nodes.way(node), 'pvedrbdstor --version')}' has to print its version; {host_key(node)}",
         )
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from pvedrbdstor.errors import VerifyRefused, VerifyStopped
+from pvedrbdstor.nodes import asking, way
 from pvedrbdstor.verify import hello as hellos
 from pvedrbdstor.verify import priority as priorities
 from pvedrbdstor.verify import state as states
@@ -47,7 +48,7 @@ class Link:
             raise VerifyRefused(
                 storage=self._storage,
                 cause=f"{shlex.quote(self._argv[0])} could not be started ({error.strerror})",
-                remedy=f"Can 'ssh root@{self.node}' be run here?",
+                remedy=f"Can '{asking(way(self.node), 'true')}' be run here?",
             ) from error
         self._channel = self._remote.channel
         return self

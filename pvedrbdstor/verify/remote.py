@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from pvedrbdstor import command
+from pvedrbdstor.nodes import asking, host_key, way
 from pvedrbdstor.verify.channel import Channel
 
 _SAID_MAX = 4096
@@ -78,7 +79,8 @@ def told(node: str, words: Mapping[str, object]) -> tuple[str, str]:
 
 def same_version(node: str) -> str:
     """What to do about one that does not answer."""
-    return f"Is the same version of pvedrbdstor on both nodes? Try 'ssh root@{node} pvedrbdstor --version'"
+    line = asking(way(node), "pvedrbdstor --version")
+    return f"Is the same version of pvedrbdstor on both nodes? Try '{line}'; {host_key(node)}"
 
 
 def printable(text: object) -> str:

@@ -344,7 +344,7 @@ def test_the_other_node_is_the_one_of_drbds_configuration() -> None:
 
 
 def test_ssh_never_asks_and_quotes_what_it_runs() -> None:
-    line = nodes.ssh("b", "10.0.0.2", "/etc/pve/nodes/b/ssh_known_hosts", ["pvedrbdstor", "x", '{"a b": 1}'])
+    line = nodes.ssh(nodes.Way("b", "10.0.0.2", "/etc/pve/nodes/b/ssh_known_hosts"), ["pvedrbdstor", "x", '{"a b": 1}'])
     assert line[:3] == ["ssh", "-o", "BatchMode=yes"] and "HostKeyAlias=b" in line
     assert "UserKnownHostsFile=/etc/pve/nodes/b/ssh_known_hosts" in line
     assert line[-3:] == ["root@10.0.0.2", "--", "pvedrbdstor x '{\"a b\": 1}'"]

@@ -11,6 +11,7 @@ from pvedrbdstor.doctor.checks import CATALOGUE, examine
 from pvedrbdstor.doctor.checks.network import link
 from pvedrbdstor.doctor.facts import Look
 from pvedrbdstor.doctor.finding import Severity, exit_status
+from pvedrbdstor.nodes import Way, copying
 from tests.doctor.breaking import (
     DUMP,
     E,
@@ -90,7 +91,8 @@ def test_the_cluster_conf_that_is_in_force_is_to_be_copied(wrong: str) -> None:
         (found,) = (
             each for each in examine(broken({"cluster_conf": text}, on=wrong)) if each.id == "o2cb-conf-differs"
         )
-        assert found.commands == (f"scp root@node{other}:/etc/ocfs2/cluster.conf /etc/ocfs2/cluster.conf",)
+        copy = copying(Way(f"node{other}"), "/etc/ocfs2/cluster.conf", "/etc/ocfs2/cluster.conf")
+        assert found.commands == (copy,)
         assert f"That of node{other} is the one in force" in found.remedy and f"run on node{wrong} 'scp" in found.remedy
 
 

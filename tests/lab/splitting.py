@@ -44,7 +44,7 @@ def trust(node: Node) -> None:
     """Let the node run commands on the others, as root by ssh, as Proxmox's nodes can, and them on it; scp fetches a file from there."""
     remote = f"/usr/bin/python3 -S {REPOSITORY}/tests/lab/guest/remote.py"
     program = f'#!/bin/sh\nexec {remote} ssh "$@"\n'
-    copy = '#!/bin/sh\nto=$2; [ -d "$to" ] && to=$to/${1##*/}\nssh "${1%%:*}" -- cat "${1#*:}" >"$to.new" && mv "$to.new" "$to"\n'
+    copy = '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done; to=$2; [ -d "$to" ] && to=$to/${1##*/}\nssh "${1%%:*}" -- cat "${1#*:}" >"$to.new" && mv "$to.new" "$to"\n'
     node.run(
         f"""set -e
 printf %s {shlex.quote(program)} >/usr/sbin/ssh && chmod 0755 /usr/sbin/ssh

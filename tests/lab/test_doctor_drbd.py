@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pvedrbdstor.nodes import Way, copying
 from tests.lab.cluster import Cluster
 from tests.lab.doctoring import (
     NEVER_COMPARED,
@@ -98,7 +99,7 @@ def test_a_resource_that_a_node_does_not_know_or_cannot_read(pair: Cluster) -> N
     b.run(f"rm {RES_FILE}")
     found = doctor(a)
     undefined = told(found["drbd-undefined"], "error", "nodeb")
-    copy = f"scp root@nodea:{RES_FILE} /etc/drbd.d/"
+    copy = copying(Way("nodea"), RES_FILE, "/etc/drbd.d/")
     assert undefined["commands"] == [copy, DUMP] and undefined["remedy"].startswith("On nodeb, ")
     b.run(copy)
     assert set(doctor(a)) <= NEVER_COMPARED

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pvedrbdstor.nodes import Way, copying
 from tests.lab.cluster import Cluster
 from tests.lab.doctoring import NEVER_COMPARED, doctor, follow, prepare, settle, told
 from tests.lab.formation import CLUSTER, MOUNT_POINT, STORAGE, on_each
@@ -20,7 +21,7 @@ REPRODUCES = {
 CONF, DEFAULTS = "/etc/ocfs2/cluster.conf", "/etc/default/o2cb"
 KERNEL = f"/sys/kernel/config/cluster/{CLUSTER}"
 DOWN, UP = f"pvedrbdstor mirror down {STORAGE}", f"pvedrbdstor mirror up {STORAGE}"
-FETCH = f"scp root@nodea:{CONF} {CONF}"
+FETCH = copying(Way("nodea"), CONF, CONF)
 UNIT = "/etc/systemd/system/o2cb.service"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pvedrbdstor.nodes import Way, asking
 from tests.lab import splitting, storage
 from tests.lab.assets import REPOSITORY
 from tests.lab.cluster import Cluster
@@ -42,15 +43,16 @@ def test_a_node_whose_sshd_is_down_or_whose_program_does_not_run(pair: Cluster) 
     b.run("pkill -f 'remote.py serve' && rm /run/remote.started")
     refused = only(a, "node-silent")
     assert "Connection refused" in refused["meaning"]
-    ask, look = refused["commands"]
-    assert (ask, look) == ("ssh root@nodeb true", "pvedrbdstor doctor") and "its sshd must run" in refused["remedy"]
+    ask, keys, look = refused["commands"]
+    assert (ask, keys, look) == (asking(Way("nodeb"), "true"), "pvecm updatecerts", "pvedrbdstor doctor")
+    assert "its sshd must run" in refused["remedy"]
     said = a.sh(ask)
     assert said.rc == 255 and "Connection refused" in said.out, said.out
     splitting.trust(b)  # `systemctl start ssh`
 
     b.run(f"mv {PROGRAM} {PROGRAM}.kept")
     silent = only(a, "node-silent")
-    assert "not found" in silent["meaning"] and silent["commands"] == [ask, look]
+    assert "not found" in silent["meaning"] and silent["commands"] == [ask, keys, look]
     said = a.sh(ask)
     assert (said.rc, said.out) == (0, ""), said.out
     assert "not found" in b.sh(look).out

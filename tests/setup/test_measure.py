@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from pvedrbdstor import nodes
 from pvedrbdstor.setup import link, listen, measure, stream
 from pvedrbdstor.setup.link import Measured
 from tests.setup import wire
@@ -134,7 +135,7 @@ class TestWhenItCannotBeMeasured:
         self, monkeypatch: pytest.MonkeyPatch, program: tuple[str, ...]
     ) -> None:
         wire.by_program(monkeypatch, *program)
-        assert_not(measure.measure(ROUTE), "", "ssh root@pve2 pvedrbdstor --version")
+        assert_not(measure.measure(ROUTE), "", nodes.asking(nodes.way("pve2"), "pvedrbdstor --version"))
 
     def test_one_that_never_answers_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         wire.by_program(monkeypatch, "sleep", "60")

@@ -45,7 +45,12 @@ def test_one_that_does_not_answer_rightly_is_refused_with_what_to_do(
     answering(monkeypatch, *program)
     with pytest.raises(SetupRefused, match="pve2 could not be asked") as caught:
         BOTH.look("pve2")
-    assert "Install the same pvedrbdstor there" in caught.value.message
+    said = caught.value.message
+    assert (
+        "Install the same pvedrbdstor there" in said
+        and nodes.asking(nodes.way("pve2"), "pvedrbdstor --version") in said
+    )
+    assert "run 'pvecm updatecerts' on pve2" in said
 
 
 def test_a_step_s_outcome_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def test_a_file_of_very_many_ranges_is_asked_for_in_several_requests(monkeypatch
     assert found == {path: tuple(f"{path}@{start}" for start, _ in ranges) for path, ranges in wanted.items()}
     assert len(node.lines) > 2
     for words in node.lines:
-        argument = nodes.ssh("b", None, None, ["pvedrbdstor", *words])[-1]
+        argument = nodes.ssh(nodes.Way("b"), ["pvedrbdstor", *words])[-1]
         assert len(argument.encode()) < MAX_ARG_STRLEN and shlex.split(argument)[-1] == words[-1]
 
 

@@ -8,6 +8,7 @@ from pvedrbdstor.doctor.facts import Look, Node, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.drbd import blocks
 from pvedrbdstor.drbd.blocks import Block
+from pvedrbdstor.nodes import copying
 
 DIFFERS = Entry(
     "drbd-config-differs", (Severity.ERROR,), "DRBD's configuration of the resource is not the same on both nodes"
@@ -68,7 +69,7 @@ def _differences(look: Look, resource: str) -> Iterator[Finding]:
 def _copy(look: Look, node: str, resource: str) -> str:
     """Of the file, which by custom has the resource's name. The other node is not known here where DRBD's configuration does not name it."""
     other = next((each.name for each in look.nodes if each.name != node), "OTHER-NODE")
-    return f"'scp root@{other}:/etc/drbd.d/{resource}.res /etc/drbd.d/'"
+    return f"'{copying(look.way(other), f'/etc/drbd.d/{resource}.res', '/etc/drbd.d/')}'"
 
 
 def _difference(path: str, here: Mapping[str, str], there: Mapping[str, str], names: tuple[str, str]) -> str:

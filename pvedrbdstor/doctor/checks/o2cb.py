@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from pvedrbdstor.doctor.facts import Look, Node, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
+from pvedrbdstor.nodes import copying
 from pvedrbdstor.ocfs2 import o2cb
 from pvedrbdstor.ocfs2.o2cb import Cluster, Registered, Timeouts
 
@@ -32,11 +33,11 @@ def check(look: Look) -> Iterator[Finding]:
     ids = [storage.id for storage in look.storages]
     for node in look.nodes:
         other = next((other for other in look.nodes if other is not node), None)
-        yield from _broken(node, other)
-        yield from _in_force(node, other, ids)
+        yield from _broken(look, node, other)
+        yield from _in_force(look, node, other, ids)
         yield from _timeouts_in_force(node, ids)
     for here, other in look.pairs:
-        yield from _differ(here, other)
+        yield from _differ(look, here, other)
         yield from _timeouts_differ(here, other, ids)
 
 
@@ -54,12 +55,16 @@ def registered(node: Node) -> tuple[str, Registered] | None:
     return None
 
 
-def _broken(node: Node, other: Node | None) -> Iterator[Finding]:
+def _broken(look: Look, node: Node, other: Node | None) -> Iterator[Finding]:
     conf = _conf(node)
     if conf is not None and conf.problems:
         right = _conf(other) if other is not None else None
         good = other is not None and right is not None and right.clusters and not right.problems
-        copy = f", or copy it from {other.name}: {_copy(node.name, other.name)}" if good and other is not None else ""
+        copy = (
+            f", or copy it from {other.name}: {_copy(look, node.name, other.name)}"
+            if good and other is not None
+            else ""
+        )
         yield BROKEN.found(
             f"{o2cb.CLUSTER_CONF} on {node.name} is not right: {plain(conf.problems[0])}",
             "The storage does not come up there after the next boot.",
@@ -68,11 +73,11 @@ def _broken(node: Node, other: Node | None) -> Iterator[Finding]:
         )
 
 
-def _copy(to: str, source: str) -> str:
-    return f"on {to} 'scp root@{source}:{o2cb.CLUSTER_CONF} {o2cb.CLUSTER_CONF}'"
+def _copy(look: Look, to: str, source: str) -> str:
+    return f"on {to} '{copying(look.way(source), o2cb.CLUSTER_CONF, o2cb.CLUSTER_CONF)}'"
 
 
-def _differ(here: Node, other: Node) -> Iterator[Finding]:
+def _differ(look: Look, here: Node, other: Node) -> Iterator[Finding]:
     """One that lacks the file differs from one that has it."""
     if any("cluster_conf" not in node.values for node in (here, other)):
         return
@@ -87,7 +92,7 @@ def _differ(here: Node, other: Node) -> Iterator[Finding]:
         f"{o2cb.CLUSTER_CONF} is not the same on {here.name} and {other.name}",
         f"It says {_told(one.clusters)} on {here.name} and {_told(two.clusters)} on {other.name}. Nodes that disagree on numbers or addresses "
         "cannot mount together.",
-        f"{which}, and make the other one the same; to take that of {source.name}, run {_copy(to.name, source.name)}",
+        f"{which}, and make the other one the same; to take that of {source.name}, run {_copy(look, to.name, source.name)}",
         nodes=(here.name, other.name),
     )
 
@@ -115,14 +120,14 @@ def _nodes(cluster: Cluster | Registered) -> str:
     return plain(", ".join(f"{node.number} {node.name} {node.address}:{node.port}" for node in cluster.nodes[:8]), 300)
 
 
-def _in_force(node: Node, other: Node | None, ids: list[str]) -> Iterator[Finding]:
+def _in_force(look: Look, node: Node, other: Node | None, ids: list[str]) -> Iterator[Finding]:
     """Names, numbers, addresses and ports of the nodes of one cluster."""
     conf, kernel = _conf(node), registered(node)
     cluster = conf.cluster(kernel[0]) if conf is not None and kernel is not None else None
     if cluster is None or kernel is None:
         return
     if kernel[1].nodes and _named(cluster) != _named(kernel[1]):
-        copy = _copy(node.name, other.name if other is not None else "OTHER-NODE")
+        copy = _copy(look, node.name, other.name if other is not None else "OTHER-NODE")
         between = unregister(cluster.name)
         yield NOT_IN_FORCE.found(
             f"The kernel on {node.name} has other o2cb nodes than {o2cb.CLUSTER_CONF}",

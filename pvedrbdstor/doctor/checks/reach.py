@@ -11,6 +11,7 @@ from pvedrbdstor.doctor import storage_file
 from pvedrbdstor.doctor.facts import UNKNOWN_NODE, Look, Node, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
 from pvedrbdstor.doctor.sources import NAMES
+from pvedrbdstor.nodes import asking, host_key
 
 UNREAD = Entry("unread", (Severity.WARNING,), "a source that could not be read")
 SILENT = Entry(
@@ -45,8 +46,8 @@ def check(look: Look) -> Iterator[Finding]:
             f"{'It' if name == UNKNOWN_NODE else f'Node {name}'} did not tell how it is: {why}. What is different there, and what is wrong there alone, is not known.",
             "See what is wrong with the configuration: 'drbdadm dump'"
             if name == UNKNOWN_NODE
-            else f"See what 'ssh root@{name} true' says: {name} and its sshd must run, and root of {look.here.name} may log in there without a password. "
-            f"Where it says nothing, run 'pvedrbdstor doctor' on {name}",
+            else f"See what '{asking(look.way(name), 'true')}' says: {name} and its sshd must run, and root of {look.here.name} may log in there without a password; "
+            f"{host_key(name)}. Where it says nothing, run 'pvedrbdstor doctor' on {name}",
         )
     for node in look.nodes:
         for source, why in node.unread.items():

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from pvedrbdstor.errors import WritePathUnchecked
+from pvedrbdstor.nodes import asking, way
 from pvedrbdstor.verify import wire
 from pvedrbdstor.verify.channel import Channel, Gone, Silent
 from pvedrbdstor.verify.remote import Remote, last_line, printable, same_version, told
@@ -156,7 +157,8 @@ class There(Side):
             self._remote = Remote(self._argv)
         except OSError as error:
             raise self.unchecked(
-                f"{self._argv[0]} could not be started ({error.strerror})", f"Can 'ssh root@{self.node}' be run here?"
+                f"{self._argv[0]} could not be started ({error.strerror})",
+                f"Can '{asking(way(self.node), 'true')}' be run here?",
             ) from error
         return self._remote.channel
 
