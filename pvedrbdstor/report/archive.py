@@ -24,7 +24,8 @@ _WHAT = {
     "ocfs2/": "mounts of OCFS2",
     "fencing/": "what the guard tells of itself",
     "live.txt": "what the monitor said last of each storage",
-    "facts.json": "what the doctor saw of the node",
+    "facts.json": "what the doctor saw of the node; of guests which volumes they name and the lines of VMs' disks on our storages, of the firewall "
+    "whether it lets the mirrors through",
     "network.txt": "interfaces and addresses",
     "log/kernel.txt": "the kernel's lines of DRBD, OCFS2 and its cluster",
     "log/kernel-boot-before.txt": "the same of the boot before, as of a node that was fenced",
@@ -39,8 +40,8 @@ def packed(documents: Mapping[str, object], now: float) -> dict[str, str]:
     kept, left_out = _bounded({name: cut(text) if name.endswith(".txt") else text for name, text in clean.items()})
     contents = [f"A report of pvedrbdstor, {time.strftime('%Y-%m-%d %H:%M:%S %z', time.localtime(now))}.", ""]
     contents += [
-        "Passwords, keys and shared secrets are left out. Names and addresses of nodes, names of guests' disks and of storages are in it: look",
-        "through it before you give it away.",
+        "Passwords, keys and shared secrets are left out. Names and addresses of nodes, guests' numbers, names and options of their disks, and names",
+        "of storages are in it: look through it before you give it away.",
         "",
     ]
     contents += [

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pvedrbdstor import command, nodes
 from pvedrbdstor.doctor import words
-from pvedrbdstor.doctor.checks import examine
-from pvedrbdstor.doctor.facts import Look, as_json
+from pvedrbdstor.doctor.checks import examine, firewall
+from pvedrbdstor.doctor.facts import Look, Node, as_json
 from pvedrbdstor.errors import Error
 from pvedrbdstor.mirror.helper import Helper
 
@@ -48,8 +49,15 @@ def told(helpers: Mapping[str, Helper], deadline: float) -> dict[str, str]:
 def of_look(look: Look) -> dict[str, object]:
     """What the doctor saw and found: texts, and documents for JSON."""
     found = examine(look)
-    seen = {f"{node.name}/facts.json": as_json(node) for node in look.nodes}
+    seen = {f"{node.name}/facts.json": _facts(node, look) for node in look.nodes}
     return {"doctor.json": words.as_json(look, found), "doctor.txt": words.text(look, found), **seen}
+
+
+def _facts(node: Node, look: Look) -> dict[str, object]:
+    """Of the firewall only what was made of it: its files have the rules and addresses of all that is in the datacenter."""
+    if "firewall" not in node.values:
+        return as_json(node)
+    return as_json(replace(node, values={**node.values, "firewall": firewall.judged(node, look.storages)}))
 
 
 def is_name(key: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pvedrbdstor.doctor.checks import examine
+from pvedrbdstor.doctor.facts import Look
 from pvedrbdstor.report import archive, both, sources
 from pvedrbdstor.report.secrets import LEFT_OUT, redacted, secrets_in, without_secrets
 from pvedrbdstor.report.sources import TEXT_MAX, cut, kernel_lines, our_storages
@@ -194,6 +196,40 @@ def test_only_the_kernels_lines_on_the_mirror_are_kept() -> None:
 def test_the_call_trace_of_a_task_that_hangs_is_kept_to_its_end() -> None:
     trace = "INFO: task kworker:12 blocked for more than 120 seconds.\nCall Trace:\n <TASK>\n schedule+0x2d\n </TASK>\n"
     assert kernel_lines(f"usb 1-1: new\n{trace}usb 1-2: new\n") == trace
+
+
+def test_the_archive_has_what_the_firewall_does_to_the_mirror_and_nothing_of_its_files() -> None:
+    cluster = (
+        "[OPTIONS]\nenable: 1\n[ALIASES]\nadmin-at-home 203.0.113.77 # of Ana\n[IPSET offices]\n198.51.100.0/24 # Lisbon\n[RULES]\n"
+        "IN SSH(ACCEPT) -source admin-at-home # only Ana\nIN ACCEPT -p tcp -dport 7789\n"
+    )
+    host = "[RULES]\nIN DROP -source 203.0.113.88 -p tcp -dport 8006 # the noisy one\n"
+    look = broken({"firewall": {"cluster": cluster, "host": host}}, on="ab")
+    packed = archive.packed(both.of_look(look), 0.0)
+    for name, text in packed.items():
+        for planted in ("home", "203.0.113", "198.51.100", "offices", "Ana", "Lisbon", "noisy", "8006", "SSH"):
+            assert planted not in text, (name, planted)
+    told = json.loads(packed["nodea/facts.json"])["values"]["firewall"]
+    assert told["on"] is True and {(each["what"], each["in"]) for each in told["connections"]} == {
+        ("DRBD", "open"),
+        ("OCFS2", "closed"),
+    }
+    assert {each["out"] for each in told["connections"]} == {"open"} and look.here.mapping("firewall")[
+        "cluster"
+    ] == cluster
+
+
+def test_a_firewall_that_was_not_read_is_not_told_to_be_off() -> None:
+    here = broken({}).here
+    silent = replace(here, values={name: value for name, value in here.values.items() if name != "firewall"})
+    facts = json.loads(archive.packed(both.of_look(Look(silent)), 0.0)["nodea/facts.json"])
+    assert "firewall" not in facts["values"]
+
+
+def test_the_archive_says_that_the_lines_of_guests_disks_are_in_it() -> None:
+    packed = archive.packed(both.of_look(healthy()), 0.0)
+    (drive,) = json.loads(packed["nodea/facts.json"])["values"]["guests:ha"]["drives"]
+    assert "," in drive["value"] and "lines of VMs' disks" in packed[archive.CONTENTS]
 
 
 @pytest.mark.parametrize("key", ["../x", "/etc/x", "a//b", "a/../b", "", "a\nb", "x" * 300, 5])

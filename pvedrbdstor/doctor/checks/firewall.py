@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pvedrbdstor.config import StorageConfig
@@ -43,13 +43,42 @@ class Path:
 
 def check(look: Look) -> Iterator[Finding]:
     for node in look.nodes:
-        texts = node.mapping("firewall")
-        cluster, host = (text if isinstance(text := texts.get(name), str) else "" for name in ("cluster", "host"))
-        if firewall.is_on(cluster, host):
+        if firewall.is_on(*_files(node)):
             for storage in look.storages:
-                yield from _closed(node, storage, cluster, host)
+                yield from _closed(node, storage)
     for storage in look.storages:
         yield from _blocked(look, storage)
+
+
+def judged(node: Node, storages: Iterable[StorageConfig]) -> dict[str, object]:
+    """What the node's files say of the mirrors' connections, for who may not see the files: these have rules and addresses of anything."""
+    found = [
+        {
+            "storage": storage.id,
+            "what": path.what,
+            "own": path.own,
+            "peer": path.peer,
+            "ports": [path.port, path.peer_port],
+            **{way.value: answer.value for way, answer in answers.items()},
+        }
+        for storage in storages
+        for path, answers in _answers(node, storage)
+    ]
+    return {"on": firewall.is_on(*_files(node)), "connections": found}
+
+
+def _files(node: Node) -> tuple[str, str]:
+    """cluster.fw and the node's host.fw."""
+    texts = node.mapping("firewall")
+    cluster, host = (text if isinstance(text := texts.get(name), str) else "" for name in ("cluster", "host"))
+    return cluster, host
+
+
+def _answers(node: Node, storage: StorageConfig) -> Iterator[tuple[Path, dict[Way, Answer]]]:
+    for path in paths(node, storage):
+        come = firewall.answer(*_files(node), Way.IN, path.peer, path.own, path.port)
+        go = firewall.answer(*_files(node), Way.OUT, path.own, path.peer, path.peer_port)
+        yield path, {Way.IN: come, Way.OUT: go}
 
 
 def paths(node: Node, storage: StorageConfig) -> list[Path]:
@@ -78,12 +107,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _closed(node: Node, storage: StorageConfig, cluster: str, host: str) -> Iterator[Finding]:
-    for path in paths(node, storage):
-        answers = {
-            Way.IN: firewall.answer(cluster, host, Way.IN, path.peer, path.own, path.port),
-            Way.OUT: firewall.answer(cluster, host, Way.OUT, path.own, path.peer, path.peer_port),
-        }
+def _closed(node: Node, storage: StorageConfig) -> Iterator[Finding]:
+    for path, answers in _answers(node, storage):
         shut = {way: found for way, found in answers.items() if found is not Answer.OPEN}
         if not shut:
             continue
@@ -91,7 +116,11 @@ def _closed(node: Node, storage: StorageConfig, cluster: str, host: str) -> Iter
         both = ",".join(sorted((path.own, path.peer)))
         ports = ",".join(str(port) for port in sorted({path.port, path.peer_port}))
         rules = " and ".join(f"`{way.name} ACCEPT -source {both} -dest {both} -p tcp -dport {ports}`" for way in shut)
-        place = f"/etc/pve/nodes/{node.name}/host.fw, which comes first" if firewall.has_rules(host) else _CLUSTER_FW
+        place = (
+            f"/etc/pve/nodes/{node.name}/host.fw, which comes first"
+            if firewall.has_rules(_files(node)[1])
+            else _CLUSTER_FW
+        )
         yield CLOSED.found(
             f"The firewall of {node.name} {'does not let' if sure else 'may not let'} {path.what} through: TCP {ports} with {path.peer}",
             "A connection that stands goes on; the next one, after a reboot or a network failure, does not come about, and the mirror stays on one copy.",
