@@ -182,10 +182,11 @@ def _lower_disk(choice: Choice, node: str) -> Iterator[Step]:
     )
 
 
-def _firewall(choice: Choice) -> Iterator[Step]:
-    text = choice.nodes[choice.lead].files.get(FIREWALL)
-    if text is None or not firewall.is_on(text):
-        return
+def cluster_firewall(choice: Choice) -> str:
+    """cluster.fw as it will be; as it is where Proxmox's firewall is off."""
+    text = choice.nodes[choice.lead].files.get(FIREWALL, "")
+    if not firewall.is_on(text):
+        return text
     name = choice.mirror.resource
     own = [host.address for host in choice.mirror.hosts]
     opened = [
@@ -193,8 +194,12 @@ def _firewall(choice: Choice) -> Iterator[Step]:
         *((choice.o2net, port, "OCFS2") for port in choice.o2net_ports),
     ]
     rules = [templates.firewall_rule(*each, way) for each in opened for way in templates.firewall_directions(text)]
-    wanted = templates.with_rules(text, rules)
-    if wanted == text:
+    return templates.with_rules(text, rules)
+
+
+def _firewall(choice: Choice) -> Iterator[Step]:
+    wanted = cluster_firewall(choice)
+    if wanted == choice.nodes[choice.lead].files.get(FIREWALL, ""):
         return
     why = "Proxmox's firewall is on, and opens neither DRBD's port nor OCFS2's by itself"
     file = _file(choice, choice.lead, FIREWALL, wanted, 0o640)

@@ -20,6 +20,7 @@ from pvedrbdstor.setup.facts import FORMAT, Facts, Interface
 from pvedrbdstor.setup.paths import (
     DRBD_CONF,
     FIREWALL,
+    HOST_FIREWALL,
     LVM_CONF,
     LVM_LOCAL,
     MOUNTS,
@@ -36,6 +37,7 @@ _FILES = (
     corosync_conf.PATH,
     STORAGE_CFG,
     FIREWALL,
+    HOST_FIREWALL,
     LVM_CONF,
     LVM_LOCAL,
     DRBD_CONF,

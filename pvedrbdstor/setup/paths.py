@@ -4,6 +4,8 @@ from __future__ import annotations
 
 STORAGE_CFG = "/etc/pve/storage.cfg"
 FIREWALL = "/etc/pve/firewall/cluster.fw"
+HOST_FIREWALL = "/etc/pve/local/host.fw"
+"""The node's own, whose rules come before those of all nodes."""
 LVM_CONF = "/etc/lvm/lvm.conf"
 LVM_LOCAL = "/etc/lvm/lvmlocal.conf"
 """What it says counts before lvm.conf."""

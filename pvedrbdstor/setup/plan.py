@@ -12,7 +12,7 @@ from pvedrbdstor.fencing import corosync_conf
 from pvedrbdstor.fencing.arbiter import node_id_of
 from pvedrbdstor.fencing.corosync_conf import CorosyncConf
 from pvedrbdstor.ocfs2 import o2cb
-from pvedrbdstor.setup import build, checks, times
+from pvedrbdstor.setup import build, checks, times, wall
 from pvedrbdstor.setup import link as wire
 from pvedrbdstor.setup.answers import WITHOUT_FENCING, WITHOUT_THIRD_VOTE, Answers
 from pvedrbdstor.setup.facts import Disk, Facts, is_no_wwn
@@ -83,6 +83,7 @@ def make(
 
 def _refusals_of_choice(choice: build.Choice, steps: Sequence[Step]) -> Iterator[Refusal]:
     """What is in the way of the very names and numbers that were chosen."""
+    yield from wall.refusals(choice)
     if not choice.answers.without_fencing:
         yield from times.misfits(choice.inputs, choice.answers.storage, choice.mirror.resource)
     for node in choice.order:
@@ -200,6 +201,7 @@ def _notes(answers: Answers, choice: build.Choice, link: Link) -> Iterator[str]:
         yield f"The disks are not of one size ({', '.join(f'{size >> 20} MiB on {node}' for node, size in sizes.items())}): the smaller counts."
     if not set(choice.o2net) <= set(link.addresses.values()):
         yield f"OCFS2's own traffic stays on {' and '.join(choice.o2net)}, as the o2cb cluster that is there has it."
+    yield from wall.notes(choice)
     if len(set(link.mtus.values())) > 1:
         yield f"The MTU is not the same on both ends of {link.network} ({', '.join(f'{mtu} on {node}' for node, mtu in link.mtus.items())})."
     if not answers.lvm and any(disk.kind != "lvm" for disk in choice.disks.values()):

@@ -111,7 +111,7 @@ def refused(found: dict[str, Facts], **changes: Any) -> tuple[Refusal, ...]:
 
 
 def with_files(found: Facts, **files: str | None) -> Facts:
-    """files: by a short name: corosync, cluster, o2cb, storage, firewall, lvm, drbd; None takes one away."""
+    """files: by a short name: corosync, cluster, o2cb, storage, firewall, host, lvm, drbd; None takes one away."""
     paths = {
         "corosync": "/etc/corosync/corosync.conf",
         "cluster": "/etc/ocfs2/cluster.conf",
@@ -120,6 +120,7 @@ def with_files(found: Facts, **files: str | None) -> Facts:
         "firewall": "/etc/pve/firewall/cluster.fw",
         "lvm": "/etc/lvm/lvm.conf",
         "drbd": "/etc/drbd.conf",
+        "host": "/etc/pve/local/host.fw",
         "r0": "/etc/drbd.d/r0.res",
     }
     together: dict[str, str | None] = {**found.files, **{paths[name]: text for name, text in files.items()}}
