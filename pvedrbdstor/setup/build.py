@@ -61,6 +61,12 @@ class Choice:
     def o2net_ports(self) -> tuple[int, ...]:
         return (O2NET_PORT,) if self.shared is None else tuple(sorted({node.port for node in self.shared.nodes}))
 
+    def udev_rule(self, node: str) -> str | None:
+        """For what DRBD lies on; None where udev knows nothing that names it for good."""
+        disk, lower = self.disks[node], self.lower[node]
+        group = lower.removeprefix("/dev/").split("/") if disk.kind == "lvm" or self.answers.lvm else []
+        return templates.udev_rule(self.mirror.resource, disk, lower, (group[0], group[1]) if len(group) == 2 else None)
+
     def lvm_conf(self, node: str) -> str | None:
         """As it will be; empty where there is none, None where it is not understood."""
         text = self.nodes[node].files.get(LVM_CONF)
@@ -119,10 +125,7 @@ def _software(choice: Choice, node: str) -> Iterator[Step]:
 def _filters(choice: Choice, node: str) -> Iterator[Step]:
     """Keep others off the lower disk and off DRBD's device."""
     files = []
-    disk, answers = choice.disks[node], choice.answers
-    group = choice.lower[node].removeprefix("/dev/").split("/") if disk.kind == "lvm" or answers.lvm else []
-    volume = (group[0], group[1]) if len(group) == 2 else None
-    rule = templates.udev_rule(choice.mirror.resource, choice.lower[node], disk.identity, volume)
+    rule = choice.udev_rule(node)
     if rule is not None:
         files.append(File(f"{UDEV_RULES}/{RULES_PREFIX}{choice.mirror.resource}.rules", rule))
     wanted, present = choice.lvm_conf(node), choice.nodes[node].files.get(LVM_CONF)

@@ -13,7 +13,7 @@ import pyudev
 from pvedrbdstor import command
 from pvedrbdstor.errors import Error
 from pvedrbdstor.setup import users as users_of
-from pvedrbdstor.setup.facts import Disk, Identity, is_device_name
+from pvedrbdstor.setup.facts import UDEV, Disk, Identity, is_device_name
 from pvedrbdstor.setup.steps import printable
 from pvedrbdstor.setup.users import Users, listed, read
 
@@ -140,6 +140,7 @@ def _disk(device: _Device, devices: list[_Device], users: Users) -> Disk:
                 for name in users.drbd.of(each.number, _names(each))
             )
         ),
+        udev=tuple(printable(f"{key}={device.properties[key]}") for key in UDEV if device.properties.get(key)),
     )
 
 

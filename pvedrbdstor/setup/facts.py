@@ -13,7 +13,7 @@ from pvedrbdstor.fencing.arbiter import Votes
 from pvedrbdstor.setup import values
 from pvedrbdstor.setup.steps import printable
 
-FORMAT = 2
+FORMAT = 3
 """Of the JSON that `pvedrbdstor setup facts --json` prints: nodes of two versions of the package never plan together."""
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,63}")
@@ -33,13 +33,20 @@ def is_device_name(text: str) -> bool:
     return _DEVICE_NAME.fullmatch(text) is not None and ".." not in text.split("/")
 
 
+_NO_SERIAL = re.compile(r"[\W0_]*|\(?null\)?|none|n/?a|unknown|default.*|to be filled.*", re.IGNORECASE)
+"""What drivers and firmware say who know none: many disks share it."""
+UDEV = ("ID_WWN_WITH_EXTENSION", "ID_WWN", "ID_SERIAL", "ID_PART_ENTRY_UUID", "PARTN")
+"""Properties of udev that name a device for good. Its 60-persistent-storage.rules set the first four, for a partition those of its disk as well;
+the last is the kernel's own."""
+
+
 def is_no_wwn(text: str) -> bool:
     """One that many disks have, as it says nothing."""
     return _NO_WWN.fullmatch(text) is not None
 
 
-_NO_SERIAL = re.compile(r"[\W0_]*|\(?null\)?|none|n/?a|unknown|default.*|to be filled.*", re.IGNORECASE)
-"""What drivers and firmware say who know none: many disks share it."""
+def is_no_serial(text: str) -> bool:
+    return _NO_SERIAL.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class Identity:
     def words(self) -> str | None:
         """In one line, such as `wwn=0x5000c500 serial=MODEL_123 part=1`; None where there is nothing but the part."""
         wwn = None if self.wwn is None or is_no_wwn(self.wwn) else self.wwn
-        serial = None if self.serial is None or _NO_SERIAL.fullmatch(self.serial) else self.serial
+        serial = None if self.serial is None or is_no_serial(self.serial) else self.serial
         known = {"mapped": self.mapped, "wwn": wwn, "serial": serial}
         found = {key: printable("_".join(value.split())) for key, value in known.items() if value and value.strip()}
         if found and self.part:
@@ -96,7 +103,8 @@ class Disk:
     """A block device that could be a lower disk. size, sectors: bytes.
 
     path: the name people use (/dev/sdb, /dev/mirror/r0). names: all its names. kind: disk, part, lvm, or another of lsblk's words.
-    identity: the words of its Identity, None where the device has nothing of that kind. signatures: what wipefs(8) finds on it and
+    identity: the words of its Identity, None where the device has nothing of that kind. udev: what udev itself tells of UDEV, as `ID_WWN=0x5`;
+    identity may be from elsewhere. signatures: what wipefs(8) finds on it and
     its partitions, in words. users: who has it, a part of it or the disk that it is a part of, in words; drbd: the DRBD resources that
     have one of those in their configuration. All text is printable.
     """
@@ -114,6 +122,7 @@ class Disk:
     signatures: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     drbd: tuple[str, ...] = ()
+    udev: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +221,7 @@ def _check(facts: Facts) -> None:
             *disk.signatures,
             *disk.users,
             *disk.drbd,
+            *disk.udev,
         )
         if not all(text.isprintable() for text in told):
             raise values.Malformed(f"what it tells of {disk.path} is not printable")

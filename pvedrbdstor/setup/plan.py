@@ -209,6 +209,11 @@ def _notes(answers: Answers, choice: build.Choice, link: Link) -> Iterator[str]:
     for node, disk in choice.disks.items():
         if disk.identity is None:
             yield f"{disk.path} on {node} has nothing that names it for good: 'setup apply' goes by its name and size alone."
+        if choice.udev_rule(node) is None:
+            yield (
+                f"udev on {node} knows nothing that names {choice.lower[node]} for good, so no rule of udev keeps systemd and desktops off it: "
+                "let nothing name it, or a file system that once was on it, in /etc/fstab."
+            )
 
 
 def _last_notes(choice: build.Choice) -> Iterator[str]:

@@ -6,14 +6,14 @@ docs/install.md has the same by hand; tests/setup holds both together.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.fencing import paths
 from pvedrbdstor.ocfs2.o2cb import Timeouts
 from pvedrbdstor.pve import firewall
-from pvedrbdstor.setup.facts import Identity, is_device_name, is_host_name
+from pvedrbdstor.setup.facts import Disk, is_device_name, is_host_name, is_no_serial, is_no_wwn
 from pvedrbdstor.setup.values import Malformed
 
 O2NET_PORT = 7777
@@ -26,7 +26,10 @@ _GLOBAL_FILTER = re.compile(
     r"^(?P<before>[ \t]*global_filter[ \t]*=[ \t]*\[)(?P<list>[^\]#\n]*)\](?P<after>[^\n]*)$", re.M
 )
 _COMMENT = re.compile(r'^((?:[^"#\n]|"[^"\n]*")*)#[^\n]*$', re.M)
-_PLAIN = re.compile(r"[\w.:-]+", re.ASCII)
+_PLAIN = re.compile(r"[\w.:+=@#-]+", re.ASCII)
+"""A value within quotes that udev takes as it is: no pattern, no quote."""
+_NO_ENTRY = "00000000-"
+"""Of a partition whose disk has no number in its table (dos): others have the same."""
 _NAME = re.compile(r"[A-Za-z0-9_+.-]+")
 _RULES = re.compile(r"^[ \t]*\[RULES\][ \t]*$", re.M | re.I)
 
@@ -114,30 +117,43 @@ def o2cb_defaults(cluster: str, timeouts: Timeouts) -> str:
     )
 
 
-def udev_rule(resource: str, disk: str, identity: str | None, volume: tuple[str, str] | None) -> str | None:
-    """A rule that keeps desktops' and systemd's mounters off the lower disk. volume: LVM's group and volume, where it is one.
-
-    None where the disk has nothing that names it for good, and for a partition: the rule would hide all of its disk.
-    """
-    known = Identity.parse(identity)
-    if not is_device_name(disk) or not _NAME.fullmatch(resource):
-        raise Malformed(f"{disk!r} or {resource!r} is no name for a rule of udev")
+def udev_rule(resource: str, disk: Disk, lower: str, volume: tuple[str, str] | None) -> str | None:
+    """A rule that keeps desktops' and systemd's mounters off the lower disk. lower: what DRBD lies on. volume: LVM's group and volume, where
+    it is one. None where udev knows nothing that names the device for good."""
+    if not is_device_name(lower) or not _NAME.fullmatch(resource):
+        raise Malformed(f"{lower!r} or {resource!r} is no name for a rule of udev")
     if volume is not None:
-        if not all(_NAME.fullmatch(name) for name in volume):
-            return None
-        matches = [f'ENV{{DM_VG_NAME}}=="{volume[0]}", ENV{{DM_LV_NAME}}=="{volume[1]}"']
-    elif known.part is not None:
-        return None
-    elif known.wwn is not None and _PLAIN.fullmatch(known.wwn):
-        keys = ("ID_WWN_WITH_EXTENSION", "ID_WWN")
-        matches = [f'ENV{{DEVTYPE}}=="disk", ENV{{{key}}}=="{known.wwn}"' for key in keys]
-    elif known.wwn is None and known.serial is not None and _PLAIN.fullmatch(known.serial):
-        matches = [f'ENV{{DEVTYPE}}=="disk", ENV{{ID_SERIAL}}=="{known.serial}"']
+        named = all(_NAME.fullmatch(name) for name in volume)
+        match = f'ENV{{DM_VG_NAME}}=="{volume[0]}", ENV{{DM_LV_NAME}}=="{volume[1]}"' if named else None
     else:
+        match = _device_match(disk)
+    if match is None:
         return None
-    title = f"# Written by 'pvedrbdstor setup': {disk} is the lower disk of DRBD resource '{resource}', and nobody else's.\n"
-    hidden = 'ENV{UDISKS_IGNORE}="1", ENV{SYSTEMD_READY}="0"'
-    return title + "".join(f'SUBSYSTEM=="block", {match}, {hidden}\n' for match in matches)
+    title = f"# Written by 'pvedrbdstor setup': {lower} is the lower disk of DRBD resource '{resource}', and nobody else's.\n"
+    return f'{title}SUBSYSTEM=="block", {match}, ENV{{UDISKS_IGNORE}}="1", ENV{{SYSTEMD_READY}}="0"\n'
+
+
+def _device_match(disk: Disk) -> str | None:
+    """Of a disk whole, or of a partition alone: what names its disk, udev has for the partition as well."""
+    told = {key: value for key, _, value in (word.partition("=") for word in disk.udev) if _PLAIN.fullmatch(value)}
+    if disk.kind != "part":
+        whole = _disk_match(told)
+        return None if whole is None else f'ENV{{DEVTYPE}}=="disk", {whole}'
+    entry, number, of_disk = told.get("ID_PART_ENTRY_UUID", ""), told.get("PARTN"), _disk_match(told)
+    if entry and not entry.startswith(_NO_ENTRY):
+        return f'ENV{{DEVTYPE}}=="partition", ENV{{ID_PART_ENTRY_UUID}}=="{entry}"'
+    if number is None or of_disk is None:
+        return None
+    return f'ENV{{DEVTYPE}}=="partition", {of_disk}, ENV{{PARTN}}=="{number}"'
+
+
+def _disk_match(told: Mapping[str, str]) -> str | None:
+    """Without its extension a world wide name may be that of a whole array of disks."""
+    wwn = next((key for key in ("ID_WWN_WITH_EXTENSION", "ID_WWN") if key in told and not is_no_wwn(told[key])), None)
+    serial = told.get("ID_SERIAL")
+    if wwn is not None:
+        return f'ENV{{{wwn}}}=="{told[wwn]}"'
+    return None if serial is None or is_no_serial(serial) else f'ENV{{ID_SERIAL}}=="{serial}"'
 
 
 def lvm_filtered(text: str, minor: int) -> str | None:

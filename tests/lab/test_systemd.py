@@ -4,6 +4,7 @@ for the lower disk, an orderly power-off."""
 from __future__ import annotations
 
 import collections
+import json
 import os
 import shlex
 import time
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pvedrbdstor.setup import templates
+from pvedrbdstor.setup import templates, values
+from pvedrbdstor.setup.facts import Disk
 from pvedrbdstor.setup.paths import RULES_PREFIX, UDEV_RULES
 from tests.lab import assets, lower_lvm, storage
 from tests.lab.assets import REPOSITORY
@@ -59,16 +61,20 @@ systemctl start pvedrbdstor.socket pvedrbdstor-mirrors.service""",
 def hide(node: Node, disk: str) -> None:
     """The rule of `pvedrbdstor setup` for the lower disk, in force; before it systemd takes the disk for any other."""
     assert seen(node, disk)["SYSTEMD_READY"] is None and device_unit(node, disk) == "active"
-    rule = templates.udev_rule("r0", disk, identity(node, disk), None)
+    rule = templates.udev_rule("r0", looked_at(node, disk), disk, None)
     assert rule is not None
     write(node, f"{UDEV_RULES}/{RULES_PREFIX}r0.rules", rule)
     node.run(f"udevadm control --reload && udevadm trigger --action=change --settle {disk}", timeout=120)
 
 
-def identity(node: Node, device: str) -> str | None:
+def looked_at(node: Node, device: str) -> Disk:
     """As `setup facts` finds it there, of what udev tells."""
-    program = "import sys; from pvedrbdstor.setup import disks; print(disks.identity(sys.argv[1]) or '')"
-    return node.run(f"cd {REPOSITORY} && /usr/bin/python3 -c {shlex.quote(program)} {device}", 60).strip() or None
+    program = (
+        "import json, sys; from pvedrbdstor.setup import disks, values\n"
+        "print(json.dumps([values.encode(disk) for disk in disks.look() if sys.argv[1] in (disk.path, *disk.names)]))"
+    )
+    (found,) = json.loads(node.run(f"cd {REPOSITORY} && /usr/bin/python3 -c {shlex.quote(program)} {device}", 120))
+    return values.decode(Disk, found)
 
 
 def write(node: Node, path: str, text: str) -> None:
@@ -119,7 +125,8 @@ def test_the_rule_of_udev_for_a_logical_volume_is_for_that_one_alone(booted: Clu
     node = booted.b
     lower_lvm.prepare(node, 64)
     rules = assets.prepare_lvm()[0] / "lib/udev/rules.d/56-lvm.rules"
-    rule = templates.udev_rule("r0", f"/dev/{lower_lvm.GROUP}/r0", None, (lower_lvm.GROUP, "r0"))
+    lower = f"/dev/{lower_lvm.GROUP}/r0"
+    rule = templates.udev_rule("r0", looked_at(node, booted.backend.disk_device), lower, (lower_lvm.GROUP, "r0"))
     assert rule is not None
     write(node, f"{UDEV_RULES}/{RULES_PREFIX}lv.rules", rule)
     node.run(f"cp {rules} {UDEV_RULES}/ && udevadm control --reload")
@@ -128,13 +135,36 @@ def test_the_rule_of_udev_for_a_logical_volume_is_for_that_one_alone(booted: Clu
         for name in ("r0", "other"):
             node.run(f"lvcreate -q {with_udev} -L 16M -n {name} {lower_lvm.GROUP}", timeout=120)
         node.run("udevadm settle", timeout=120)
-        lower, other = (f"/dev/{lower_lvm.GROUP}/{name}" for name in ("r0", "other"))
+        other = f"/dev/{lower_lvm.GROUP}/other"
         assert seen(node, lower)["DM_LV_NAME"] == "r0", "udev has named it"
         assert (seen(node, lower)["SYSTEMD_READY"], device_unit(node, lower)) == ("0", "inactive")
         assert (seen(node, other)["SYSTEMD_READY"], device_unit(node, other)) == ("1", "active")
     finally:
         lower_lvm.remove(node)
         node.sh(f"rm -f {UDEV_RULES}/56-lvm.rules {UDEV_RULES}/{RULES_PREFIX}lv.rules; udevadm control --reload")
+
+
+@pytest.mark.soak
+@pytest.mark.alone
+def test_the_rule_of_udev_for_a_partition_is_for_that_one_alone(booted: Cluster) -> None:
+    """By what its table says of it, which udev has read by the time that the rule is come to."""
+    node, image = booted.b, "/run/parts"
+    node.run(f"truncate -s 64M {image} && printf 'label: gpt\\n,16M,L\\n,,L\\n' | sfdisk -q {image}")
+    loop = node.run(f"losetup --find --show --partscan {image}").strip()
+    try:
+        node.run("udevadm settle", timeout=120)
+        lower, other = f"{loop}p1", f"{loop}p2"
+        disk = looked_at(node, lower)
+        rule = templates.udev_rule("r0", disk, lower, None)
+        assert rule is not None and disk.kind == "part" and "ID_PART_ENTRY_UUID" in rule
+        assert "PARTN=1" in disk.udev, "for a table without names"
+        write(node, f"{UDEV_RULES}/{RULES_PREFIX}part.rules", rule)
+        node.run(f"udevadm control --reload && udevadm trigger --action=change --settle {lower} {other} {loop}", 120)
+        assert (seen(node, lower)["SYSTEMD_READY"], device_unit(node, lower)) == ("0", "inactive")
+        assert (seen(node, other)["SYSTEMD_READY"], device_unit(node, other)) == (None, "active")
+        assert seen(node, loop)["UDISKS_IGNORE"] is None, "the disk is everybody's"
+    finally:
+        node.sh(f"losetup -d {loop}; rm -f {image} {UDEV_RULES}/{RULES_PREFIX}part.rules; udevadm control --reload")
 
 
 @pytest.mark.soak

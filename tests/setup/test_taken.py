@@ -187,6 +187,7 @@ class TestNames:
             {"disks": (world.disk(names=("/dev/sdb", "sdb")),)},
             {"disks": (world.disk(model="\x1b[2J"),)},
             {"disks": (world.disk(users=("\x07",)),)},
+            {"disks": (world.disk(udev=("ID_SERIAL=\x07",)),)},
             {"guests_problem": "\x1b[2J"},
         ],
     )
@@ -200,7 +201,7 @@ class TestNames:
             with pytest.raises(Malformed):
                 templates.cluster_conf("pve", [host])
         with pytest.raises(Malformed):
-            templates.udev_rule("r0", '/dev/sdb"', "serial=S", None)
+            templates.udev_rule("r0", world.disk(), '/dev/sdb"', None)
 
     @given(st.text())
     def test_printable_is_printable_and_twice_is_once(self, text: str) -> None:

@@ -16,7 +16,9 @@ from pvedrbdstor.drbd.generation import Generation
 from pvedrbdstor.ocfs2.o2cb import KERNEL_DEFAULTS
 from pvedrbdstor.pve import firewall
 from pvedrbdstor.setup import build, templates
+from pvedrbdstor.setup.plan import Plan
 from pvedrbdstor.setup.templates import Host, Mirror
+from tests.setup import world
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "install.md").read_text()
 HOSTS = (Host("pve1", "/dev/mirror/r0", "10.10.10.1", 0), Host("pve2", "/dev/mirror/r0", "10.10.10.2", 1))
@@ -189,13 +191,71 @@ class TestFirewall:
         assert set(rules) | {line for line in text.splitlines() if line} <= set(once.splitlines())
 
 
-def test_a_disk_without_a_lasting_name_gets_no_rule_of_udev() -> None:
-    assert templates.udev_rule("r0", "/dev/sdb", None, None) is None
-    assert templates.udev_rule("r0", "/dev/sdb", 'serial=x",RUN+="sh', None) is None
-    assert templates.udev_rule("r0", "/dev/sdb1", "wwn=0x5 serial=S part=1", None) is None, (
-        "it would hide all of the disk"
+class TestUdev:
+    HIDDEN = 'ENV{UDISKS_IGNORE}="1", ENV{SYSTEMD_READY}="0"'
+    WWN, EXTENDED, SERIAL = "ID_WWN=0x5", "ID_WWN_WITH_EXTENSION=0x51", "ID_SERIAL=DISK_S-1"
+    ENTRY = "ID_PART_ENTRY_UUID=0fc63daf-8483-4772-8e79-3d69d8477de4"
+
+    def rule(self, *told: str, kind: str = "disk") -> str | None:
+        """The line of the rule, without what all have."""
+        rule = templates.udev_rule("r0", world.disk(kind=kind, udev=told), "/dev/sdb", None)
+        if rule is None:
+            return None
+        title, line, end = rule.split("\n")
+        assert title.startswith("# ") and line.endswith(f", {self.HIDDEN}") and end == ""
+        return line.removeprefix('SUBSYSTEM=="block", ').removesuffix(f", {self.HIDDEN}")
+
+    def test_a_disk_is_named_by_the_most_certain_that_udev_tells(self) -> None:
+        assert (
+            self.rule(self.EXTENDED, self.WWN, self.SERIAL)
+            == 'ENV{DEVTYPE}=="disk", ENV{ID_WWN_WITH_EXTENSION}=="0x51"'
+        )
+        assert self.rule(self.WWN, self.SERIAL) == 'ENV{DEVTYPE}=="disk", ENV{ID_WWN}=="0x5"'
+        assert self.rule(self.SERIAL) == 'ENV{DEVTYPE}=="disk", ENV{ID_SERIAL}=="DISK_S-1"'
+
+    @pytest.mark.parametrize(
+        "told", [(), ('ID_SERIAL=x",RUN+="sh',), ("ID_SERIAL=S*",), ("ID_WWN=0x0000000000000000",), ("ID_SERIAL=none",)]
     )
-    rule = str(templates.udev_rule("r0", "/dev/sdb", "wwn=0x5 serial=S", None))
-    assert 'ENV{ID_WWN}=="0x5"' in rule and "ID_SERIAL" not in rule
-    assert 'ENV{ID_SERIAL}=="S"' in str(templates.udev_rule("r0", "/dev/sdb", "serial=S", None))
-    assert 'ENV{DM_LV_NAME}=="r0"' in str(templates.udev_rule("r0", "/dev/mirror/r0", None, ("mirror", "r0")))
+    def test_a_disk_without_a_lasting_name_gets_none(self, told: tuple[str, ...]) -> None:
+        assert self.rule(*told) is None and self.rule(*told, "PARTN=1", kind="part") is None
+        assert self.rule(*told, self.SERIAL) is not None or "ID_SERIAL" in told[0]
+
+    def test_a_partition_is_hidden_alone(self) -> None:
+        assert self.rule(self.WWN, self.SERIAL, self.ENTRY, "PARTN=2", kind="part") == (
+            'ENV{DEVTYPE}=="partition", ENV{ID_PART_ENTRY_UUID}=="0fc63daf-8483-4772-8e79-3d69d8477de4"'
+        )
+        assert self.rule(self.WWN, self.SERIAL, "PARTN=2", kind="part") == (
+            'ENV{DEVTYPE}=="partition", ENV{ID_WWN}=="0x5", ENV{PARTN}=="2"'
+        )
+        none = "ID_PART_ENTRY_UUID=00000000-02"
+        assert self.rule(self.SERIAL, none, "PARTN=2", kind="part") == (
+            'ENV{DEVTYPE}=="partition", ENV{ID_SERIAL}=="DISK_S-1", ENV{PARTN}=="2"'
+        )
+        assert self.rule(none, "PARTN=2", kind="part") is None and self.rule(self.WWN, kind="part") is None
+
+    def test_a_logical_volume_is_named_by_its_own_name(self) -> None:
+        rule = str(templates.udev_rule("r0", world.disk(), "/dev/mirror/r0", ("mirror", "r0")))
+        assert 'ENV{DM_VG_NAME}=="mirror", ENV{DM_LV_NAME}=="r0"' in rule
+        assert templates.udev_rule("r0", world.disk(), "/dev/a/b", ("a*", "b")) is None
+
+    def test_a_world_wide_name_that_udev_does_not_tell_is_in_no_rule(self) -> None:
+        """As of a disk whose sysfs has `t10.ATA_...`, which udev sets nowhere."""
+        disk = world.disk(identity="wwn=t10.ATA_DISK_S1 serial=DISK_S1", udev=("ID_SERIAL=DISK_S1",))
+        found = {**world.nodes(), "pve1": world.facts(1, disks=(disk,))}
+        (rule, _) = rules(world.planned(found, lvm=False))
+        assert 'ENV{ID_SERIAL}=="DISK_S1"' in rule and "t10" not in rule.split("\n")[1]
+
+    def test_where_none_can_be_written_the_plan_says_so(self) -> None:
+        plan = world.planned(world.nodes(disks=(world.disk(udev=()),)), lvm=False)
+        assert rules(plan) == [] and sum("no rule of udev" in note for note in plan.notes) == 2
+        plan = world.planned(lvm=False)
+        assert len(rules(plan)) == 2 and not any("no rule of udev" in note for note in plan.notes)
+
+    def test_a_partition_gets_its_rule_in_the_plan(self) -> None:
+        part = world.disk(kind="part", path="/dev/sdb1", udev=(self.WWN, self.ENTRY, "PARTN=1"))
+        plan = world.planned(world.nodes(disks=(part,)), lvm=False, disks={"pve1": "/dev/sdb1", "pve2": "/dev/sdb1"})
+        assert len(rules(plan)) == 2 and all('"partition"' in rule for rule in rules(plan))
+
+
+def rules(plan: Plan) -> list[str]:
+    return [file.content for step in plan.steps for file in step.files if file.path.startswith("/etc/udev/")]

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,6 +223,15 @@ class TestIdentity:
         assert disks.identity(loop.device) == found(loop.device, users.look()).identity
         with pytest.raises(OSError):
             disks.identity("/dev/null")
+
+
+def test_what_udev_itself_tells_is_kept_apart(loop: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"ID_WWN": "0x5", "ID_SERIAL": "S", "ID_MODEL": "M", "ID_PART_ENTRY_UUID": "", "PARTN": "1"}
+    real = disks._device
+    monkeypatch.setattr(disks, "_device", lambda device: replace(real(device), properties=told))
+    assert found(loop.device, users.look()).udev == ("ID_WWN=0x5", "ID_SERIAL=S", "PARTN=1")
+    monkeypatch.setattr(disks, "_device", lambda device: replace(real(device), properties={}))
+    assert found(loop.device, users.look()).udev == (), "what sysfs has is not udev's"
 
 
 def test_a_label_cannot_act_on_the_terminal(loop: Loopback) -> None:

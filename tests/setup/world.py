@@ -28,7 +28,9 @@ def corosync(device: bool = True, token: int = 3000) -> str:
 def disk(node: int = 1, **changes: Any) -> Disk:
     names = ("/dev/sdb", f"/dev/disk/by-id/wwn-0x50000000000000{node}b")
     whole = Disk("/dev/sdb", names, "disk", 1 << 40, 512, 4096, f"wwn=0x50000000000000{node}b serial=S{node}")
-    whole = replace(whole, model="DISK", serial=f"S{node}")
+    whole = replace(
+        whole, model="DISK", serial=f"S{node}", udev=(f"ID_WWN=0x50000000000000{node}b", f"ID_SERIAL=S{node}")
+    )
     return replace(whole, **changes)
 
 
@@ -118,9 +120,9 @@ def with_files(found: Facts, **files: str | None) -> Facts:
         "o2cb": "/etc/default/o2cb",
         "storage": "/etc/pve/storage.cfg",
         "firewall": "/etc/pve/firewall/cluster.fw",
+        "host": "/etc/pve/local/host.fw",
         "lvm": "/etc/lvm/lvm.conf",
         "drbd": "/etc/drbd.conf",
-        "host": "/etc/pve/local/host.fw",
         "r0": "/etc/drbd.d/r0.res",
     }
     together: dict[str, str | None] = {**found.files, **{paths[name]: text for name, text in files.items()}}
