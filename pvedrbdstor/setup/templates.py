@@ -82,7 +82,7 @@ def resource_file(mirror: Mirror) -> str:
         *([f'fence-peer "{paths.HANDLER}"; unfence-peer "{paths.UNFENCE}";'] if mirror.fenced else []),
         *(f'before-resync-{side} "{_BEFORE_RESYNC}-{side} || true";' for side in ("source", "target")),
     ]
-    options = ["auto-promote no;"] if v9 else []
+    options = ["auto-promote no;"] if v9 else []  # and no quorum: docs/fencing.md says why
     lines = [
         "# Written by 'pvedrbdstor setup'; the same on both nodes. See /usr/share/doc/pvedrbdstor/docs/fencing.md.",
         f'resource "{mirror.resource}" {{',

@@ -63,6 +63,12 @@ def test_drbd_of_either_generation_reads_its_resource_on_either_node(
         assert "allow-two-primaries" in said and "10.10.10.2:7789" in said
 
 
+def test_drbd_9_gets_no_quorum_of_its_own() -> None:
+    """docs/fencing.md says why: fencing freezes as it would, and a node that noted its loss may be called UpToDate."""
+    text = templates.resource_file(replace(MIRROR, generation=Generation.V9))
+    assert "auto-promote no;" in text and "quorum" not in text
+
+
 def test_the_resource_is_that_of_the_install_guide() -> None:
     ours, theirs = (blocks.parse(text).blocks[0] for text in (templates.resource_file(MIRROR), block("resource r0 {")))
     for name in ("net", "disk", "handlers"):
