@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pvedrbdstor.config import StorageConfig
 from pvedrbdstor.doctor.checks.volumes import shown
@@ -63,7 +63,7 @@ def _at_risk(storage: StorageConfig, drives: list[Drive]) -> Iterator[Finding]:
             yield UNSAFE.found(
                 f"{named(at_risk)}: cache=unsafe",
                 "QEMU ignores the guest's flushes: when the node dies, what the guest was told is on the disk is not, and its file system may be broken.",
-                f"Have it flushed, from the guest's next start on: {set_options(at_risk[0], cache='writeback')}",
+                f"Have it flushed, from the guest's next start on: {_cached(at_risk)}",
                 storage=storage.id,
             )
         elif risk.why is Why.FLUSHES:
@@ -71,9 +71,22 @@ def _at_risk(storage: StorageConfig, drives: list[Drive]) -> Iterator[Finding]:
                 f"{named(at_risk)}: O_DIRECT",
                 "When the node dies, flushed writes of the last 5 s are lost that went into blocks never written before, or shared with a snapshot or "
                 "clone. Whether the modes work at all 'pvedrbdstor verify --write-path' tells.",
-                f"If that matters more than speed, from the guest's next start on: {set_options(at_risk[0], cache='writeback')}",
+                f"If that matters more than speed, from the guest's next start on: {_cached(at_risk)}",
                 storage=storage.id,
             )
+
+
+def _cached(drives: Sequence[Drive]) -> str:
+    """The command that puts the first of them behind the page cache, where QEMU starts none with aio=native."""
+    aio = {"aio": "io_uring"} if drives[0].aio == "native" else {}
+    why = (
+        "; no disk may keep `aio=native` then, as QEMU starts no guest with that and a cache" if _native(drives) else ""
+    )
+    return f"{set_options(drives[0], cache='writeback', **aio)}{why}"
+
+
+def _native(drives: Sequence[Drive]) -> bool:
+    return any(drive.aio == "native" for drive in drives)
 
 
 def _named_whole(look: Look, storage: StorageConfig) -> set[tuple[int, str]]:
@@ -107,7 +120,8 @@ def _when_full(storage: StorageConfig, drives: list[Drive], whole: set[tuple[int
         yield FULL.found(
             f"{named(found)}: O_DIRECT, and an image that can still grow",
             "If the storage is full when the guest writes where the image has no space yet, it sees a broken disk; its file system may become read-only. "
-            "With `cache=writeback`, or with `werror=stop`, QEMU pauses it instead, and it goes on when there is space again.",
+            f"With `cache=writeback`{' and without `aio=native`' if _native(found) else ''}, or with `werror=stop`, QEMU pauses it instead, and it goes on "
+            "when there is space again.",
             f"From the guest's next start on: {set_options(found[0], werror='stop')}, and the same for each; or see that there is always space",
             storage=storage.id,
         )
