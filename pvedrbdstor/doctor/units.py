@@ -15,6 +15,9 @@ UNITS = (
     "pvedrbdstor-metadata.timer",
 )
 """Those that the package enables."""
+AT_BOOT = frozenset({"pvedrbdstor-boot.service"})
+"""Of these, those whose only work is at boot: from the installation to the next boot they are inactive, and lack nothing. Being stopped they would do
+nothing either: at shutdown pvedrbdstor-mirrors.service takes the storages down, which the installation starts (debian/pvedrbdstor.postinst)."""
 _RUNS = "/run/systemd/system"
 """There while systemd is the first process: sd_booted(3)."""
 _SECONDS = 4.0

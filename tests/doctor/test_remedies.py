@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
+from dataclasses import asdict, replace
 
 import pytest
 
 from pvedrbdstor.doctor.checks import examine
 from pvedrbdstor.doctor.finding import Severity
-from tests.doctor.breaking import DIVERGED, bridge, broken, image, images, superblock, write_path
+from pvedrbdstor.doctor.units import UNITS
+from pvedrbdstor.pve.drives import drives_in
+from tests.doctor.breaking import DIVERGED, bridge, broken, image, images, superblock, unit, write_path
 from tests.doctor.world import GIB, NOW, drive, healthy
 
 CLEAN_SINCE = {"mode": "sample", "verdict": "clean", "ended": NOW - 5}
@@ -221,3 +224,48 @@ def test_a_snapshot_becomes_its_image_again_where_that_can_be() -> None:
     for name in ("gone", "vm-100-disk-7.qcow2"):
         (finding,) = examine(broken(images(lone={"count": 1, "first": [path.format(name)]})))
         assert finding.commands == ("pvedrbdstor space ha",)
+
+
+def drives_of(values: list[str]) -> dict[str, object]:
+    """What a node tells of VM 100 with these disks."""
+    text = "".join(f"scsi{at}: {value}\n" for at, value in enumerate(values))
+    return {"guests:ha": {"drives": [asdict(drive) for drive in drives_in(text, 100, "ha", "/mnt/o")]}}
+
+
+@pytest.mark.parametrize("cache", ["", ",cache=none", ",cache=directsync", ",cache=writeback", ",cache=unsafe"])
+@pytest.mark.parametrize("aio", ["", ",aio=native", ",aio=threads", ",aio=io_uring"])
+def test_what_a_remedy_sets_brings_no_other_finding(cache: str, aio: str) -> None:
+    """Each is followed until none is left that helps: with `aio=native` behind the page cache no guest would start."""
+    value = f"ha:100/vm-100-disk-0.raw{aio}{cache},size=1G"
+    not_whole = images(images=[{**image(100, "vm-100-disk-0.raw"), "used": 0}])
+    seen = examine(broken({**drives_of([value]), **not_whole}))
+    for finding in seen:
+        (command,) = finding.commands
+        said = "no disk may keep `aio=native` then" in finding.remedy
+        assert said == (aio == ",aio=native" and finding.id in ("guest-flushes-lost", "guest-cache-unsafe"))
+        words = shlex.split(command)
+        assert words[:4] == ["qm", "set", "100", "--scsi0"] and ",size=1G" in words[4]
+        after = {left.id for left in examine(broken({**drives_of(words[4:]), **not_whole}))}
+        assert after <= {each.id for each in seen} - {finding.id}, command
+
+
+def test_another_disk_with_native_aio_is_warned_of_too() -> None:
+    values = ["ha:100/vm-100-disk-0.raw", "ha:100/vm-100-disk-1.raw,aio=native"]
+    found = {finding.id: finding for finding in examine(broken(drives_of(values)))}
+    assert "no disk may keep `aio=native` then" in found["guest-flushes-lost"].remedy
+    assert "without `aio=native`" in found["guest-full-errors"].meaning
+    assert found["guest-flushes-lost"].commands == ("qm set 100 --scsi0 ha:100/vm-100-disk-0.raw,cache=writeback",)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_that_only_works_at_boot_is_not_missed_before_the_first_one(name: str) -> None:
+    """The package enables pvedrbdstor-boot.service and does not start it: so is each node until it boots."""
+    found = examine(broken(unit(name, ActiveState="inactive"), on="ab"))
+    assert [finding.id for finding in found] == ([] if name == "pvedrbdstor-boot.service" else ["unit-off"] * 2)
+    for wrong in (
+        {"ActiveState": "failed"},
+        {"ActiveState": "inactive", "UnitFileState": "disabled"},
+        {"ActiveState": "inactive", "UnitFileState": "masked"},
+        {"ActiveState": "inactive", "LoadState": "not-found"},
+    ):
+        assert len(examine(broken(unit(name, **wrong)))) == 1, wrong

@@ -53,6 +53,16 @@ def test_the_first_request_starts_the_service(booted: Machine) -> None:
     assert booted.run("systemctl", "is-system-running").stdout.strip() == "running"
 
 
+def test_the_doctor_misses_no_unit_before_the_first_reboot(booted: Machine) -> None:
+    """As docs/install.md has a newcomer look: what works at boot alone has not run yet."""
+    assert booted.run("systemctl", "is-active", "pvedrbdstor-boot.service", check=False).stdout.strip() == "inactive"
+    booted.write("/etc/pve/storage.cfg", "dir: local\n\tpath /var/lib/vz\n")
+    said = booted.run("pvedrbdstor", "doctor", "--local", "--json", check=False).stdout
+    document, _ = json.JSONDecoder().raw_decode(said[said.index("{") :])
+    told = [each for each in document["findings"] if each["id"].startswith("unit-") or "units" in each["title"]]
+    assert told == [], said
+
+
 def test_an_activation_has_systemd_bring_the_storage_up(booted: BootedMachine) -> None:
     """Out of the service's confinement, in a unit of the storage's own; here it finds no DRBD to bring up, and says so."""
     error = json.loads(booted.run("python3", "-c", ASK, SOCKET, "/mnt/pve/my-ha", "activate_storage", "my-ha").stdout)

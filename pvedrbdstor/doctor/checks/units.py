@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from pvedrbdstor.doctor.facts import Look, Node, plain
 from pvedrbdstor.doctor.finding import Entry, Finding, Severity
-from pvedrbdstor.doctor.units import UNITS
+from pvedrbdstor.doctor.units import AT_BOOT, UNITS
 
 FAILED = Entry("unit-failed", (Severity.WARNING,), "a unit of this package has failed")
 OFF = Entry("unit-off", (Severity.WARNING,), "a unit that this package enables is disabled, masked, or does not run")
@@ -26,7 +26,7 @@ def check(look: Look) -> Iterator[Finding]:
         for name, state in units.items():
             if state.get("ActiveState") == "failed":
                 yield _failed(node, plain(name, 80))
-            elif name in UNITS and (why := _off(state)) is not None:
+            elif name in UNITS and (why := _off(name, state)) is not None:
                 yield _not_on(node, name, state, why)
 
 
@@ -44,7 +44,7 @@ def _again(name: str) -> str:
     return f" and 'systemctl start {name}'" if name in UNITS else ""
 
 
-def _off(state: Mapping[str, object]) -> str | None:
+def _off(name: str, state: Mapping[str, object]) -> str | None:
     """Why it does not do its work, one word; None where it does."""
     if state.get("LoadState") == "masked" or state.get("UnitFileState") in ("masked", "masked-runtime"):
         return "masked"
@@ -52,7 +52,7 @@ def _off(state: Mapping[str, object]) -> str | None:
         return "missing"
     if state.get("UnitFileState") == "disabled":
         return "disabled"
-    if state.get("ActiveState") == "inactive":
+    if state.get("ActiveState") == "inactive" and name not in AT_BOOT:
         return "not running"
     return None
 
