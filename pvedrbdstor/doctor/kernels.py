@@ -1,4 +1,5 @@
-"""Which kernels are installed, and whether each has the modules of the mirror. Reads /boot and /lib/modules, and asks modinfo(8)."""
+"""Which kernels are installed, which of them is pinned, and whether each has the modules of the mirror. Reads /boot, /lib/modules and /etc/kernel, and
+asks modinfo(8)."""
 
 from __future__ import annotations
 
@@ -8,21 +9,33 @@ from pvedrbdstor import command
 from pvedrbdstor.doctor.answers import text_of
 
 BOOT, MODULES = "/boot", "/lib/modules"
+PIN, PIN_ONCE = "/etc/kernel/proxmox-boot-pin", "/etc/kernel/next-boot-pin"
+"""Whose first line is the release that `proxmox-boot-tool kernel pin` has chosen, for good and for the next boot alone, which comes first
+(zz-proxmox-boot). A boot takes the second away (proxmox-boot-cleanup.service)."""
 NEEDED = ("drbd", "ocfs2", "ocfs2_stack_o2cb", "ocfs2_dlmfs")
 _IMAGE = "vmlinuz-"
 _SECONDS = 4.0
 _MOST = 12
-"""Of the newest that are looked at: each costs a call of modinfo."""
+"""Of the newest that are looked at, beside those pinned and the running one: each costs a call of modinfo."""
 
 
 def installed_kernels() -> list[dict[str, object]]:
-    """Each with an image in /boot, and the running one: `release`, `running`, `missing` modules, and `drbd`, the version of its DRBD module."""
+    """Each with an image in /boot, and the running one: `release`, `running`, `missing` modules, `drbd`, the version of its DRBD module, of the running
+    one that which is loaded, `drbd_on_disk`, that which its next start loads, and whether it is `pinned`, or `pinned_once`."""
     running = os.uname().release
     releases = (
         {name.removeprefix(_IMAGE) for name in os.listdir(BOOT) if name.startswith(_IMAGE)} if _is(BOOT) else set()
     )
-    chosen = sorted(releases, key=order)[-_MOST:]
-    return [_kernel(release, running) for release in sorted({*chosen, running}, key=order)]
+    pins = {"pinned": _first_line(PIN), "pinned_once": _first_line(PIN_ONCE)}
+    chosen = {running, *sorted(releases, key=order)[-_MOST:], *releases.intersection(pins.values())}
+    return [
+        {
+            **_kernel(release, running),
+            # what is pinned and has no image any more is not booted: another is, as without the pin
+            **{name: release == pin and release in releases for name, pin in pins.items()},
+        }
+        for release in sorted(chosen, key=order)
+    ]
 
 
 def order(release: str) -> tuple[tuple[int, int, str], ...]:
@@ -42,14 +55,12 @@ def order(release: str) -> tuple[tuple[int, int, str], ...]:
 
 def _kernel(release: str, running: str) -> dict[str, object]:
     own = release == running
-    there = _modules(release) | ({name for name in NEEDED if _loaded(name)} if own else set())
+    modules = _modules(release)
+    there = modules | ({name for name in NEEDED if _loaded(name)} if own else set())
     missing = [name for name in NEEDED if name not in there]
-    version = None
-    if own and _loaded("drbd"):
-        version = _line("/sys/module/drbd/version")
-    elif "drbd" not in missing:
-        version = _version(release)
-    return {"release": release, "running": own, "missing": missing, "drbd": version}
+    on_disk = _version(release) if "drbd" in modules else None
+    version = _line("/sys/module/drbd/version") if own and _loaded("drbd") else on_disk
+    return {"release": release, "running": own, "missing": missing, "drbd": version, "drbd_on_disk": on_disk}
 
 
 def _modules(release: str) -> set[str]:
@@ -62,8 +73,12 @@ def _modules(release: str) -> set[str]:
     return found
 
 
+def _first_line(path: str) -> str:
+    return next(iter((text_of(path) or "").splitlines()), "").strip()
+
+
 def _version(release: str) -> str | None:
-    """Of a kernel's DRBD module; None where it does not tell one. Raises CommandFailed where there is no modinfo, CommandTimeout."""
+    """Of the DRBD module that modprobe(8) would load into a kernel, DKMS's before the kernel's own; None where it does not tell one. Raises CommandFailed where there is no modinfo, CommandTimeout."""
     result = command.run(["modinfo", "-k", release, "-F", "version", "drbd"], timeout=_SECONDS, check=False)
     return result.stdout.strip() or None if result.status == 0 else None
 

@@ -22,7 +22,7 @@ from tests.doctor.world import (
 
 SHOW, DUMP, PROC = (str(node("a").values[source]) for source in ("show", "dump", "proc_drbd"))
 
-KERNELS = [{"release": "6.1.176", "running": True, "missing": [], "drbd": "8.4.11"}]
+KERNELS = [{"release": "6.1.176", "running": True, "missing": [], "drbd": "8.4.11", "drbd_on_disk": "8.4.11"}]
 
 
 def verdict(kind: str, severity: str = "error", also: tuple[dict[str, str], ...] = ()) -> dict[str, object]:
@@ -30,8 +30,10 @@ def verdict(kind: str, severity: str = "error", also: tuple[dict[str, str], ...]
     return {"verdict:ha": {**found, "also": list(also)}}
 
 
-def kernel(release: str, **words: object) -> dict[str, object]:
-    return {"kernels": [*KERNELS, {"release": release, "running": False, "missing": [], "drbd": "8.4.11", **words}]}
+def kernel(release: str, running: Mapping[str, object] = {}, **words: object) -> dict[str, object]:
+    """One more that is installed, beside the running one; what each has else."""
+    other = {"release": release, "running": False, "missing": [], "drbd": "8.4.11", "drbd_on_disk": "8.4.11", **words}
+    return {"kernels": [{**KERNELS[0], **running}, other]}
 
 
 def guard(**words: object) -> dict[str, object]:

@@ -121,8 +121,17 @@ TABLE: list[tuple[str, Severity, Look, str]] = [
     ("kernel-no-module", W, broken(kernel("6.14.8-2-pve", missing=["drbd"])), "a"),
     ("kernel-no-module", H, broken(kernel("5.15.1-1-pve", missing=["ocfs2"])), "a"),
     ("kernel-no-module", E, broken({"kernels": [{**KERNELS[0], "missing": ["ocfs2"]}]}), "a"),
+    ("kernel-no-module", E, broken(kernel("5.15.1-1-pve", missing=["ocfs2"], pinned=True)), "a"),
+    ("kernel-no-module", H, broken(kernel("6.14.8-2-pve", {"pinned": True}, missing=["ocfs2"])), "a"),
     ("kernel-drbd-generation", W, broken(kernel("6.14.8-2-pve", drbd="9.2.14")), "a"),
-    ("drbd-generations-differ", W, broken({"kernels": [{**KERNELS[0], "drbd": "9.2.14"}]}, on="b"), "ab"),
+    ("kernel-drbd-generation", W, broken({"kernels": [{**KERNELS[0], "drbd_on_disk": "9.2.14"}]}), "a"),
+    ("kernel-drbd-generation", H, broken(kernel("6.14.8-2-pve", {"pinned": True}, drbd="9.2.14")), "a"),
+    (
+        "drbd-generations-differ",
+        W,
+        broken({"kernels": [{**KERNELS[0], "drbd": "9.2.14", "drbd_on_disk": "9.2.14"}]}, on="b"),
+        "ab",
+    ),
     ("fault-ocfs2-fallocate", E, broken({"release": "5.10.70-1-pve #1"}), "a"),
     (
         "fault-ocfs2-credits",

@@ -65,7 +65,7 @@ def node(letter: str, capture: str = "8.4/04-mounted-both", of: str | None = Non
         "guard": None,
         "boot": 1000.0,
         "release": "6.1.176 #1",
-        "kernels": [{"release": "6.1.176", "running": True, "missing": [], "drbd": "8.4.11"}],
+        "kernels": [{"release": "6.1.176", "running": True, "missing": [], "drbd": "8.4.11", "drbd_on_disk": "8.4.11"}],
         "vendor": {"ocfs2.service": "OURS", "drbd.service": "FOREIGN"},
         "fsck": "fsck.ocfs2 1.8.7",
         "units": dict.fromkeys(UNITS, UNIT),

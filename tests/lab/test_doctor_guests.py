@@ -27,6 +27,7 @@ RECORD = f"/var/lib/pvedrbdstor/verify/last/{STORAGE}.json"
 CONF = f"{GUESTS}/100.conf"
 PROGRAMS = "/run/stand-ins"
 LACKS, OTHER = "6.99.0-lab", "6.98.0-lab"
+PIN = "/etc/kernel/proxmox-boot-pin"
 MODULES = "".join(f"kernel/{name}.ko:\n" for name in ("drbd", "ocfs2", "ocfs2_stack_o2cb", "ocfs2_dlmfs"))
 STAND_INS = {
     "qm": f"""case "$1 $2" in
@@ -40,6 +41,10 @@ STAND_INS = {
 "remove drbd-dkms") echo 8.4.11 >/run/drbd-of-{OTHER} ;;
 *) exit 1 ;; esac""",
     "dpkg": 'echo "proxmox-kernel: $2"',
+    "proxmox-boot-tool": f"""case "$*" in
+"kernel pin "*) mkdir -p /etc/kernel && echo "$3" >{PIN} ;;
+refresh) ;;
+*) exit 1 ;; esac""",
     "systemctl": "true",
     "ethtool": "true",
 }
@@ -112,6 +117,13 @@ def test_guests_images_kernels_link_and_clock(pair: Cluster, vmid: int) -> None:
 
         kernel = told(found["kernel-no-module"], "warning", "nodea")
         assert LACKS in kernel["title"] and kernel["commands"][0] == f"dpkg -S /boot/vmlinuz-{LACKS}"
+        running = a.run("touch /boot/vmlinuz-$(uname -r) && uname -r").strip()
+        for command in kernel["commands"][2:]:
+            a.run(f"{PROGRAMS}/{command.replace('RELEASE', running)}")
+        pinned = doctor(a)
+        for id_ in ("kernel-no-module", "kernel-drbd-generation"):
+            assert f"while {running} is pinned" in told(pinned[id_], "hint", "nodea")["meaning"]
+        a.run(f"rm {PIN}")  # what else the remedy offers
         package = a.run(f"{PROGRAMS}/{kernel['commands'][0]}").partition(":")[0]
         a.run(f"{PROGRAMS}/{kernel['commands'][1].replace('PACKAGE', package)}")
         run(a, told(found["kernel-drbd-generation"], "warning", "nodea"), "apt remove drbd-dkms")
@@ -134,7 +146,7 @@ def test_guests_images_kernels_link_and_clock(pair: Cluster, vmid: int) -> None:
     finally:
         b.run(f"date -s @{a.run('date +%s.%N').strip()}")
         on_each(pair.nodes, lambda node: node.run("ip link set vec0 mtu 1500; umount /sys/class/net/vec0/speed"))
-        a.run(f"rm -rf {CONF} /boot/vmlinuz-* /lib/modules/{LACKS} /lib/modules/{OTHER} /usr/sbin/modinfo")
+        a.run(f"rm -rf {CONF} {PIN} /boot/vmlinuz-* /lib/modules/{LACKS} /lib/modules/{OTHER} /usr/sbin/modinfo")
         a.run("ln -s /bin/kmod /usr/sbin/modinfo; sed -i '/^drbdocfs2: bad/,$d' /etc/pve/storage.cfg")
         for volid in (whole, unsafe, native, unnamed):
             a.sh(f"pvedrbdstor volume free {volid} --yes")
