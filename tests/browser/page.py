@@ -93,6 +93,9 @@ class Page:
 
     def edit(self, storage: str) -> None:
         """Choose a storage in the list and press Edit; the dialog is there with the section loaded."""
+        self.wait_for(  # the list is loaded anew when a dialog closes, and the answer takes a selection away
+            "const s = Ext.ComponentQuery.query('viewport grid')[0].store; return s.isLoaded() && !s.isLoading()"
+        )
         self.click_until(
             "return Ext.ComponentQuery.query('viewport grid')[0].getSelection().length === 1",
             "(() => { const g = Ext.ComponentQuery.query('viewport grid')[0];"

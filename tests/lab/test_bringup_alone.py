@@ -106,6 +106,7 @@ def test_a_planned_stop_fences_nobody_and_the_other_node_writes_on(cluster: Clus
                 b.run("pvedrbdstor mirror down --all --stop", 60)
                 longest = float(writer.result())
             assert longest < 4.0, f"writes on the node that stays stood still for {longest:.1f} s"
+            a.run("until grep -q cs:WFConnection /proc/drbd; do sleep 0.1; done", 10)
             assert "cs:WFConnection ro:Primary/Unknown ds:UpToDate/Outdated" in a.run("cat /proc/drbd")
             for node in cluster.nodes:
                 assert node.sh("cat /run/fenced").rc != 0, "the handler was called"

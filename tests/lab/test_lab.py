@@ -51,7 +51,7 @@ def test_nodes_cannot_change_the_host(cluster: Cluster) -> None:
 
 def test_cut_network_loses_everything_and_heals_without_a_trace(cluster: Cluster) -> None:
     ping = f"busybox ping -c 1 -W 1 {cluster.b.address}"
-    assert cluster.a.sh(ping).rc == 0
+    wait_until(lambda: cluster.a.sh(ping).rc == 0, "an answer")
     cluster.network.cut()
     try:
         assert cluster.a.sh(ping).rc != 0
@@ -65,10 +65,10 @@ def test_cut_network_loses_everything_and_heals_without_a_trace(cluster: Cluster
 def test_dropping_a_tcp_port_spares_the_others(cluster: Cluster) -> None:
     with running_op(cluster.b, "listen", 9001, 9002):
         try:
-            assert ops(cluster.a, "connect", cluster.b.address, 9001) is True
+            wait_until(lambda: ops(cluster.a, "connect", cluster.b.address, 9001) is True, "a connection")
             cluster.network.drop(9001)
             assert ops(cluster.a, "connect", cluster.b.address, 9001) is False
-            assert ops(cluster.a, "connect", cluster.b.address, 9002) is True
+            wait_until(lambda: ops(cluster.a, "connect", cluster.b.address, 9002) is True, "one to another port")
         finally:
             cluster.network.heal()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import splitting
+from tests.lab import doctoring, splitting
 from tests.lab.cluster import Cluster
 from tests.lab.formation import MOUNT_POINT, STORAGE, on_each
 from tests.lab.node import Node
@@ -36,9 +36,7 @@ def save(node: Node, *options: str) -> dict[str, Any]:
 
 def findings(node: Node) -> dict[str, dict[str, Any]]:
     """Those of the backup of metadata, by id."""
-    out = node.sh("pvedrbdstor doctor --json", 60).out
-    document, _ = json.JSONDecoder().raw_decode(out[out.index("{") :])
-    return {each["id"]: each for each in document["findings"] if each["id"].startswith("metadata-")}
+    return {each["id"]: each for each in doctoring.findings(node) if each["id"].startswith("metadata-")}
 
 
 def destroy(disk: Path) -> int:
@@ -116,6 +114,7 @@ def test_images_come_back_from_a_disk_without_inodes(
 
 def test_the_finding_is_cleared_by_its_own_command(volumes: Cluster) -> None:
     on_each(volumes.nodes, splitting.prepare)
+    on_each(volumes.nodes, doctoring.compiled)
     on_each(volumes.nodes, lambda node: node.run(f"rm -rf {BELOW}"))
     found = findings(volumes.a)
     assert set(found) == {"metadata-backup-none"}

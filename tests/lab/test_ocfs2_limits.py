@@ -91,10 +91,10 @@ def test_file_removed_on_the_other_node_is_missing_at_once_and_never_stale(clust
     held = (
         f"cd {folder}/gone && touch /run/lab/inside && while [ -e /run/lab/inside ]; do sleep 0.05; done; ls; touch new"
     )
-    b.run(f"({held}) >/run/lab/held.log 2>&1 & until [ -e /run/lab/inside ]; do sleep 0.05; done")
+    b.run(f"({held}) >/run/held.log 2>&1 & echo $! >/run/held.pid; until [ -e /run/lab/inside ]; do sleep 0.05; done")
     a.run(f"rm -r {folder}/gone")
-    b.run("rm /run/lab/inside; sleep 0.5")
-    assert "No such file or directory" in (b.share / "held.log").read_text()
+    b.run("rm /run/lab/inside; while kill -0 $(cat /run/held.pid) 2>/dev/null; do sleep 0.05; done", 30)
+    assert "No such file or directory" in b.run("cat /run/held.log")
 
 
 def test_error_of_the_file_system_makes_it_read_only_on_the_node_that_met_it_alone(

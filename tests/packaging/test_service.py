@@ -70,7 +70,9 @@ def test_an_activation_has_systemd_bring_the_storage_up(booted: BootedMachine) -
     assert error["error"]["message"] == record["error"]["message"]
     assert "my-ha" in record["error"]["message"]
     unit = "pvedrbdstor-bringup@my-ha.service"
-    assert record["error"]["message"] in booted.shell(f"journalctl --no-pager --output cat --unit {unit}")
+    assert record["error"]["message"] in booted.shell(
+        f"journalctl --sync; journalctl --no-pager --output cat --unit {unit}"
+    )
     assert booted.shell("systemctl is-active pvedrbdstor-mirrors.service") == "active"
 
 
