@@ -33,6 +33,12 @@ class Drive:
     def direct(self) -> bool:
         return self.cache in DIRECT
 
+    @property
+    def cached(self) -> dict[str, str]:
+        """The options with which QEMU's writes go through the page cache. Native AIO gives way: QEMU refuses to start with it and without O_DIRECT
+        (block/file-posix.c, raw_open_common)."""
+        return {"cache": "writeback", **({"aio": AIO} if self.aio == "native" else {})}
+
     def changed(self, **options: str) -> str:
         """The value with other options, for `qm set`."""
         kept = [word for word in self.value.split(",") if word.partition("=")[0] not in options]

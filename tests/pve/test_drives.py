@@ -65,3 +65,11 @@ def test_guests_of_all_nodes_are_found_and_containers_have_no_such_disks(tmp_pat
 def test_without_the_cluster_file_system_nothing_is_known(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         find_drives("ha", "/mnt/pve/ha", str(tmp_path / "nodes"))
+
+
+@pytest.mark.parametrize(
+    ("aio", "told"), [("io_uring", "x,cache=writeback"), ("native", "x,cache=writeback,aio=io_uring")]
+)
+def test_a_disk_with_the_page_cache_has_no_native_aio(aio: str, told: str) -> None:
+    drive = Drive(100, "scsi0", "x" if aio == "io_uring" else "x,aio=native", "none", aio)
+    assert drive.changed(**drive.cached) == told

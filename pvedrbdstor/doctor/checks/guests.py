@@ -78,11 +78,10 @@ def _at_risk(storage: StorageConfig, drives: list[Drive]) -> Iterator[Finding]:
 
 def _cached(drives: Sequence[Drive]) -> str:
     """The command that puts the first of them behind the page cache, where QEMU starts none with aio=native."""
-    aio = {"aio": "io_uring"} if drives[0].aio == "native" else {}
     why = (
         "; no disk may keep `aio=native` then, as QEMU starts no guest with that and a cache" if _native(drives) else ""
     )
-    return f"{set_options(drives[0], cache='writeback', **aio)}{why}"
+    return f"{set_options(drives[0], **drives[0].cached)}{why}"
 
 
 def _native(drives: Sequence[Drive]) -> bool:

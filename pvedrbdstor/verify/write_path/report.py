@@ -12,8 +12,6 @@ from pvedrbdstor.verify.write_path.engines import Mode, Result
 from pvedrbdstor.verify.write_path.facts import Direction, Outcome, Risk, Why
 from pvedrbdstor.verify.write_path.pattern import BLOCK
 
-_CACHED = {"cache": "writeback"}
-
 
 def as_json(outcome: Outcome) -> dict[str, object]:
     """Times in milliseconds but for `began` (seconds since 1970) and `seconds`."""
@@ -72,10 +70,10 @@ def remedies(risk: Risk, outcome: Outcome) -> Iterator[str]:
             return
         options = {"cache": better.cache, "aio": better.aio}
     else:
-        options = _CACHED
+        options = None
     for drive in risk.drives:
         if not drive.pending:
-            yield f"qm set {drive.vmid} --{drive.key} {shlex.quote(drive.changed(**options))}"
+            yield f"qm set {drive.vmid} --{drive.key} {shlex.quote(drive.changed(**(options or drive.cached)))}"
 
 
 def _direction(direction: Direction) -> dict[str, object]:
