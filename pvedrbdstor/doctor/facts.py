@@ -52,11 +52,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    (
-        """Everything. here: the node that looks. others: those that answered. silent: node -> why it did not. storages: that are looked at. unusable: storage
+    """Everything. here: the node that looks. others: those that answered. silent: node -> why it did not. storages: that are looked at. unusable: storage
     -> what is wrong with its section of storage.cfg, for which it is not looked at. ways: node -> how it is reached."""
-        ""
-    )
 
     here: Node
     others: tuple[Node, ...] = ()
