@@ -107,7 +107,7 @@ def _disk(node: Node, storage: StorageConfig, volume: Block, of_peer: dict[str, 
             "What the disk keeps in a cache without a battery is lost with the power, although it was acknowledged; with md-flushes off DRBD may even forget "
             "what is to be resynced. Only a disk whose cache outlives a power failure needs no flushes.",
             f"Unless its cache has a battery or capacitors, remove {lines} from {section} and from common {{ }} in drbd.conf on both nodes, {adjust}. If it has, "
-            "nothing is lost, and 'pvedrbdstor doctor --accept drbd-flushes-off' does not count this any more",
+            "nothing is lost: with the option --accept drbd-flushes-off the doctor does not count this any more",
             nodes=(node.name,),
             storage=storage.id,
         )
