@@ -48,11 +48,11 @@ def doctor(session: Session, storages: tuple[str, ...], accepted: tuple[str, ...
     peers = look.Peers() if local else look.peers_of(session.node, configs)
     seen = replace(look.look(session.node, configs, session.nodes_path, aliases, peers), unusable=unusable)
     from pvedrbdstor.doctor import checks, words  # not before the other node was asked, which takes longer
-    from pvedrbdstor.doctor.finding import accepts, exit_status
+    from pvedrbdstor.doctor.finding import counted, exit_status
 
     found = checks.examine(seen)
     session.answer(words.as_json(seen, found, accepted), words.text(seen, found, accepted))
-    if status := exit_status(finding for finding in found if not accepts(accepted, finding)):
+    if status := exit_status(counted(found, accepted)):
         raise click.exceptions.Exit(status)
 
 
@@ -66,5 +66,5 @@ def _refuse_unknown(accepted: tuple[str, ...]) -> None:
     for each in accepted:
         if each.partition(":")[0] not in known:
             raise click.BadParameter(
-                f"'{each}' is no id of a finding: it stands in brackets below each", param_hint="'--accept'"
+                f"'{each}' is no id of a finding: those stand in brackets below each finding", param_hint="'--accept'"
             )

@@ -136,6 +136,11 @@ def accepts(accepted: Collection[str], finding: Finding) -> bool:
     return finding.id in accepted or f"{finding.id}:{finding.storage}" in accepted
 
 
+def counted(found: Iterable[Finding], accepted: Collection[str]) -> list[Finding]:
+    """Those that are not accepted."""
+    return [finding for finding in found if not accepts(accepted, finding)]
+
+
 def exit_status(found: Iterable[Finding]) -> int:
     """0: nothing but hints. 1: the worst is a warning. 2: an error."""
     return int(max((finding.severity for finding in found), default=Severity.HINT))

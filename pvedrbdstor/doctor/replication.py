@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pvedrbdstor import command, native
 from pvedrbdstor.doctor.answers import Answers
 from pvedrbdstor.drbd import commands, events2
 from pvedrbdstor.drbd.disk_cache import write_cache
 from pvedrbdstor.drbd.endpoints import endpoints
-from pvedrbdstor.drbd.lower import LowerDisk, lower_disk
+from pvedrbdstor.drbd.lower import lower_disk
 from pvedrbdstor.native import IOPRIO_CLASS_IDLE, IoPriority
 
 SECONDS = 0.25
@@ -28,31 +30,34 @@ def ask_replication(volumes: Sequence[Sequence[object]]) -> dict[str, object]:
     """As work of a Helper. volumes: (resource, volume) of each storage."""
     told = Answers()
     wanted = [(str(resource), int(str(volume))) for resource, volume in volumes]
-    disks: list[tuple[str, int, LowerDisk]] = []
-    told.take("write_caches", lambda: _write_caches(wanted, disks))
-    if "write_caches" in told.unread:
-        told.unread["disk_speeds"] = told.unread["write_caches"]
-    else:
-        told.take("disk_speeds", lambda: _speeds(disks))
+    disks = functools.cache(lambda: _lower_disks(wanted))
+    told.take("write_caches", lambda: {f"{each.resource}/{each.volume}": write_cache(each.path) for each in disks()})
+    told.take("disk_speeds", lambda: _speeds(disks()))
     return told.as_json()
 
 
-def _write_caches(wanted: Sequence[tuple[str, int]], disks: list[tuple[str, int, LowerDisk]]) -> dict[str, str | None]:
-    """`RESOURCE/VOLUME` -> what the kernel believes of its disk's cache; without those that have no disk here. All disks are put into `disks`."""
+@dataclass(frozen=True, slots=True)
+class _Lower:
+    """path: of the disk below a resource's volume."""
+
+    resource: str
+    volume: int
+    path: str
+
+
+def _lower_disks(wanted: Sequence[tuple[str, int]]) -> list[_Lower]:
+    """Without those that have none here."""
     show = command.run(commands.show(), timeout=_TOOL_SECONDS).stdout
-    for resource, volume in wanted:
-        lower = lower_disk(show, resource, volume)
-        if lower is not None:
-            disks.append((resource, volume, lower))
-    return {f"{resource}/{volume}": write_cache(lower.path) for resource, volume, lower in disks}
+    found = ((resource, volume, lower_disk(show, resource, volume)) for resource, volume in wanted)
+    return [_Lower(resource, volume, lower.path) for resource, volume, lower in found if lower is not None]
 
 
-def _speeds(disks: Sequence[tuple[str, int, LowerDisk]]) -> dict[str, int | None]:
+def _speeds(disks: Sequence[_Lower]) -> dict[str, int | None]:
     """Resource -> bytes a second of its slowest disk."""
     found: dict[str, int | None] = {}
-    for resource, _, lower in disks:
-        speeds = [found.get(resource), speed(lower.path)]
-        found[resource] = min((each for each in speeds if each is not None), default=None)
+    for each in disks:
+        speeds = [found.get(each.resource), speed(each.path)]
+        found[each.resource] = min((read for read in speeds if read is not None), default=None)
     return found
 
 

@@ -9,14 +9,14 @@ from dataclasses import asdict
 from pvedrbdstor.doctor import storage_file
 from pvedrbdstor.doctor.checks.reach import called
 from pvedrbdstor.doctor.facts import Look
-from pvedrbdstor.doctor.finding import Finding, Severity, accepts, exit_status
+from pvedrbdstor.doctor.finding import Finding, Severity, accepts, counted, exit_status
 
 _WIDTH = 120
 
 
 def as_json(look: Look, found: Sequence[Finding], accepted: Collection[str] = ()) -> dict[str, object]:
     """accepted: as of finding.accepts(); those do not count for `healthy` and `exit_status`."""
-    status = exit_status(_counted(found, accepted))
+    status = exit_status(counted(found, accepted))
     return {
         "healthy": status == 0,
         "exit_status": status,
@@ -41,18 +41,14 @@ def text(look: Look, found: Sequence[Finding], accepted: Collection[str] = ()) -
     return "\n".join(_lines(look, found, accepted)) + "\n"
 
 
-def _counted(found: Sequence[Finding], accepted: Collection[str]) -> list[Finding]:
-    return [finding for finding in found if not accepts(accepted, finding)]
-
-
 def _lines(look: Look, found: Sequence[Finding], accepted: Collection[str]) -> Iterator[str]:
-    counted = _counted(found, accepted)
-    for finding in counted:
+    left = counted(found, accepted)
+    for finding in left:
         yield from _finding(finding)
         yield ""
-    yield _sum(counted)
+    yield _sum(left)
     for finding in found:
-        if finding not in counted:
+        if accepts(accepted, finding):
             yield from _wrapped(f"Accepted, and not counted: {_headline(finding)} [{finding.id}]", "", "  ")
     yield from _wrapped(_looked(look), "", "  ")
     for name, why in look.silent.items():
